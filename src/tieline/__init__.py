@@ -1,0 +1,3 @@
+"""Tieline: one line to every model."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,35 @@
+"""Exact money: an amount is an ``int`` of pico-dollars (1e-12 USD); outside it is a decimal string.
+
+A price of "0.15 USD per million tokens" is 150_000 pico-dollars per token, so every published price is exact.
+``None`` always means *unknown*, never free. Floats never carry money.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+
+Pico = int
+PICO_PER_USD = 10**12
+PER_MILLION = 10**6
+
+
+def parse_usd(text: str | int | Decimal) -> Pico:
+    """Decimal US dollars -> pico-dollars. Raises ValueError when it is no number or finer than a pico-dollar."""
+    try:
+        value = Decimal(text) * PICO_PER_USD
+    except (InvalidOperation, TypeError) as error:
+        raise ValueError(f"not an amount in US dollars: {text!r}") from error
+    if not value.is_finite() or value != value.to_integral_value():
+        raise ValueError(f"not an exact amount in US dollars (12 decimals at most): {text!r}")
+    return int(value)
+
+
+def format_usd(amount: Pico | None) -> str:
+    """Pico-dollars -> the shortest exact decimal string, ``"unknown"`` for None."""
+    if amount is None:
+        return "unknown"
+    sign = "-" if amount < 0 else ""
+    whole, fraction = divmod(abs(amount), PICO_PER_USD)
+    if not fraction:
+        return f"{sign}{whole}"
+    return f"{sign}{whole}.{fraction:012d}".rstrip("0")

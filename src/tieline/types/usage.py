@@ -1,0 +1,25 @@
+"""One normal form for what a request consumed, whatever the provider calls it."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Usage(Struct, kw_only=True, omit_defaults=True):
+    """Token counts. Totals include their parts; parts never overlap with one another.
+
+    ``input_tokens`` includes cache reads, cache writes, audio and image; ``output_tokens`` includes reasoning and audio.
+    A dialect whose vendor excludes cached tokens from its input figure (Anthropic) adds them back when decoding.
+    """
+
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    input_audio_tokens: int = 0
+    input_image_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    output_audio_tokens: int = 0
+    estimated: bool = False
+    """True when the provider gave no usage and the figures are our estimate."""
