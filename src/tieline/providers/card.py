@@ -1,0 +1,70 @@
+"""What the catalog knows of a model at a provider."""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from tieline.types.money import Pico
+
+
+class PriceTier(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Prices in pico-dollars per token; None: not stated (then the plain input or output price applies)."""
+
+    input: Pico
+    output: Pico
+    cache_read: Pico | None = None
+    cache_write_5m: Pico | None = None
+    cache_write_1h: Pico | None = None
+    input_audio: Pico | None = None
+    output_audio: Pico | None = None
+    input_image: Pico | None = None
+    above_input_tokens: int = 0
+    """The tier holds for requests with more input tokens than this, for the whole request (WIRE_FACTS 31)."""
+
+
+class Price(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    tiers: tuple[PriceTier, ...]
+    """Ascending by ``above_input_tokens``; the first starts at 0."""
+    per_request: Pico = 0
+    batch_percent: int | None = None
+    priority_percent: int | None = None
+    flex_percent: int | None = None
+    off_peak: tuple[int, int, int] | None = None
+    """(start minute of the UTC day, end minute, percent of the price)."""
+    source: str = ""
+    date: str = ""
+
+
+class ModelCard(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """None is unknown throughout; unknown is allowed where a capability is asked, refused under a ceiling or policy."""
+
+    id: str
+    """The upstream's id at this provider."""
+    provider: str
+    name: str
+    """The model whatever the host: the same weights have the same name everywhere (`llama-3.3-70b-instruct`)."""
+    title: str = ""
+    family: str | None = None
+    context: int | None = None
+    """Tokens, input and output together unless ``max_input`` says otherwise."""
+    max_input: int | None = None
+    max_output: int | None = None
+    input_modalities: tuple[str, ...] | None = None
+    """text, image, pdf, audio, video"""
+    output_modalities: tuple[str, ...] | None = None
+    tools: bool | None = None
+    structured_output: bool | None = None
+    reasoning: bool | None = None
+    temperature: bool | None = None
+    prefill: bool | None = None
+    adaptive_thinking: bool | None = None
+    embedding: bool = False
+    status: str = "active"
+    """active | beta | deprecated | gone"""
+    released: str | None = None
+    price: Price | None = None
+    quality: dict[str, float] = field(default_factory=dict)
+    """Category -> 0..100, with ``average``; empty: unknown."""
+    quality_source: str | None = None
+    source: str = ""
+    date: str = ""
