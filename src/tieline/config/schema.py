@@ -5,20 +5,36 @@ Unknown keys are errors. Durations end in ``_s``, money in ``_usd`` (decimal str
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 OnBrokenStream = Literal["resume", "error", "hold"]
 
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+DecimalText = Annotated[
+    str, Meta(pattern=r"^\d{1,12}(\.\d{1,12})?$", description="a decimal number such as 0.15")
+]
+Url = Annotated[str, Meta(pattern=r"^https?://[^\s/?#]+", description="an http:// or https:// URL")]
+DeploymentName = Annotated[str, Meta(pattern=r"^[^/\s]+/\S+$", description="provider/model")]
+Jurisdiction = Annotated[
+    str, Meta(pattern=r"^([A-Z]{2}|local)$", description="an ISO country code, EU or local")
+]
+
 
 class Timeouts(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
-    """How long to wait. None: adaptive, as docs/routing.md says."""
+    """How long to wait. Left out: adaptive, as docs/routing.md says."""
 
-    connect_s: float = 3.0
-    first_token_s: float | None = None
-    stall_s: float | None = None
-    total_s: float = 600.0
+    connect_s: Seconds = 3.0
+    """Until a connection to the provider stands, TLS included."""
+    first_token_s: Seconds | None = None
+    """Until the first content; then the next candidate is tried."""
+    stall_s: Seconds | None = None
+    """Between two pieces of a stream."""
+    total_s: Seconds = 600.0
+    """For the whole request, every attempt included."""
 
 
 class Routing(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
@@ -26,19 +42,23 @@ class Routing(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
 
     fallback: Literal["equivalent", "lesser", "listed", "none"] = "equivalent"
     """``equivalent``: the same model elsewhere, then one at least as good. ``listed``: only what ``fallbacks`` names."""
-    lesser_band: float = 5.0
+    lesser_band: Annotated[float, Meta(ge=0, le=100)] = 5.0
     """With ``fallback: lesser``: how many quality points below are allowed."""
-    max_price_ratio: float = 1.25
+    max_price_ratio: Annotated[float, Meta(ge=0, le=1000)] = 1.25
     """An alternative may cost at most this times the first choice, for this request's tokens."""
-    max_cost_usd: str | None = None
+    max_cost_usd: DecimalText | None = None
     """The most one request may cost; deployments without a known price are refused under it."""
-    max_attempts: int = 6
-    patience_s: float = 3.0
+    max_attempts: Annotated[int, Meta(ge=1, le=100)] = 6
+    """Tries for one request, over all deployments."""
+    patience_s: Annotated[float, Meta(ge=0, le=600)] = 3.0
     """How long a rate limit of the only eligible model is waited out."""
     on_broken_stream: OnBrokenStream = "resume"
-    hold_tokens: int = 40
+    """What happens when a stream breaks after content has reached the caller."""
+    hold_tokens: Annotated[int, Meta(ge=1, le=100_000)] = 40
+    """With ``on_broken_stream: hold``: how many tokens are held back before the first is sent."""
     hedge: bool = False
-    explore: float = 0.02
+    """Start a second attempt elsewhere when the first token is later than usual."""
+    explore: Share = 0.02
     """Share of requests that measure a deployment other than the best."""
     timeouts: Timeouts = field(default_factory=Timeouts)
 
@@ -47,41 +67,68 @@ class PolicyRules(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True)
     """Where prompts may go. Rules of gateway, project, key and request only tighten."""
 
     allow_providers: list[str] | None = None
+    """Only these providers."""
     deny_providers: list[str] = field(default_factory=list)
-    jurisdictions: list[str] | None = None
+    """Never these providers."""
+    jurisdictions: list[Jurisdiction] | None = None
+    """Only providers known to process prompts in these places."""
     no_training: bool = False
+    """Only providers known not to train on prompts."""
     zero_retention: bool = False
+    """Only providers known to keep nothing."""
     pii: Literal["allow", "flag", "redact", "block"] = "allow"
+    """What to do with personal data in prompts."""
 
 
 class ProviderConfig(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     """Changes a known provider, or adds one: then ``base_url`` is needed and the rest has defaults."""
 
-    base_url: str | None = None
-    dialect: str | None = None
-    """openai_chat (default of a new provider), openai_responses, anthropic_messages, gemini, …"""
+    base_url: Url | None = None
+    """Where its API is; what the vendor's own SDK calls its base URL."""
+    dialect: (
+        Literal[
+            "openai_chat", "openai_responses", "anthropic_messages", "gemini", "bedrock_converse", "cohere"
+        ]
+        | None
+    ) = None
+    """The wire API it speaks; ``openai_chat`` for a new provider."""
     api_key: str | list[str] | None = None
     """``${NAME}`` reads the environment, ``file:/path`` a file. A list rotates."""
-    auth: str | None = None
+    auth: (
+        Literal["bearer", "x-api-key", "x-goog-api-key", "api-key", "none", "sigv4", "google_oauth", "entra"]
+        | None
+    ) = None
+    """How the key is sent; ``bearer`` for a new provider with a key."""
     headers: dict[str, str] = field(default_factory=dict)
+    """Sent with every request."""
     models: list[str] | None = None
-    """Upstream model ids this provider serves; None: what the catalog knows, and any name asked as provider/model."""
-    prices: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Upstream model ids this provider serves. Left out: what the catalog knows, and any name asked as provider/model."""
+    prices: dict[str, dict[Literal["input", "output", "cache_read", "cache_write"], DecimalText]] = field(
+        default_factory=dict
+    )
     """Model id -> {input, output, cache_read, cache_write} in USD per million tokens."""
     quirks: dict[str, Any] = field(default_factory=dict)
-    jurisdictions: list[str] | None = None
+    """Deviations from the dialect, as docs/adding-a-provider.md lists them."""
+    jurisdictions: list[Jurisdiction] | None = None
+    """Where it processes prompts, if you know better than the built-in table."""
     no_training: bool | None = None
+    """Whether your contract with it excludes training."""
     zero_retention: bool | None = None
+    """Whether your contract with it excludes keeping prompts."""
     edge: str | None = None
+    """A name shared by providers that fail together."""
     ca_file: str | None = None
+    """A PEM file with the authority of its certificate."""
     http2: bool = False
+    """Use HTTP/2 (needs ``tieline[proxy]``)."""
     enabled: bool = True
+    """``false`` hides it although its key is in the environment."""
 
 
 class ModelConfig(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     """A public name. Shorthand: a string is one deployment, a list several."""
 
-    deployments: list[str] = field(default_factory=list)
+    deployments: list[DeploymentName] = field(default_factory=list)
     """``provider/model``; equal in order, balanced by health and latency."""
     fallbacks: list[str] = field(default_factory=list)
     """Public names or ``provider/model``, tried in this order after the deployments."""
@@ -92,39 +139,62 @@ class ModelConfig(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True)
 
 
 class ServerConfig(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    """The process that serves."""
+
     host: str = "127.0.0.1"
-    port: int = 8787
-    max_body_mb: int = 20
-    max_header_kb: int = 64
-    receive_timeout_s: float = 30.0
+    """The address to listen on; a public one needs virtual keys."""
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 8787
+    """0 takes any free port."""
+    max_body_mb: Annotated[int, Meta(ge=1, le=1024)] = 20
+    """A larger request is answered 413."""
+    max_header_kb: Annotated[int, Meta(ge=1, le=1024)] = 64
+    """More header is answered 431."""
+    receive_timeout_s: Seconds = 30.0
     """Until a request's last byte is in: slow-loris."""
-    keepalive_s: float = 15.0
+    keepalive_s: Seconds = 15.0
     """A comment goes to a waiting stream this often."""
-    max_concurrency: int = 2000
+    max_concurrency: Count = 2000
     """Requests in flight in one process; beyond it 503 with Retry-After."""
-    drain_s: float = 30.0
-    workers: int = 1
+    drain_s: Annotated[float, Meta(ge=0, le=3600)] = 30.0
+    """How long running requests may take to end on shutdown."""
+    workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    """Processes that serve; more than one needs ``store.redis`` for exact limits."""
     open: bool = False
     """Serve without virtual keys although bound to a public address."""
 
 
 class StoreConfig(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
-    database: str = "sqlite:///tieline.db"
+    """Where records, keys and budgets are kept."""
+
+    database: Annotated[
+        str,
+        Meta(pattern=r"^(none$|sqlite:|postgresql)", description="sqlite:///path, postgresql://… or none"),
+    ] = "sqlite:///tieline.db"
     """SQLAlchemy URL: ``sqlite:///path`` or ``postgresql://…``; ``none`` keeps nothing."""
-    redis: str | None = None
+    redis: Annotated[str, Meta(pattern=r"^(rediss?|unix)://", description="redis://host:port/db")] | None = (
+        None
+    )
+    """Shares limits, health and cache between processes."""
     spool: str = "tieline-spool"
     """Folder for records that could not be written yet."""
-    retention_days: int = 90
+    retention_days: Annotated[int, Meta(ge=1, le=36_500)] = 90
+    """Records older than this are deleted."""
 
 
 class LedgerConfig(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
-    markup_percent: str = "0"
-    markup_usd: str = "0"
+    """What callers are charged."""
+
+    markup_percent: DecimalText = "0"
+    """Added to the cost of each request."""
+    markup_usd: DecimalText = "0"
     """Added to each request."""
     charge_failed: Literal["nothing", "cost"] = "nothing"
+    """What attempts that gave the caller nothing are charged at."""
 
 
 class Config(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    """tieline.yaml as a whole. Nothing in it is needed."""
+
     server: ServerConfig = field(default_factory=ServerConfig)
     providers: dict[str, ProviderConfig] = field(default_factory=dict)
     models: dict[str, ModelConfig] = field(default_factory=dict)

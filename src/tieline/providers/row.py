@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from msgspec import Struct, field
 
@@ -29,14 +29,17 @@ class Provider(Struct, frozen=True, kw_only=True):
     name: str
     title: str
     endpoints: dict[str, str]
-    """Dialect -> base URL, preferred first. `{region}`, `{resource}`, `{account}` are filled from ``params``."""
+    """Dialect -> base URL, preferred first: what the vendor's own SDK takes as base URL, so `…/v1` for OpenAI's dialects
+    and without it for Anthropic's, Gemini's and Cohere's. `{region}`, `{resource}`, … are filled from ``params_env``."""
     env: tuple[str, ...] = ()
     """Environment names of the credential. NAME_2, NAME_3, … are further credentials that rotate."""
     auth: Auth = "bearer"
     base_url_env: str | None = None
     """Environment name that overrides the base URL (OLLAMA_HOST); for local hosts also what switches them on."""
     params_env: dict[str, str] = field(default_factory=dict)
-    """Parameter of the base URL -> environment name."""
+    """Parameter of the base URL -> environment names that may hold it, separated by spaces."""
+    params: dict[str, str] = field(default_factory=dict)
+    """Defaults of those parameters."""
     headers: dict[str, str] = field(default_factory=dict)
     quirks: Quirks = field(default_factory=Quirks)
     edge: str | None = None
@@ -47,12 +50,23 @@ class Provider(Struct, frozen=True, kw_only=True):
     docs: str | None = None
 
 
-class Credential(Struct, frozen=True, eq=False):
-    """One key of a provider. Its ``repr`` never shows the secret."""
+class Credential:
+    """One key of a provider. Cannot be shown, pickled, copied or encoded, so its secret ends up nowhere by accident."""
 
-    label: str
-    """The environment name or configuration path it came from."""
-    secret: Any
+    __slots__ = ("headers", "label", "secret")
+
+    def __init__(
+        self, label: str, secret: Any, headers: tuple[tuple[bytes, bytes], ...] | None = None
+    ) -> None:
+        self.label = label
+        """The environment name or configuration path it came from."""
+        self.secret = secret
+        """Text, or for cloud identities one of ``providers.credentials``' structs."""
+        self.headers = headers
+        """What proves it, when that is the same for every request; None: ``providers.signing`` makes it each time."""
 
     def __repr__(self) -> str:
         return f"Credential({self.label!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} holds a secret and is never pickled or copied")

@@ -1,0 +1,63 @@
+"""The settings as JSON Schema, so that editors complete and check ``tieline.yaml`` while it is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from tieline.config.schema import Config
+
+ID = "https://json-schema.org/draft/2020-12/schema"
+
+
+def json_schema() -> dict[str, Any]:
+    """What the file may hold, shorthands included."""
+    schema = msgspec.json.schema(Config)
+    definitions = schema["$defs"]
+    definitions["ModelConfig"] = _with_shorthands(definitions["ModelConfig"])
+    definitions["ModelOrShorthand"] = {
+        "anyOf": [
+            {"$ref": "#/$defs/ModelConfig"},
+            {"type": "string", "description": "One deployment: provider/model."},
+            {"type": "array", "items": {"type": "string"}, "description": "Several deployments."},
+        ]
+    }
+    models = definitions["Config"]["properties"]["models"]
+    models["additionalProperties"] = {"$ref": "#/$defs/ModelOrShorthand"}
+    _accept_references(definitions)
+    return {"$schema": ID, "title": "tieline.yaml", **schema}
+
+
+def _with_shorthands(model: dict[str, Any]) -> dict[str, Any]:
+    properties = {**model["properties"], "routing": {"$ref": "#/$defs/Routing"}}
+    return {**model, "properties": properties}
+
+
+def _accept_references(node: Any) -> None:
+    """Numbers, booleans and patterned text may be written ``${NAME}``; exact amounts may be plain numbers."""
+    if isinstance(node, list):
+        for item in node:
+            _accept_references(item)
+    if not isinstance(node, dict):
+        return
+    for key, value in list(node.items()):
+        if key in ("default", "enum", "required"):
+            continue
+        if isinstance(value, dict) and _is_scalar(value):
+            node[key] = _or_reference(value)
+        else:
+            _accept_references(value)
+
+
+def _is_scalar(value: dict[str, Any]) -> bool:
+    return value.get("type") in ("number", "integer", "boolean") or "pattern" in value
+
+
+def _or_reference(value: dict[str, Any]) -> dict[str, Any]:
+    about: dict[str, Any] = {key: value[key] for key in ("description", "default") if key in value}
+    rest = {key: item for key, item in value.items() if key not in about}
+    choices: list[dict[str, Any]] = [rest, {"type": "string", "pattern": r"\$\{[^}]+\}"}]
+    if rest.get("pattern", "").startswith(r"^\d"):
+        choices.append({"type": "number", "minimum": 0})
+    return {**about, "anyOf": choices}

@@ -1,0 +1,333 @@
+"""Configuration, environment and catalog -> deployments, each made when it is first asked for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tieline.config.schema import Config, ProviderConfig
+from tieline.dialects.base import Target
+from tieline.providers import registry
+from tieline.providers.card import ModelCard, Price, PriceTier
+from tieline.providers.credentials import credentials_of
+from tieline.providers.row import Credential, Provider
+from tieline.route.deployment import Deployment, Endpoint
+from tieline.types.errors import ConfigError, UnknownModel
+from tieline.types.money import PER_MILLION, parse_usd
+
+MAX_ON_DEMAND = 10_000
+"""Deployments kept for ids nobody listed, so that callers cannot fill the memory with invented names."""
+
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+
+class Cards(Protocol):
+    """What building needs of a catalog."""
+
+    def card(self, provider: str, model: str) -> ModelCard | None: ...
+    def ids_of(self, provider: str) -> tuple[str, ...]: ...
+    def hosts_of(self, name: str) -> tuple[tuple[str, str], ...]: ...
+    def name_of(self, model_id: str) -> str: ...
+    def about(self, name: str) -> ModelCard | None: ...
+
+
+class Host(Struct, frozen=True, eq=False, kw_only=True):
+    """A provider that can be used: its place is known and it has credentials (or wants none)."""
+
+    provider: Provider
+    credentials: tuple[Credential, ...]
+    config: ProviderConfig
+
+    @property
+    def catalog_name(self) -> str:
+        return self.provider.name.partition("@")[0]
+
+
+class Fleet:
+    """Every deployment there is. A new configuration makes a new fleet; nothing in it changes but its cache."""
+
+    def __init__(self, hosts: dict[str, Host], problems: list[ConfigError], catalog: Cards) -> None:
+        self.hosts = hosts
+        self.problems = problems
+        """Why providers that were found are not used; for the log and ``tieline check``."""
+        self._catalog = catalog
+        self._made: dict[str, Deployment] = {}
+
+    def __contains__(self, provider: object) -> bool:
+        return provider in self.hosts
+
+    def ids(self, provider: str) -> tuple[str, ...]:
+        """The upstream model ids known at a provider: as configured, else as the catalog has them."""
+        host = self.hosts[provider]
+        if host.config.models is not None:
+            return tuple(host.config.models)
+        known = self._catalog.ids_of(host.catalog_name)
+        return (*known, *(model for model in host.config.prices if model not in known))
+
+    def build_one(self, provider: str, model: str) -> Deployment:
+        """Any model at a usable provider, in the catalog or not. Raises UnknownModel."""
+        made = self._made.get(f"{provider}/{model}")
+        if made is not None:
+            return made
+        host = self.hosts.get(provider)
+        if host is None:
+            raise self._no_host(provider, model)
+        if host.config.models is not None and model not in host.config.models:
+            raise UnknownModel(
+                f"`{provider}` is configured without the model `{model}`.",
+                param="model",
+                hint=f"Add it to providers.{provider}.models.",
+            )
+        deployment = _deployment(host, model, self._card(host, model), self._catalog.name_of(model))
+        if len(self._made) < MAX_ON_DEMAND:
+            self._made[deployment.id] = deployment
+        return deployment
+
+    def find(self, deployment_id: str) -> Deployment:
+        """By ``provider/model``. Raises UnknownModel."""
+        provider, slash, model = deployment_id.partition("/")
+        if not slash or not model:
+            raise UnknownModel(f"`{deployment_id}` is not provider/model.", param="model")
+        return self.build_one(provider, model)
+
+    def by_name(self, name: str) -> list[Deployment]:
+        """The same model wherever it can be used; also by a host's own id (``gpt-4o-2024-08-06``). May be empty."""
+        wanted = self._catalog.name_of(name)
+        found = [
+            self.build_one(host.provider.name, model)
+            for provider, model in self._catalog.hosts_of(wanted)
+            for host in self._at(provider)
+            if self._offers(host, model)
+        ]
+        return found + self._configured(wanted, {deployment.id for deployment in found})
+
+    def _at(self, catalog_name: str) -> list[Host]:
+        return [host for host in self.hosts.values() if host.catalog_name == catalog_name]
+
+    def _offers(self, host: Host, model: str) -> bool:
+        if host.config.models is not None:
+            return model in host.config.models
+        card = self._catalog.card(host.catalog_name, model)
+        return card is None or card.status != "gone"
+
+    def _configured(self, name: str, have: set[str]) -> list[Deployment]:
+        listed = [
+            (provider, model)
+            for provider, host in self.hosts.items()
+            for model in (*(host.config.models or ()), *host.config.prices)
+            if self._catalog.name_of(model) == name and f"{provider}/{model}" not in have
+        ]
+        return [self.build_one(provider, model) for provider, model in dict.fromkeys(listed)]
+
+    def names(self) -> list[str]:
+        """Every model name that ``by_name`` finds something for."""
+        found = {self._catalog.name_of(model) for provider in self.hosts for model in self.ids(provider)}
+        return sorted(found)
+
+    def all(self) -> Iterator[Deployment]:
+        """Every listed deployment. Decodes the cards of every usable provider: not for the request path."""
+        for provider in self.hosts:
+            for model in self.ids(provider):
+                yield self.build_one(provider, model)
+
+    def _card(self, host: Host, model: str) -> ModelCard | None:
+        """The catalog's, else what is true of the model anywhere; with the configured price over either."""
+        provider = host.provider.name
+        card = self._catalog.card(host.catalog_name, model)
+        if card is None:
+            card = _elsewhere(self._catalog.about(self._catalog.name_of(model)), provider, model)
+        price = host.config.prices.get(model)
+        if price is None:
+            return card
+        card = card or ModelCard(id=model, provider=provider, name=self._catalog.name_of(model))
+        return replace(card, price=_price(dict(price), f"providers.{provider}.prices.{model}"))
+
+    def _no_host(self, provider: str, model: str) -> UnknownModel:
+        row = registry.get(provider)
+        if row is None:
+            near = registry.nearest(provider)
+            hint = f"Did you mean `{near}/{model}`?" if near else "Add it under `providers` with a base_url."
+            return UnknownModel(f"unknown provider `{provider}`.", param="model", hint=hint)
+        hint = f"Set {_switch(row)} or add `{provider}` under `providers`."
+        return UnknownModel(f"the provider `{provider}` is not set up.", param="model", hint=hint)
+
+
+def _switch(row: Provider) -> str:
+    return row.base_url_env if row.auth == "none" and row.base_url_env else " or ".join(row.env) or "its key"
+
+
+def build(config: Config, environ: Mapping[str, str], catalog: Cards) -> Fleet:
+    """Raises ConfigError for a configured provider that cannot work; a discovered one is left out and noted."""
+    hosts: dict[str, Host] = {}
+    problems: list[ConfigError] = []
+    for name, settings in config.providers.items():
+        if settings.enabled:
+            hosts[name] = _configured_host(name, settings, environ)
+    for row in registry.all_rows() if config.discover else ():
+        if row.name in config.providers:
+            continue
+        try:
+            host = _discovered_host(row, environ)
+        except ConfigError as error:
+            problems.append(error)
+            continue
+        if host is not None:
+            hosts[row.name] = host
+    return Fleet(hosts, problems, catalog)
+
+
+def build_deployments(config: Config, environ: Mapping[str, str], catalog: Cards) -> list[Deployment]:
+    """Every listed deployment at once; the request path uses ``build`` and asks by name."""
+    return list(build(config, environ, catalog).all())
+
+
+def _configured_host(name: str, config: ProviderConfig, environ: Mapping[str, str]) -> Host:
+    provider = registry.resolve(name, config)
+    credentials = credentials_of(provider, config, environ)
+    if not credentials:
+        wanted = " or ".join(provider.env) or "a key"
+        hint = f"Set {wanted} in the environment, or `api_key`."
+        raise ConfigError("no credential.", place=f"providers.{name}", hint=hint)
+    provider = placed(provider, environ, override=config.base_url is None)
+    return Host(provider=provider, credentials=credentials, config=config)
+
+
+def _discovered_host(row: Provider, environ: Mapping[str, str]) -> Host | None:
+    if row.auth == "none" and not (row.base_url_env and environ.get(row.base_url_env)):
+        return None
+    credentials = credentials_of(row, None, environ)
+    if not credentials:
+        return None
+    return Host(provider=placed(row, environ), credentials=credentials, config=ProviderConfig())
+
+
+def placed(row: Provider, environ: Mapping[str, str], *, override: bool = True) -> Provider:
+    """The row with its base URLs complete. Raises ConfigError naming the environment variable that is missing."""
+    endpoints = row.endpoints
+    given = environ.get(row.base_url_env, "").strip() if override and row.base_url_env else ""
+    if given:
+        dialect = next(iter(endpoints))
+        url = _with_scheme(given, local=row.auth == "none")
+        endpoints = {name: url for name in endpoints if endpoints[name] == endpoints[dialect]}
+    filled = {dialect: _fill(url, row, environ) for dialect, url in endpoints.items()}
+    quirks = row.quirks
+    if "{" in quirks.path:
+        quirks = replace(quirks, path=_fill(quirks.path, row, environ, keep=("model", "action")))
+    return replace(row, endpoints=filled, quirks=quirks)
+
+
+def _with_scheme(url: str, *, local: bool) -> str:
+    """OLLAMA_HOST is written `host:port`, and `0.0.0.0` where it says what to listen on."""
+    if "://" not in url:
+        url = f"http://{url}"
+    url = url.rstrip("/").replace("//0.0.0.0", "//127.0.0.1")
+    return f"{url}/v1" if local and not urlsplit(url).path else url
+
+
+def _fill(url: str, row: Provider, environ: Mapping[str, str], keep: tuple[str, ...] = ()) -> str:
+    for name in _PLACEHOLDER.findall(url):
+        if name not in keep:
+            url = url.replace(f"{{{name}}}", _parameter(name, row, environ))
+    return url
+
+
+def _parameter(name: str, row: Provider, environ: Mapping[str, str]) -> str:
+    variables = row.params_env.get(name, "").split()
+    if "@" in row.name and name == next(iter(row.params_env)):
+        return row.params[name]
+    value = next((environ[item] for item in variables if environ.get(item)), None) or row.params.get(name)
+    if not value:
+        hint = f"Set {' or '.join(variables)}." if variables else None
+        raise ConfigError(f"its {name} is not known.", place=f"providers.{row.name}", hint=hint)
+    return value.removeprefix("https://").strip("/")
+
+
+def _deployment(host: Host, model: str, card: ModelCard | None, name: str) -> Deployment:
+    provider = host.provider
+    endpoints = {
+        dialect: Endpoint(base_url, _target(provider, model, dialect, card))
+        for dialect, base_url in provider.endpoints.items()
+    }
+    return Deployment(
+        id=f"{provider.name}/{model}",
+        provider=provider,
+        model=model,
+        name=card.name if card else name,
+        endpoints=endpoints,
+        credentials=host.credentials,
+        card=card,
+        http2=host.config.http2,
+        ca_file=host.config.ca_file,
+        static_headers=[(key.lower().encode(), value.encode()) for key, value in provider.headers.items()],
+    )
+
+
+def _target(provider: Provider, model: str, dialect: str, card: ModelCard | None) -> Target:
+    target = Target(provider=provider.name, model=model, dialect=dialect, quirks=provider.quirks)
+    if card is None:
+        return target
+    taken = card.input_modalities
+    return replace(
+        target,
+        vision=None if taken is None else "image" in taken,
+        pdf=None if taken is None else "pdf" in taken,
+        audio=None if taken is None else "audio" in taken,
+        tools=card.tools,
+        structured_output=card.structured_output,
+        reasoning=card.reasoning,
+        prefill=card.prefill,
+        max_output_tokens=card.max_output,
+        adaptive_thinking=card.adaptive_thinking,
+    )
+
+
+def _elsewhere(card: ModelCard | None, provider: str, model: str) -> ModelCard | None:
+    """What holds for the same weights at any host: not price, limits, status or what the host's server supports."""
+    if card is None:
+        return None
+    return ModelCard(
+        id=model,
+        provider=provider,
+        name=card.name,
+        title=card.title,
+        family=card.family,
+        reasoning=card.reasoning,
+        prefill=card.prefill,
+        adaptive_thinking=card.adaptive_thinking,
+        embedding=card.embedding,
+        released=card.released,
+        quality=card.quality,
+        quality_source=card.quality_source,
+        source=card.source,
+        date=card.date,
+    )
+
+
+def _price(written: dict[Any, str], place: str) -> Price:
+    """USD per million tokens, as configured."""
+    if "input" not in written or "output" not in written:
+        raise ConfigError("a price needs `input` and `output`.", place=place)
+    try:
+        amounts = {name: _per_token(text) for name, text in written.items()}
+    except ValueError as error:
+        raise ConfigError(str(error), place=place) from error
+    tier = PriceTier(
+        input=amounts["input"],
+        output=amounts["output"],
+        cache_read=amounts.get("cache_read"),
+        cache_write_5m=amounts.get("cache_write"),
+        cache_write_1h=amounts.get("cache_write"),
+    )
+    return Price(tiers=(tier,), source="configuration")
+
+
+def _per_token(per_million: str) -> int:
+    amount, rest = divmod(parse_usd(per_million), PER_MILLION)
+    if rest:
+        raise ValueError(f"{per_million} USD per million tokens is finer than we count (6 decimals at most)")
+    return amount

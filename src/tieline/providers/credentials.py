@@ -1,0 +1,182 @@
+"""Keys from the environment and the configuration. A credential is named by where it came from, never by what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+from msgspec import Struct
+
+from tieline.config.expand import ExpansionError, read_secret, reference_name
+from tieline.config.schema import ProviderConfig
+from tieline.providers.row import Auth, Credential, Provider
+from tieline.types.errors import ConfigError
+
+MAX_PER_NAME = 9
+"""NAME, NAME_2 … NAME_9."""
+
+_HEADER: dict[str, bytes] = {
+    "x-api-key": b"x-api-key",
+    "x-goog-api-key": b"x-goog-api-key",
+    "api-key": b"api-key",
+}
+
+
+class AwsKeys(Struct, frozen=True):
+    access_key_id: str
+    secret_access_key: str
+    session_token: str | None = None
+
+    def __repr__(self) -> str:
+        return "AwsKeys(…)"
+
+
+class ServiceAccount(Struct, frozen=True, rename={"key_id": "private_key_id"}):
+    """The part we need of Google's JSON key file."""
+
+    client_email: str
+    private_key: str
+    token_uri: str = "https://oauth2.googleapis.com/token"  # noqa: S105
+    key_id: str | None = None
+    project_id: str | None = None
+
+    def __repr__(self) -> str:
+        return "ServiceAccount(…)"
+
+
+class MetadataIdentity(Struct, frozen=True):
+    """The identity that a Google Cloud machine has of itself."""
+
+    host: str = "metadata.google.internal"
+
+
+class EntraApp(Struct, frozen=True):
+    """A client of Microsoft Entra ID."""
+
+    tenant: str
+    client_id: str
+    client_secret: str
+    authority: str = "https://login.microsoftonline.com"
+
+    def __repr__(self) -> str:
+        return "EntraApp(…)"
+
+
+def constant_headers(auth: Auth, secret: object) -> tuple[tuple[bytes, bytes], ...] | None:
+    """The header that proves a plain key; None when it must be made for each request. Raises ValueError."""
+    if auth == "none" and secret is None:
+        return ()
+    if not isinstance(secret, str):
+        return None
+    value = secret.encode("latin-1")
+    if any(byte < 0x20 or byte == 0x7F for byte in value):
+        raise ValueError("a key has no control characters")
+    name = _HEADER.get(auth)
+    return ((name, value),) if name else ((b"authorization", b"Bearer " + value),)
+
+
+def make(label: str, auth: Auth, secret: object) -> Credential:
+    """Raises ConfigError when the key cannot be a header."""
+    try:
+        return Credential(label, secret, constant_headers(auth, secret))
+    except ValueError as error:
+        hint = "It holds characters that no key has: was it copied whole, without line breaks?"
+        raise ConfigError("not a usable key.", place=label, hint=hint) from error
+
+
+def credentials_of(
+    row: Provider, config: ProviderConfig | None, environ: Mapping[str, str], discover: bool = True
+) -> tuple[Credential, ...]:
+    """Configured keys; else those of the environment; else, for a host that wants none, an empty one. May be empty."""
+    if config is not None and config.api_key is not None:
+        return tuple(_configured(row, config.api_key, environ))
+    found = tuple(_discovered(row, environ)) if discover or config is not None else ()
+    if not found and row.auth == "none":
+        return (Credential("none", None, ()),)
+    return found
+
+
+def _configured(row: Provider, keys: str | list[str], environ: Mapping[str, str]) -> Iterator[Credential]:
+    place = f"providers.{row.name}.api_key"
+    written = [keys] if isinstance(keys, str) else keys
+    seen: set[str] = set()
+    for number, text in enumerate(written, 1):
+        label = reference_name(text) or (place if len(written) == 1 else f"{place}.{number}")
+        try:
+            secret = read_secret(text, environ)
+        except ExpansionError as error:
+            raise ConfigError(str(error), place=place) from error
+        if secret not in seen:
+            seen.add(secret)
+            yield make(label, row.auth, _typed(row.auth, secret, label))
+
+
+def _typed(auth: Auth, secret: str, label: str) -> object:
+    """A JSON key file of Google where the scheme is Google's, `id:secret[:token]` where it is AWS's, else the text."""
+    if auth == "google_oauth" and secret.startswith("{"):
+        return parse_service_account(secret, label)
+    if auth == "sigv4" and secret.count(":") in (1, 2):
+        return AwsKeys(*secret.split(":"))
+    if auth == "entra" and secret.count(":") == 2:
+        return EntraApp(*secret.split(":"))
+    return secret
+
+
+def _discovered(row: Provider, environ: Mapping[str, str]) -> Iterator[Credential]:
+    seen: set[str] = set()
+    for name in row.env:
+        for label in numbered(name):
+            secret = environ.get(label, "").strip()
+            if secret and secret not in seen:
+                seen.add(secret)
+                yield make(label, "bearer" if row.auth == "none" else row.auth, secret)
+    yield from _cloud_identity(row, environ)
+
+
+def numbered(name: str) -> tuple[str, ...]:
+    return (name, *(f"{name}_{number}" for number in range(2, MAX_PER_NAME + 1)))
+
+
+def _cloud_identity(row: Provider, environ: Mapping[str, str]) -> Iterator[Credential]:
+    if row.auth == "sigv4":
+        yield from _aws(environ)
+    elif row.auth == "google_oauth":
+        yield from _google(environ)
+    elif row.auth == "entra":
+        yield from _entra(environ)
+
+
+def _aws(environ: Mapping[str, str]) -> Iterator[Credential]:
+    key, secret = environ.get("AWS_ACCESS_KEY_ID"), environ.get("AWS_SECRET_ACCESS_KEY")
+    if key and secret:
+        yield Credential("AWS_ACCESS_KEY_ID", AwsKeys(key, secret, environ.get("AWS_SESSION_TOKEN") or None))
+
+
+def _google(environ: Mapping[str, str]) -> Iterator[Credential]:
+    name = "GOOGLE_APPLICATION_CREDENTIALS"
+    path = environ.get(name)
+    if path:
+        try:
+            text = read_secret(f"file:{path}", {})
+        except ExpansionError as error:
+            raise ConfigError(str(error), place=name) from error
+        yield Credential(name, parse_service_account(text, name))
+    elif environ.get("GCE_METADATA_HOST"):
+        yield Credential("GCE_METADATA_HOST", MetadataIdentity(environ["GCE_METADATA_HOST"]))
+    elif environ.get("K_SERVICE") or environ.get("GAE_SERVICE"):  # Cloud Run and App Engine say so
+        yield Credential("metadata", MetadataIdentity())
+
+
+def parse_service_account(text: str, label: str) -> ServiceAccount:
+    try:
+        return msgspec.json.decode(text, type=ServiceAccount)
+    except msgspec.DecodeError as error:
+        hint = "It must be the JSON key of a service account (client_email and private_key)."
+        raise ConfigError("is not a service account key.", place=label, hint=hint) from error
+
+
+def _entra(environ: Mapping[str, str]) -> Iterator[Credential]:
+    parts = [environ.get(name, "") for name in ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET")]
+    if all(parts):
+        authority = environ.get("AZURE_AUTHORITY_HOST") or "https://login.microsoftonline.com"
+        yield Credential("AZURE_CLIENT_ID", EntraApp(parts[0], parts[1], parts[2], authority.rstrip("/")))
