@@ -6,21 +6,22 @@ Everything that is observed of it (health, the ledger's entry, the plan's outcom
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from time import monotonic
 from time import time as wall_clock
 from typing import TYPE_CHECKING
 
+from tieline import resume
 from tieline.dialects import get as dialect_named
 from tieline.dialects.base import Dialect, Garbled, Outgoing, StreamFault, Truncated
 from tieline.ledger import pricing
-from tieline.providers.errors import classify, classify_transport
-from tieline.providers.signing import sign
+from tieline.providers.errors import classify, classify_transport, rate_limits
+from tieline.providers.signing import needs_token, sign
 from tieline.relay import Relay
-from tieline.route.plan import Outcome, Try
+from tieline.route.steps import Outcome, Try
 from tieline.transport.base import TransportError, UpstreamRequest, UpstreamResponse
 from tieline.types.call import Headers
-from tieline.types.errors import ErrorInfo, Failure, FailureClass, Unsupported
-from tieline.types.money import format_usd
+from tieline.types.errors import Failure, FailureClass, Unsupported
 from tieline.types.record import SUCCESS, Attempt
 from tieline.types.usage import Usage
 
@@ -30,8 +31,11 @@ if TYPE_CHECKING:
 MAX_ERROR_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """A whole answer; generated images in base64 are the largest."""
+LINGER_S = 0.25
+"""How long an upstream may take to close a body whose end was announced; then its connection is not reused."""
 USAGE_GRACE_S = 1.0
 """How long a complete answer waits for the usage event that we asked for."""
+_CONTENT_TYPE = (b"content-type", b"application/json")
 
 
 class _Died(Exception):
@@ -42,182 +46,265 @@ class _Died(Exception):
         self.failure = failure
 
 
-async def run(flight: Flight, step: Try) -> Outcome:
-    """Tries ``step`` and relays its answer. Raises CancelledError when the caller goes."""
-    try:
-        request, dialect = _encode(flight, step)
-    except Unsupported as error:
-        return Outcome(unsupported=error)
-    line = flight.line
-    entry = _open_entry(flight, step, dialect)
-    line.health.begin(step.deployment, step.credential, monotonic())
-    began = monotonic()
-    failure: Failure | None = None
-    relay: Relay | None = None
-    try:
-        response = await line.transport.send(request)
-        flight.upstream_s += monotonic() - began
-        entry.status = response.status
-        try:
-            if response.status >= 300:
-                raise _Died(await _refusal(step, dialect, response))
-            line.health.observe_limits(step.deployment, step.credential, response.headers, monotonic())
-            if flight.record.stream and _is_stream(response):
-                relay = _relay_for(flight, step, dialect)
-                await _stream(flight, step, response, relay, began)
-            else:
-                await _whole(flight, step, dialect, response)
-        finally:
-            response.close()
-    except _Died as died:
-        failure = died.failure
-    except TransportError as error:
-        flight.upstream_s += 0 if entry.status else monotonic() - began
-        failure = classify_transport(error, stream_began=relay is not None)
-    except StreamFault as fault:
-        failure = classify(step.deployment.provider.name, dialect.name, fault.status, fault.info, [])
-    except Garbled as error:
-        failure = Failure(kind=FailureClass.GARBLED, message=f"{step.deployment.id} sent what is not {dialect.name}: {error}")
-    except Truncated as error:
-        failure = Failure(kind=FailureClass.TRUNCATED, message=f"{step.deployment.id} ended its answer early: {error}")
-    finally:
-        if relay is not None:
-            _read_relay(flight, entry, relay, began)
-        close_entry(flight, entry, failure.kind if failure else None, failure)
-        line.health.observe(step.deployment, step.credential, _observation(entry, failure, relay, began), monotonic())
-    return Outcome(
-        failure=failure,
-        elapsed_s=monotonic() - began,
-        committed=relay is not None and relay.committed,
-    )
-
-
-# encoding -------------------------------------------------------------------------------------------------------
-
-
-def _encode(flight: Flight, step: Try) -> tuple[UpstreamRequest, Dialect]:
-    endpoint = step.deployment.endpoint_for(flight.call.dialect)
-    dialect = dialect_named(endpoint.target.dialect)
-    if flight.committed:
-        outgoing = dialect.encode_request(resume.continuation(flight.typed_request(), flight.transcript), endpoint.target)
-    elif dialect is flight.dialect:
-        outgoing = dialect.forward(flight.call, flight.peek, endpoint.target)
-    else:
-        outgoing = dialect.encode_request(flight.typed_request(), endpoint.target)
-    url = endpoint.base_url + outgoing.path
-    deadlines = step.deadlines
-    return (
-        UpstreamRequest(
-            url=url,
-            headers=_headers(step, outgoing, url),
-            body=outgoing.body,
-            connect_timeout_s=deadlines.connect_s,
-            response_timeout_s=deadlines.first_token_s if flight.record.stream else deadlines.whole_s,
-        ),
-        dialect,
-    )
-
-
-def _headers(step: Try, outgoing: Outgoing, url: str) -> Headers:
-    deployment = step.deployment
-    return [
-        (b"content-type", b"application/json"),
-        *deployment.static_headers,
-        *outgoing.headers,
-        *sign(deployment.provider, step.credential, "POST", url, outgoing.headers, outgoing.body, wall_clock()),
-    ]
-
-
-def _is_stream(response: UpstreamResponse) -> bool:
-    kind = response.header(b"content-type") or b""
-    return not kind.startswith(b"application/json")
-
-
-# refusals -------------------------------------------------------------------------------------------------------
-
-
-async def _refusal(step: Try, dialect: Dialect, response: UpstreamResponse) -> Failure:
-    try:
-        body = await response.read(MAX_ERROR_BYTES)
-    except TransportError:
-        body = b""  # the status alone classifies it
-    info = dialect.decode_error(response.status, response.headers, body)
-    return classify(step.deployment.provider.name, dialect.name, response.status, info, response.headers)
-
-
-# whole answers --------------------------------------------------------------------------------------------------
-
-
-async def _whole(flight: Flight, step: Try, dialect: Dialect, response: UpstreamResponse, entry: Attempt) -> None:
-    began = monotonic()
-    body = await response.read(MAX_ANSWER_BYTES)
-    flight.upstream_s += monotonic() - began
-    if dialect is flight.dialect and not flight.record.stream:
-        glance = dialect.glance(body)
-        entry.upstream_id, entry.upstream_model, entry.usage = glance.id, glance.model, glance.usage
-        entry.chars_out, finish = glance.output_chars, glance.finish_reason
-    else:
-        answer = dialect.decode_response(body)
-        entry.upstream_id, entry.upstream_model, entry.usage = answer.id, answer.model, answer.usage
-        entry.chars_out = len(answer.text)
-        finish = answer.choices[0].finish_reason if answer.choices else None
-        body = flight.encode_answer(answer)
-    if finish is None:
-        raise Truncated("it has no finish reason")
-    flight.record.finish_reason = finish
-    price_entry(flight, step, entry)
-    flight.deliver(step, entry, body)
-
-
-# streams --------------------------------------------------------------------------------------------------------
-
-
-def _relay_for(flight: Flight, step: Try, dialect: Dialect) -> Relay:
-    assert flight.peek is not None
-    resuming = flight.committed
-    encode = resuming or dialect is not flight.dialect
-    return Relay(
-        dialect=dialect,
-        peek=flight.peek,
-        encoder=flight.stream_encoder() if encode else None,
-        sink=_Sink(flight, step),
-        transcript=flight.transcript,
-        clock=monotonic,
-        committed=resuming,
-        splicer=resume.Splicer(flight.transcript) if resuming else None,
-        hold_until_chars=flight.hold_chars,
-    )
-
-
-async def _stream(step: Try, response: UpstreamResponse, relay: Relay, reply: Reply, began: float) -> None:
-    """Relays until the upstream ends, watched by one timer; the caller's slowness pauses the upstream."""
-    watch = _Watch(relay, response, step, began)
-
-    def on_data(data: bytes) -> None:
-        relay.feed(data)
-        if relay.backlog:
-            response.pause()
-            relay.backlog = False
-        if relay.done or relay.nothing_missing:
-            watch.ending()
-
-    reply.on_drain(response.resume)
-    try:
-        await response.pipe(on_data)
-    except _Enough:
-        pass
-    finally:
-        watch.cancel()
-        reply.on_drain(None)
-    relay.finish()
-
-
 class _Enough(Exception):
     """The answer is complete although the upstream keeps the connection open."""
 
 
+class Exchange:
+    """One try under way."""
+
+    __slots__ = ("began", "dialect", "entry", "failure", "flight", "relay", "request", "response", "step")
+
+    def __init__(self, flight: Flight, step: Try) -> None:
+        self.flight = flight
+        self.step = step
+        self.dialect: Dialect = dialect_named(step.endpoint.target.dialect)
+        self.request: UpstreamRequest
+        self.response: UpstreamResponse | None = None
+        self.relay: Relay | None = None
+        self.entry: Attempt
+        self.failure: Failure | None = None
+        self.began = 0.0
+
+    async def run(self) -> Outcome:
+        """Tries, relays, tells. Raises CancelledError when the caller goes, Unsupported is part of the outcome."""
+        flight, step = self.flight, self.step
+        try:
+            await self._encode()
+        except Unsupported as error:
+            flight.unsupported = error
+            return Outcome(unsupported=error.param or "request", elapsed_s=flight.elapsed_s(), committed=flight.committed)
+        self._open_entry()
+        self.began = monotonic()
+        health = flight.line.health
+        health.begin(step.deployment, step.credential, self.began, tokens=flight.tokens)
+        try:
+            await self._send()
+        except asyncio.CancelledError:
+            self.failure = Failure(kind=FailureClass.CALLER_GONE, message="The caller went away.")
+            raise
+        except Exception as error:
+            self.failure = self._failure_of(error)
+        finally:
+            if self.response is not None:
+                self.response.close()
+            self._close_entry()
+            self._tell_health()
+        return Outcome(
+            failure=self.failure, elapsed_s=flight.elapsed_s(), committed=flight.committed, cost=self.entry.cost
+        )
+
+    # before -----------------------------------------------------------------------------------------------------
+
+    async def _encode(self) -> None:
+        flight, step, target = self.flight, self.step, self.step.endpoint.target
+        if flight.committed:
+            going_on = resume.continuation(flight.typed_request(), flight.transcript.text, plain=step.plain)
+            outgoing = self.dialect.encode_request(going_on, target)
+        elif self.dialect is flight.dialect:
+            outgoing = self.dialect.forward(flight.call, flight.peek, target)
+        else:
+            outgoing = self.dialect.encode_request(flight.typed_request(), target)
+        url = step.endpoint.base_url + outgoing.path
+        deadlines = step.deadlines
+        self.request = UpstreamRequest(
+            url=url,
+            headers=await self._headers(outgoing, url),
+            body=outgoing.body,
+            connect_timeout_s=deadlines.connect_s,
+            response_timeout_s=deadlines.first_token_s,
+        )
+
+    async def _headers(self, outgoing: Outgoing, url: str) -> Headers:
+        deployment, credential = self.step.deployment, self.step.credential
+        headers = [_CONTENT_TYPE, *deployment.static_headers, *outgoing.headers]
+        if credential.headers is not None:
+            headers += credential.headers
+            return headers
+        token = await self.flight.line.tokens.get(credential) if needs_token(credential) else None
+        now = datetime.now(UTC)
+        return headers + sign(deployment.provider, credential, "POST", url, headers, outgoing.body, now, token)
+
+    # under way --------------------------------------------------------------------------------------------------
+
+    async def _send(self) -> None:
+        flight, step = self.flight, self.step
+        response = self.response = await flight.line.transport.send(self.request)
+        flight.upstream_s += monotonic() - self.began
+        self.entry.status = response.status
+        if response.status >= 300:
+            raise _Died(await self._refusal(response))
+        limits = rate_limits(response.headers)
+        if limits is not None:
+            flight.line.health.observe_limits(step.deployment, step.credential, limits, monotonic())
+        if flight.record.stream and not (response.header(b"content-type") or b"").startswith(b"application/json"):
+            await self._stream(response)
+        else:
+            await self._whole(response)
+
+    async def _refusal(self, response: UpstreamResponse) -> Failure:
+        try:
+            body = await response.read(MAX_ERROR_BYTES)
+        except TransportError:
+            body = b""  # the status alone classifies it
+        info = self.dialect.decode_error(response.status, response.headers, body)
+        return classify(self.step.deployment.provider.name, self.dialect.name, response.status, info, response.headers)
+
+    async def _whole(self, response: UpstreamResponse) -> None:
+        flight, entry, began = self.flight, self.entry, monotonic()
+        body = await response.read(MAX_ANSWER_BYTES)
+        flight.upstream_s += monotonic() - began
+        if self.dialect is flight.dialect and not flight.record.stream:
+            glance = self.dialect.glance(body)
+            entry.upstream_id, entry.upstream_model, entry.usage = glance.id, glance.model, glance.usage
+            entry.chars_out, finish = glance.output_chars, glance.finish_reason
+        else:
+            answer = self.dialect.decode_response(body)
+            entry.upstream_id, entry.upstream_model, entry.usage = answer.id, answer.model, answer.usage
+            entry.chars_out = len(answer.text)
+            finish = answer.choices[0].finish_reason if answer.choices else None
+            body = flight.encode_answer(answer)
+        if finish is None:
+            raise Truncated("it has no finish reason")
+        flight.record.finish_reason = finish
+        entry.outcome = SUCCESS
+        self._price()
+        flight.deliver(step=self.step, entry=entry, body=body)
+
+    async def _stream(self, response: UpstreamResponse) -> None:
+        """Relays until the upstream ends, watched by one timer; the caller's slowness pauses the upstream."""
+        flight, resuming = self.flight, self.flight.committed
+        relay = self.relay = Relay(
+            dialect=self.dialect,
+            peek=flight.peek,
+            encoder=flight.stream_encoder() if resuming or self.dialect is not flight.dialect else None,
+            sink=self,
+            transcript=flight.transcript,
+            clock=monotonic,
+            committed=resuming,
+            splicer=resume.Splicer(flight.transcript.text, flight.transcript.open_text_block) if resuming else None,
+            hold_until_chars=flight.hold_chars,
+        )
+        watch = _Watch(relay, response, self.step, self.began)
+
+        def on_data(data: bytes) -> None:
+            relay.feed(data)
+            if relay.done or relay.nothing_missing:
+                watch.ending()
+            elif flight.congested:
+                response.pause()
+
+        flight.reply.on_drain(lambda: self._drained(response))
+        try:
+            await response.pipe(on_data)
+        except _Enough:
+            pass
+        finally:
+            watch.cancel()
+            flight.reply.on_drain(None)
+        relay.finish()
+
+    def _drained(self, response: UpstreamResponse) -> None:
+        self.flight.congested = False
+        response.resume()
+
+    # relay.Sink -------------------------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        self.flight.commit(self.step)
+
+    def write(self, data: bytes) -> None:
+        self.flight.write(data)
+
+    def closing_comment(self) -> bytes:
+        self.entry.outcome = SUCCESS
+        self._read_relay()
+        self._price()
+        return self.flight.closing_comment(self.entry)
+
+    # after ------------------------------------------------------------------------------------------------------
+
+    def _failure_of(self, error: Exception) -> Failure:
+        name = self.step.deployment.id
+        if isinstance(error, _Died):
+            return error.failure
+        if isinstance(error, TransportError):
+            return classify_transport(error)
+        if isinstance(error, StreamFault):
+            return classify(self.step.deployment.provider.name, self.dialect.name, error.status, error.info, [])
+        if isinstance(error, Garbled):
+            return Failure(kind=FailureClass.GARBLED, message=f"{name} sent what is not {self.dialect.name}: {error}")
+        if isinstance(error, Truncated | resume.SpliceFailed):
+            return Failure(kind=FailureClass.TRUNCATED, message=f"The answer of {name} broke off: {error}.")
+        raise error
+
+    def _open_entry(self) -> None:
+        flight, deployment = self.flight, self.step.deployment
+        self.entry = Attempt(
+            number=len(flight.record.attempts) + 1,
+            deployment=deployment.id,
+            provider=deployment.provider.name,
+            model=deployment.model,
+            credential=self.step.credential.label,
+            dialect=self.dialect.name,
+            reason=self.step.reason,
+            started_ms=flight.elapsed_s() * 1000,
+        )
+        flight.record.attempts.append(self.entry)
+
+    def _close_entry(self) -> None:
+        entry, failure = self.entry, self.failure
+        entry.ended_ms = self.flight.elapsed_s() * 1000
+        if failure is None:
+            entry.outcome = SUCCESS
+        else:
+            entry.outcome, entry.message = failure.kind.value, failure.message[:1000]
+            self._read_relay()
+            self._price()
+
+    def _read_relay(self) -> None:
+        entry, relay = self.entry, self.relay
+        if relay is None:
+            return
+        entry.upstream_id, entry.upstream_model, entry.usage = relay.upstream_id, relay.upstream_model, relay.usage
+        entry.chars_out = relay.chars_out
+        if relay.first_at is not None:
+            entry.first_token_ms = entry.started_ms + (relay.first_at - self.began) * 1000
+            self.flight.record.finish_reason = relay.finish_reason
+
+    def _price(self) -> None:
+        """Exact from the upstream's usage, estimated from what was seen when it gave none; a refusal costs nothing."""
+        entry, card = self.entry, self.step.deployment.card
+        if entry.usage is None and entry.chars_out:
+            entry.usage = Usage(
+                input_tokens=self.flight.tokens, output_tokens=entry.chars_out // 4 + 1, estimated=True
+            )
+        if entry.usage is not None:
+            entry.cost = pricing.cost(card.price if card else None, entry.usage, at_unix=wall_clock())
+        elif entry.outcome == SUCCESS:
+            entry.cost = None
+
+    def _tell_health(self) -> None:
+        entry, relay, step = self.entry, self.relay, self.step
+        now = monotonic()
+        first = relay.first_at - self.began if relay is not None and relay.first_at is not None else None
+        usage = entry.usage
+        self.flight.line.health.observe(
+            step.deployment,
+            step.credential,
+            now,
+            failure=self.failure,
+            first_token_s=first,
+            input_tokens=self.flight.tokens,
+            output_tokens=usage.output_tokens if usage is not None else 0,
+            output_s=relay.last_at - relay.first_at if first is not None else 0.0,
+            gap_s=relay.max_gap_s if relay is not None else None,
+            shape=self.flight.shape,
+        )
+
+
 class _Watch:
-    """One timer for a stream: first token, then stall, then a short grace at the end. Re-armed lazily, never per chunk."""
+    """One timer for a stream: first token, then stall, then a short grace at its end. Re-armed lazily, never per chunk."""
 
     __slots__ = ("began", "deadlines", "handle", "loop", "name", "relay", "response")
 
@@ -231,96 +318,37 @@ class _Watch:
         self.handle = self.loop.call_later(max(0.0, self._due() - monotonic()), self._look)
 
     def _due(self) -> float:
-        total = self.began + self.deadlines.total_s
-        if self.relay.first_at is None:
-            return min(total, self.began + self.deadlines.first_token_s)
-        if self.relay.done or self.relay.decoder.complete:
-            return self.relay.last_frame_at + USAGE_GRACE_S
-        return min(total, self.relay.last_frame_at + self.deadlines.stall_s)
+        relay, deadlines = self.relay, self.deadlines
+        total = self.began + deadlines.total_s
+        if relay.first_at is None:
+            return min(total, self.began + deadlines.first_token_s)
+        if relay.decoder.complete:
+            return relay.last_at + USAGE_GRACE_S
+        return min(total, relay.last_at + (deadlines.thinking_stall_s if relay.thinking else deadlines.stall_s))
 
     def _look(self) -> None:
         due, now = self._due(), monotonic()
         if now < due:
             self.handle = self.loop.call_later(due - now + 0.001, self._look)
-            return
-        self.response.abort(self._verdict())
-
-    def _verdict(self) -> Exception:
-        relay = self.relay
-        if relay.done or relay.decoder.complete:
-            return _Enough()
-        if relay.first_at is None:
-            kind, waited = FailureClass.FIRST_TOKEN_TIMEOUT, f"no first token after {self.deadlines.first_token_s:.1f} s"
         else:
-            kind, waited = FailureClass.STALL, f"silent for {self.deadlines.stall_s:.1f} s in the middle of its answer"
-        return Died(Failure(kind=kind, message=f"{self.name}: {waited}."))
+            self.response.abort(self._verdict(now))
+
+    def _verdict(self, now: float) -> Exception:
+        relay = self.relay
+        if relay.decoder.complete:
+            return _Enough()
+        if now >= self.began + self.deadlines.total_s:
+            kind, what = FailureClass.STALL, f"not done after {self.deadlines.total_s:g} s"
+        elif relay.first_at is None:
+            kind, what = FailureClass.FIRST_TOKEN_TIMEOUT, f"no first token after {self.deadlines.first_token_s:.1f} s"
+        else:
+            kind, what = FailureClass.STALL, f"silent for {now - relay.last_at:.1f} s in the middle of its answer"
+        return _Died(Failure(kind=kind, message=f"{self.name}: {what}."))
 
     def ending(self) -> None:
-        """Complete: most upstreams close the body in the same segment, so this only shortens the wait."""
+        """Complete: most upstreams close the body in the same segment, so this only bounds the wait."""
         self.handle.cancel()
-        grace = 0.0 if self.relay.nothing_missing and not self.relay.done else 0.25
-        self.handle = self.loop.call_later(grace, self.response.abort, _Enough())
+        self.handle = self.loop.call_later(LINGER_S, self.response.abort, _Enough())
 
     def cancel(self) -> None:
         self.handle.cancel()
-
-
-class _Sink:
-    """What a relay writes to: the flight's reply, with the head on the first content."""
-
-    __slots__ = ("entry", "flight", "step")
-
-    def __init__(self, flight: Flight, step: Try) -> None:
-        self.flight = flight
-        self.step = step
-
-    def commit(self) -> None:
-        self.flight.commit(self.step)
-
-    def write(self, data: bytes) -> bool:
-        return self.flight.write(data)
-
-    def closing_comment(self, relay: Relay) -> bytes:
-        return self.flight.closing_comment(self.step, relay)
-
-
-# what is told about a try ---------------------------------------------------------------------------------------
-
-
-def _open_entry(flight: Flight, step: Try, dialect: Dialect) -> Attempt:
-    deployment = step.deployment
-    entry = Attempt(
-        number=len(flight.record.attempts) + 1,
-        deployment=deployment.id,
-        provider=deployment.provider.name,
-        model=deployment.model,
-        credential=step.credential.label if step.credential else "",
-        dialect=dialect.name,
-        reason=step.reason,
-        started_ms=flight.elapsed_ms(),
-    )
-    flight.record.attempts.append(entry)
-    return entry
-
-
-def _close_entry(flight: Flight, step: Try, entry: Attempt, failure: Failure | None, relay: Relay | None) -> None:
-    entry.ended_ms = flight.elapsed_ms()
-    entry.outcome = failure.kind if failure else SUCCESS
-    if failure is not None:
-        entry.message = failure.message[:1000]
-    if relay is not None:
-        _read_relay(flight, step, entry, relay)
-    if entry.usage is None and entry.chars_out:
-        entry.usage = Usage(
-            input_tokens=flight.needs.input_tokens, output_tokens=entry.chars_out // 4 + 1, estimated=True
-        )
-    price_entry(flight, step, entry)
-
-
-def price_entry(flight: Flight, step: Try, entry: Attempt) -> None:
-    """Exact from usage; nothing was produced and nothing is billed when the upstream refused."""
-    card = step.deployment.card
-    if entry.usage is not None:
-        entry.cost = pricing.cost(card.price if card else None, entry.usage, at_unix=flight.record.at_ms // 1000)
-    elif entry.outcome == SUCCESS:
-        entry.cost = None

@@ -76,6 +76,7 @@ class Relay:
         "skipped",
         "splicer",
         "splitter",
+        "thinking",
         "transcript",
         "upstream_id",
         "upstream_model",
@@ -117,6 +118,7 @@ class Relay:
         self.max_gap_s = 0.0
         self.chars_out = 0
         self.skipped = 0
+        self.thinking = False
         self.busy_s = 0.0
 
     def feed(self, data: bytes) -> None:
@@ -213,6 +215,7 @@ class Relay:
             elif now - self.last_at > self.max_gap_s:
                 self.max_gap_s = now - self.last_at
             self.last_at = now
+            self.thinking = kind is ThinkingDelta
             self.chars_out += len(event.json if kind is ArgumentsDelta else event.text)  # type: ignore[union-attr]
         elif kind is BlockStart:
             if self.first_at is None and event.kind != "text":  # type: ignore[union-attr]

@@ -32,8 +32,13 @@ class SpliceFailed(Exception):
     """The new stream neither continues nor reproduces what the caller already has."""
 
 
-def continuation(request: Request, sent: str) -> Request:
-    """The request that asks for the rest of ``sent``, the text that the caller already has."""
+def continuation(request: Request, sent: str, *, plain: bool = False) -> Request:
+    """The request that asks for the rest of ``sent``, the text that the caller already has.
+
+    ``plain``: the request as it was, for a target that refuses the longer shape; spliced by reproduction.
+    """
+    if plain:
+        return msgspec.structs.replace(request, stream=True)
     turns = [
         *request.messages,
         Message(role="assistant", parts=[Text(sent)]),
