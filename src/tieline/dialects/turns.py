@@ -43,8 +43,7 @@ def paired(messages: list[Message]) -> list[Message]:
         if is_assistant:
             pending = {}
             names = {}
-            for message in run:
-                done.append(_with_unique_calls(message, taken, pending, names))
+            done += [_with_unique_calls(message, taken, pending, names) for message in run]
         else:
             done.extend(_results_first(run, pending, names))
             pending = {}
