@@ -18,6 +18,13 @@ CACHE = Path(os.environ.get("TIELINE_BENCH_CACHE", "~/.cache/tieline-bench")).ex
 _LITELLM = CACHE / "litellm"
 _PORTKEY = CACHE / "npm" / "node_modules" / "@portkey-ai" / "gateway"
 _MASTER_KEY = "sk-benchmark-master"
+_NPM = {
+    "private": True,
+    "dependencies": {"@portkey-ai/gateway": "*"},
+    # Gateway 1.15.2 answers every stream with 500 ("TypeError: immutable") on newer versions of this server, which its
+    # range admits: they keep fetch's immutable headers. 1.3.3 is the lowest it asks for, and works (November 2026).
+    "overrides": {"@hono/node-server": "1.3.3"},
+}
 
 
 def _launch_litellm(port: int, work: Path, rows: list[Route]) -> Launch:
@@ -83,8 +90,8 @@ def install() -> None:
         return
     prefix = CACHE / "npm"
     prefix.mkdir(exist_ok=True)
-    options = ["--no-audit", "--no-fund", "--prefix", str(prefix)]
-    subprocess.run([npm, "install", *options, "@portkey-ai/gateway"], check=True)
+    (prefix / "package.json").write_text(json.dumps(_NPM))
+    subprocess.run([npm, "install", "--no-audit", "--no-fund", "--prefix", str(prefix)], check=True)
 
 
 if __name__ == "__main__":
