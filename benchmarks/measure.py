@@ -157,7 +157,13 @@ def saturation(bench: Bench, cell: Cell, running: Running) -> float:
 
 def _paired(bench: Bench, cell: Cell, running: Running, requests: int) -> Result:
     direct = target(bench, cell, Running(DIRECT, 0, None))
-    job = {"mode": "paired", "requests": requests, "limit_s": bench.limit_s, "gaps": cell.stream, "direct": direct}
+    job = {
+        "mode": "paired",
+        "requests": requests,
+        "limit_s": bench.limit_s,
+        "gaps": cell.stream,
+        "direct": direct,
+    }
     job["target"] = target(bench, cell, running)
     if not cell.load:
         return generate(job)

@@ -99,7 +99,7 @@ def instructions(bench: Bench, running: Running) -> float | None:
     counted = output.partition(",")[0].strip()
     if driven is None or not counted.isdigit() or int(counted) == 0:
         return None
-    return round(int(counted) / max(1, driven["requests"]), 1)
+    return round(int(counted) / max(1, int(driven["requests"])), 1)
 
 
 def print_changes(changes: list[Change], console: Console) -> None:
@@ -119,7 +119,10 @@ def main() -> None:
     raise_file_limit()
     rounds, counts = measure_ratios([FLOOR, TIELINE], console)
     found = report.ratios(rounds)
-    costs = {cell: {n: report.median_result(r)["cpu_us_per_request"] for n, r in of.items()} for cell, of in rounds.items()}
+    costs = {
+        cell: {n: report.median_result(r)["cpu_us_per_request"] for n, r in of.items()}
+        for cell, of in rounds.items()
+    }
     console.print(f"CPU us per request or stream: {costs}")
     console.print(f"instructions per request: {counts or 'this machine has no counter'}")
     if options.store or not BASELINE.exists():

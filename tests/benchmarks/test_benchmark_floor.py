@@ -11,12 +11,12 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-
-from benchmarks import process
 from benchmarks.cells import Cell
 from benchmarks.contenders import DIRECT, FLOOR
 from benchmarks.measure import Bench, Running, chunks_written, generate, measure, target
 from benchmarks.run import start, upstreams
+
+from benchmarks import process
 
 WHOLE = Cell(name="whole", kind="stream", concurrency=4)
 STREAM = Cell(name="stream", kind="stream", route="stream-50-1", concurrency=8)
@@ -85,7 +85,13 @@ def test_the_open_loop_keeps_its_rate(bench: tuple[Bench, Running]) -> None:
 
 def test_paired_differences_are_those_of_the_gateway(bench: tuple[Bench, Running]) -> None:
     direct = target(bench[0], STREAM, Running(DIRECT, 0, None))
-    job = {"mode": "paired", "requests": 8, "gaps": True, "direct": direct, "target": target(bench[0], STREAM, bench[1])}
+    job = {
+        "mode": "paired",
+        "requests": 8,
+        "gaps": True,
+        "direct": direct,
+        "target": target(bench[0], STREAM, bench[1]),
+    }
     result = generate(job)
     assert result["pairs"] == 8
     assert result["through"]["errors"] == result["direct"]["errors"] == 0
@@ -109,7 +115,7 @@ def test_a_refused_request_is_an_error_not_a_fast_success(bench: tuple[Bench, Ru
 
 def test_cpu_of_a_process_tree_counts_children(tmp_path: Path) -> None:
     code = "import subprocess, sys, time; subprocess.run([sys.executable, '-c', "
-    code += "'import time\\nend = time.process_time() + 0.1\\nwhile time.process_time() < end: pass\\nopen(\"done\", \"w\")'])"
+    code += '\'import time\\nend = time.process_time() + 0.1\\nwhile time.process_time() < end: pass\\nopen("done", "w")\'])'
     argv = [sys.executable, "-c", code + "; time.sleep(30)"]
     with process.running(argv, lambda: True, log=tmp_path / "log", cwd=tmp_path) as pid:
         before = process.cpu(pid)

@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 
 import pytest
-
-from benchmarks import report
 from benchmarks.contenders import Route, by_url, tieline_config
 from benchmarks.measure import Result
 from benchmarks.quick import compare
 from benchmarks.upstream.bodies import anthropic_request, chat_request, completion
 
+from benchmarks import report
+
 
 def _rounds(*cpu: float, errors: int = 0) -> list[Result]:
-    return [{"requests": 100, "errors": errors, "cpu_us_per_request": us, "cpu_us_per_chunk": us / 52} for us in cpu]
+    return [
+        {"requests": 100, "errors": errors, "cpu_us_per_request": us, "cpu_us_per_chunk": us / 52}
+        for us in cpu
+    ]
 
 
 def test_ratios_are_medians_over_rounds() -> None:
-    rounds = {"request-1k": {"floor": _rounds(20, 25, 40), "tieline": _rounds(50, 50, 60), "litellm": _rounds(9000)}}
+    rounds = {
+        "request-1k": {"floor": _rounds(20, 25, 40), "tieline": _rounds(50, 50, 60), "litellm": _rounds(9000)}
+    }
     found = report.ratios(rounds)
     assert found["nonstream_cpu_vs_floor"] == 2.0
     assert found["litellm_cpu_vs_tieline"] == 180.0
