@@ -55,7 +55,12 @@ def _whole() -> list[Cell]:
         for label, size in sizes.items()
     ]
     answered = [
-        Cell(name=f"answer-{label}", kind="whole", route=f"whole-{label}", concurrency=connections.get(label, 32))
+        Cell(
+            name=f"answer-{label}",
+            kind="whole",
+            route=f"whole-{label}",
+            concurrency=connections.get(label, 32),
+        )
         for label in ("100k", "1m", "10m")
     ]
     return [*asked, *answered, Cell(name="translated-1k", kind="whole", dialect="anthropic")]
@@ -90,7 +95,9 @@ def _latency() -> list[Cell]:
     return [
         Cell(name="latency-idle", kind="paired", concurrency=1, peers=True),
         Cell(name="latency-half", kind="paired", concurrency=1, load=0.5),
-        Cell(name="first-token", kind="paired", route="stream-50-1", concurrency=1, requests=1000, peers=True),
+        Cell(
+            name="first-token", kind="paired", route="stream-50-1", concurrency=1, requests=1000, peers=True
+        ),
         Cell(name="open-half", kind="open", load=0.5),
     ]
 
@@ -99,7 +106,15 @@ CELLS = [
     *_whole(),
     *_streams(),
     *_latency(),
-    Cell(name="memory", kind="memory", route="stream-50-32", concurrency=256, requests=2000, peers=True, once=True),
+    Cell(
+        name="memory",
+        kind="memory",
+        route="stream-50-32",
+        concurrency=256,
+        requests=2000,
+        peers=True,
+        once=True,
+    ),
     Cell(name="idle-streams", kind="hold", route="stream-2-600000", concurrency=10_000, once=True),
 ]
 MILLION = Cell(name="million", kind="memory", requests=1_000_000, once=True)

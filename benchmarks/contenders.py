@@ -96,10 +96,15 @@ def _launch_floor(port: int, work: Path, rows: list[Route]) -> Launch:
     return Launch(argv, python_environment())
 
 
-def python_environment(**more: str) -> dict[str, str]:
-    """Ours, with the repository importable and no provider keys, which a gateway would discover."""
-    kept = {name: value for name, value in os.environ.items() if not name.endswith(("_API_KEY", "_TOKEN"))}
-    return kept | {"PYTHONPATH": f"{REPOSITORY / 'src'}:{REPOSITORY}"} | more
+def clean_environment(**more: str) -> dict[str, str]:
+    """Ours without provider keys, which a gateway would discover, and without a module path of the caller's."""
+    left_out = ("_API_KEY", "_TOKEN", "PYTHONPATH")
+    return {name: value for name, value in os.environ.items() if not name.endswith(left_out)} | more
+
+
+def python_environment() -> dict[str, str]:
+    """Of processes that run this repository's code."""
+    return clean_environment(PYTHONPATH=f"{REPOSITORY / 'src'}:{REPOSITORY}")
 
 
 TIELINE_KEY = os.environ.get("TIELINE_BENCH_KEY", "tl-benchmark-key")
@@ -126,7 +131,10 @@ def tieline_config(rows: list[Route], work: Path, *, features: bool) -> dict[str
         "server": {"max_body_mb": 32, "max_concurrency": 20_000},
         "providers": providers,
         "models": {row.public: {"deployments": [f"{names[row.base_url]}/{row.model}"]} for row in rows},
-        "store": {"database": f"sqlite:///{work / 'tieline.db'}" if features else "none", "spool": str(work / "spool")},
+        "store": {
+            "database": f"sqlite:///{work / 'tieline.db'}" if features else "none",
+            "spool": str(work / "spool"),
+        },
     }
 
 

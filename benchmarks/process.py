@@ -112,7 +112,13 @@ def running(
     """Runs ``argv`` in a session of its own, yields its pid once ``ready()``; ends the whole tree afterwards."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, cwd=cwd, start_new_session=True
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=env,
+            cwd=cwd,
+            start_new_session=True,
         )
     try:
         deadline = time.monotonic() + timeout_s
@@ -144,7 +150,14 @@ def accepts(port: int) -> bool:
 
 def machine() -> dict[str, object]:
     """What a reader needs to compare two results: processor, cores, memory, kernel, Python, load at the start."""
-    info = Path("/proc/cpuinfo").read_text().partition("model name")[2].partition(":")[2].partition("\n")[0].strip()
+    info = (
+        Path("/proc/cpuinfo")
+        .read_text()
+        .partition("model name")[2]
+        .partition(":")[2]
+        .partition("\n")[0]
+        .strip()
+    )
     total_kb = int(Path("/proc/meminfo").read_text().split()[1])
     return {
         "cpu": info or platform.processor() or "unknown",

@@ -51,14 +51,20 @@ def ratio(numerators: list[float], denominators: list[float]) -> float | None:
     return round(statistics.median(ratios), 3) if ratios else None
 
 
-def marginal(rounds: Mapping[str, Mapping[str, list[Result]]], prefix: str, suffix: str, name: str) -> list[float]:
+def marginal(
+    rounds: Mapping[str, Mapping[str, list[Result]]], prefix: str, suffix: str, name: str
+) -> list[float]:
     """CPU of one more chunk, in us, for each round: (CPU of a 500-token stream - CPU of a 50-token stream) / 450. Where
     only the 50-token cell was measured: its CPU / chunks, the request's own cost included."""
     short = rounds.get(f"{prefix}-50-{suffix}", {}).get(name, [])
     long = rounds.get(f"{prefix}-500-{suffix}", {}).get(name, [])
     if long and short:
         pairs = zip(long, short, strict=False)
-        return [(b["cpu_us_per_request"] - a["cpu_us_per_request"]) / 450 for b, a in pairs if _clean(a) and _clean(b)]
+        return [
+            (b["cpu_us_per_request"] - a["cpu_us_per_request"]) / 450
+            for b, a in pairs
+            if _clean(a) and _clean(b)
+        ]
     return [result["cpu_us_per_chunk"] for result in short if _clean(result)]
 
 
@@ -73,11 +79,17 @@ def _per_request(rounds: Rounds, cell: str, name: str) -> list[float]:
 
 def ratios(rounds: Rounds) -> dict[str, float | None]:
     """The keys that the targets are stated in; None where something was not measured."""
-    whole = {name: _per_request(rounds, "request-1k", name) for name in ("floor", "tieline", "litellm", "portkey")}
-    streamed = {name: _per_request(rounds, "stream-50-c32", name) for name in ("tieline", "litellm", "portkey")}
+    whole = {
+        name: _per_request(rounds, "request-1k", name) for name in ("floor", "tieline", "litellm", "portkey")
+    }
+    streamed = {
+        name: _per_request(rounds, "stream-50-c32", name) for name in ("tieline", "litellm", "portkey")
+    }
     return {
         "nonstream_cpu_vs_floor": ratio(whole["tieline"], whole["floor"]),
-        "stream_chunk_cpu_vs_floor": ratio(*(marginal(rounds, "stream", "c32", n) for n in ("tieline", "floor"))),
+        "stream_chunk_cpu_vs_floor": ratio(
+            *(marginal(rounds, "stream", "c32", n) for n in ("tieline", "floor"))
+        ),
         "translated_chunk_cpu_vs_floor": ratio(
             *(marginal(rounds, "translated", "c32", n) for n in ("tieline", "floor"))
         ),
@@ -131,14 +143,28 @@ def _figure(value: object, unit: str = "") -> str:
 
 def print_result(result: dict[str, Any], console: Console) -> None:
     table = Table(title=f"{result['machine']['cpu']}, {result['machine']['cores']} cores, {result['date']}")
-    for heading in ("cell", "contender", "requests", "errors", "CPU us/req", "CPU us/chunk", "req/s/core", "figures"):
+    for heading in (
+        "cell",
+        "contender",
+        "requests",
+        "errors",
+        "CPU us/req",
+        "CPU us/chunk",
+        "req/s/core",
+        "figures",
+    ):
         table.add_column(heading, justify="left" if heading in ("cell", "contender", "figures") else "right")
     for cell, found in result["cells"].items():
         for name, row in found.items():
             per_chunk, per_core = row.get("cpu_us_per_chunk"), row.get("requests_per_s_per_core")
             table.add_row(
                 *(cell, name, _figure(row.get("requests", row.get("pairs"))), _figure(row.get("errors", 0))),
-                *(_figure(row.get("cpu_us_per_request")), _figure(per_chunk), _figure(per_core), _summary(row)),
+                *(
+                    _figure(row.get("cpu_us_per_request")),
+                    _figure(per_chunk),
+                    _figure(per_core),
+                    _summary(row),
+                ),
             )
         table.add_section()
     console.print(table)
@@ -166,7 +192,15 @@ def print_ratios(found: dict[str, float | None], console: Console) -> None:
     table = Table("ratio", "value", "target", title="Ratios")
     for name, value in found.items():
         bound, target = TARGETS.get(name, ("", None))
-        reached = value is not None and target is not None and (value <= target if bound == "at most" else value >= target)
-        mark = "" if target is None else f"{bound} {target:g}" + ("" if value is None else " ✓" if reached else " ✗")
+        reached = (
+            value is not None
+            and target is not None
+            and (value <= target if bound == "at most" else value >= target)
+        )
+        mark = (
+            ""
+            if target is None
+            else f"{bound} {target:g}" + ("" if value is None else " ✓" if reached else " ✗")
+        )
         table.add_row(name, "-" if value is None else f"{value:.2f}", mark)
     console.print(table)

@@ -45,11 +45,14 @@ _FILES_NEEDED = 40_000
 
 
 def raise_file_limit() -> None:
-    """As far as the system allows; the processes that are started inherit it."""
+    """As far as the system allows, beyond the hard limit where we may; the processes that are started inherit it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES_NEEDED if hard == resource.RLIM_INFINITY else min(_FILES_NEEDED, hard)
-    with contextlib.suppress(ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    if resource.RLIM_INFINITY in (soft, hard) or soft >= _FILES_NEEDED:
+        return
+    for limits in ((_FILES_NEEDED, max(hard, _FILES_NEEDED)), (hard, hard)):
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            return
 
 
 @contextlib.contextmanager
@@ -104,7 +107,9 @@ def start_all(
             started.append(start(stack, contender, work, rows))
         except (process.NotReady, OSError) as error:
             failed[contender.name] = str(error)[-600:]
-            console.print(f"[red]{contender.name} did not start[/red]: {failed[contender.name]}", highlight=False)
+            console.print(
+                f"[red]{contender.name} did not start[/red]: {failed[contender.name]}", highlight=False
+            )
     return started, failed
 
 
@@ -138,7 +143,9 @@ def measure_all(
                 name = running.contender.name
                 bar.update(task, description=f"{cell.name} {name} {number + 1}")
                 try:
-                    result = measure(bench, cell, running, requests=_requests(bench, cell, rounds), warm=number == 0)
+                    result = measure(
+                        bench, cell, running, requests=_requests(bench, cell, rounds), warm=number == 0
+                    )
                     found.setdefault(cell.name, {}).setdefault(name, []).append(result)
                 except (RuntimeError, OSError) as error:
                     problems.append(f"{cell.name} {name}: {str(error)[-300:]}")
@@ -177,7 +184,7 @@ def choose_contenders(names: list[str] | None, urls: list[str]) -> list[Contende
 
 def choose_cells(only: list[str] | None, million: bool) -> list[Cell]:
     """By name or beginning of a name."""
-    cells = [*CELLS, MILLION] if million or only and MILLION.name in only else CELLS
+    cells = [*CELLS, MILLION] if million or (only and MILLION.name in only) else CELLS
     chosen = [cell for cell in cells if only is None or cell.name.startswith(tuple(only))]
     if not chosen:
         raise SystemExit(f"no such cell; there are: {', '.join(cell.name for cell in [*CELLS, MILLION])}")
@@ -186,12 +193,20 @@ def choose_cells(only: list[str] | None, million: bool) -> list[Cell]:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a twentieth of the requests, 2 s a turn, one round")
-    parser.add_argument("--only", action="append", metavar="CELL", help="cells whose name begins so; repeatable")
-    parser.add_argument("--contender", action="append", metavar="NAME", help="repeatable; default: all installed")
+    parser.add_argument(
+        "--quick", action="store_true", help="a twentieth of the requests, 2 s a turn, one round"
+    )
+    parser.add_argument(
+        "--only", action="append", metavar="CELL", help="cells whose name begins so; repeatable"
+    )
+    parser.add_argument(
+        "--contender", action="append", metavar="NAME", help="repeatable; default: all installed"
+    )
     parser.add_argument("--url", action="append", default=[], metavar="NAME=URL[,key=K][,model=M][,pid=P]")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--limit", type=float, default=30.0, metavar="S", help="longest turn of a cell, in seconds")
+    parser.add_argument(
+        "--limit", type=float, default=30.0, metavar="S", help="longest turn of a cell, in seconds"
+    )
     parser.add_argument("--million", action="store_true", help="also memory over 10^6 requests")
     parser.add_argument("--no-startup", action="store_true", help="leave out start, import and size")
     parser.add_argument("--venv", type=Path, help="environment that holds only tieline, for the install size")
@@ -212,7 +227,9 @@ def main() -> None:
         sse_port, rows = stack.enter_context(upstreams(work))
         started, failed = start_all(stack, contenders, work, rows, console)
         limit_s = min(QUICK_LIMIT_S, options.limit) if quick else options.limit
-        bench = Bench(work, {row.public: row for row in rows}, sse_port, limit_s, QUICK_SHARE if quick else 1.0)
+        bench = Bench(
+            work, {row.public: row for row in rows}, sse_port, limit_s, QUICK_SHARE if quick else 1.0
+        )
         rounds = 1 if quick else options.rounds
         found, problems = measure_all(bench, cells, started, rounds=rounds, console=console)
         costs = {} if options.no_startup or quick else start_costs(started, work, rows, options.venv)

@@ -44,7 +44,11 @@ def import_ms(module: str = "tieline", repeat: int = 9) -> float | None:
     times = []
     for _ in range(repeat):
         done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, env=python_environment(), check=False
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            env=python_environment(),
+            check=False,
         )
         if done.returncode != 0:
             return None
@@ -62,7 +66,9 @@ def install_size_mb(environment: Path | None = None) -> float | None:
         return None
     left_out = ("pip", "pip-", "setuptools", "_distutils_hack", "pkg_resources")
     kept = [entry for entry in packages.iterdir() if not entry.name.startswith(left_out)]
-    size = sum(file.lstat().st_size for entry in kept for file in [entry, *entry.rglob("*")] if file.is_file())
+    size = sum(
+        file.lstat().st_size for entry in kept for file in [entry, *entry.rglob("*")] if file.is_file()
+    )
     return round(size / 2**20, 1)
 
 

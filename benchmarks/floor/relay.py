@@ -83,7 +83,9 @@ class UpstreamSide(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         framing = b"transfer-encoding: chunked\r\n\r\n" if self.chunked else b"\r\n"
-        self.out.append(b"HTTP/1.1 %d OK\r\n%b%b" % (self.parser.get_status_code(), b"".join(self.headers), framing))
+        self.out.append(
+            b"HTTP/1.1 %d OK\r\n%b%b" % (self.parser.get_status_code(), b"".join(self.headers), framing)
+        )
 
     def on_body(self, data: bytes) -> None:
         self.out.append(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)

@@ -106,7 +106,9 @@ def quantiles(values: array[float] | list[float], scale: float = 1e6) -> dict[st
         return {}
     last = len(ordered) - 1
     ranks = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
-    found = {name: round(ordered[min(last, int(rank * len(ordered)))] * scale, 1) for name, rank in ranks.items()}
+    found = {
+        name: round(ordered[min(last, int(rank * len(ordered)))] * scale, 1) for name, rank in ranks.items()
+    }
     return found | {"mean": round(sum(ordered) / len(ordered) * scale, 1)}
 
 
@@ -114,7 +116,9 @@ class Ticker:
     """Calls back at times that the event loop's own timers, whole milliseconds in libuv, are too coarse for: a Linux
     timerfd watched by the loop. ``os.timerfd_create`` exists only from Python 3.13 on."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, interval_s: float, callback: Callable[[], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, interval_s: float, callback: Callable[[], None]
+    ) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
         self._loop, self._callback = loop, callback
         self._fd = libc.timerfd_create(1, os.O_NONBLOCK | os.O_CLOEXEC)

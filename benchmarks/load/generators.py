@@ -132,7 +132,8 @@ async def closed(job: Job) -> dict[str, Any]:
             finished.set_result(None)
 
     connections = [
-        Connection(done, gaps=tally.gaps if job.gaps else None) for _ in range(min(job.concurrency, job.requests))
+        Connection(done, gaps=tally.gaps if job.gaps else None)
+        for _ in range(min(job.concurrency, job.requests))
     ]
     active = len(connections)
     await open_connections(job, connections)

@@ -34,7 +34,9 @@ def available() -> bool:
 def script(work: Path, headers: dict[str, str], body: bytes) -> Path:
     """Writes the Lua script that posts ``body``; wrk builds the request from it once."""
     (work / "body.json").write_bytes(body)
-    lines = "\n".join(f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in headers.items())
+    lines = "\n".join(
+        f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in headers.items()
+    )
     path = work / "post.lua"
     path.write_text(_SCRIPT.format(headers=lines, body=json.dumps(str(work / "body.json"))))
     return path

@@ -4,7 +4,26 @@ from __future__ import annotations
 
 import json
 
-_WORDS = "the relay is what the product exists for and every microsecond of it was measured on the spot ".split()
+_WORDS = [
+    "the",
+    "relay",
+    "is",
+    "what",
+    "the",
+    "product",
+    "exists",
+    "for",
+    "and",
+    "every",
+    "microsecond",
+    "of",
+    "it",
+    "was",
+    "measured",
+    "on",
+    "the",
+    "spot",
+]
 _ID = "chatcmpl-BenchmarkBenchmark0000"
 _CREATED = 1_760_000_000
 SSE = bytes
@@ -61,7 +80,12 @@ def chat_request(model: str, size: int, *, stream: bool = False) -> bytes:
 def anthropic_request(model: str, size: int, *, stream: bool = False) -> bytes:
     """The same conversation as a Messages request."""
     chat = json.loads(chat_request(model, size))
-    request = {"model": model, "max_tokens": 1000, "system": "You answer briefly.", "messages": chat["messages"][1:]}
+    request = {
+        "model": model,
+        "max_tokens": 1000,
+        "system": "You answer briefly.",
+        "messages": chat["messages"][1:],
+    }
     return json.dumps(request | ({"stream": True} if stream else {})).encode()
 
 
@@ -86,14 +110,27 @@ def chat_stream(tokens: int, model: str) -> list[SSE]:
 
 def anthropic_stream(tokens: int, model: str) -> list[SSE]:
     """Message start, one text block of ``tokens`` deltas, message delta with usage, message stop."""
-    message = {"id": "msg_bench", "type": "message", "role": "assistant", "model": model, "content": []}
-    message |= {"stop_reason": None, "stop_sequence": None, "usage": {"input_tokens": 200, "output_tokens": 1}}
+    message: dict[str, object] = {
+        "id": "msg_bench",
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "content": [],
+    }
+    message |= {
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": {"input_tokens": 200, "output_tokens": 1},
+    }
     deltas = [
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": word}}
         for word in _tokens(tokens)
     ]
-    end = {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}}
-    events = [
+    end: dict[str, object] = {
+        "type": "message_delta",
+        "delta": {"stop_reason": "end_turn", "stop_sequence": None},
+    }
+    events: list[dict[str, object]] = [
         {"type": "message_start", "message": message},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
         *deltas,

@@ -51,7 +51,10 @@ def stream_segments(model: str, anthropic: bool) -> tuple[float, tuple[bytes, ..
 @cache
 def whole(model: str) -> bytes:
     body = completion(int(model.split("-")[1]), model)
-    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
+        len(body),
+        body,
+    )
 
 
 class Connection(asyncio.Protocol):
@@ -72,7 +75,9 @@ class Connection(asyncio.Protocol):
         try:
             self.parser.feed_data(data)
         except (httptools.HttpParserError, msgspec.DecodeError, ValueError):
-            self.transport.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            self.transport.write(
+                b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            )
             self.transport.close()
 
     def on_url(self, url: bytes) -> None:
@@ -108,7 +113,11 @@ class Connection(asyncio.Protocol):
             self.timer = self.loop.call_soon(self._next)
 
     def _counts(self) -> None:
-        counts = {"streams": Connection.streams, "events": Connection.events, "disconnects": Connection.disconnects}
+        counts = {
+            "streams": Connection.streams,
+            "events": Connection.events,
+            "disconnects": Connection.disconnects,
+        }
         body = json.dumps(counts).encode()
         self.transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
 
