@@ -156,7 +156,9 @@ def _by_request(connection: Connection, by: str, filters: Filters, tag: str | No
         sa.func.count() - sa.func.count(records.c.cost),
         *_money(records.c.wasted),
         *_money(records.c.charged),
-    ).group_by(group)
+    )
+    if by != "total":
+        query = query.group_by(group)
     if by == "tag":
         if not tag:
             raise ValueError("by tag needs the tag's name")
