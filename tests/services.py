@@ -128,7 +128,7 @@ class Redis:
 @contextmanager
 def _folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="tieline-", ignore_cleanup_errors=True) as name:
-        os.chmod(name, 0o755)  # noqa: S103 - the postgres user must get in
+        os.chmod(name, 0o755)  # the postgres user must get in
         yield Path(name)
 
 

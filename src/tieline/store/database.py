@@ -63,9 +63,9 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """A transaction: committed at the end, rolled back on an exception. SQLite: takes the write lock at once,
         since a transaction that reads first and writes later would fail when another wrote in between."""
-        with self.engine.connect().execution_options(tieline_begin="BEGIN IMMEDIATE") as connection:
-            with connection.begin():
-                yield connection
+        options = {"tieline_begin": "BEGIN IMMEDIATE"}
+        with self.engine.connect().execution_options(**options) as connection, connection.begin():
+            yield connection
 
     @property
     def path(self) -> Path | None:
