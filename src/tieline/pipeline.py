@@ -134,6 +134,11 @@ class Flight:
             self.settle()
             self.write_record()
 
+    def shed(self, error: TielineError) -> None:
+        """No room: answered and recorded before any work is spent."""
+        self.refuse(error)
+        self.write_record()
+
     # 1 ----------------------------------------------------------------------------------------------------------
     def receive(self) -> None:
         """First, because everything else asks what the body says; only the fields that decide are decoded."""
