@@ -147,7 +147,9 @@ def _one(ask: Ask, behaviour: Behaviour, seed: int) -> Answer:
     random = seeded("answer", seed, ask.first_user, ask.last_user)
     answer = Answer()
     if ask.thinking or behaviour.content == "think":
-        answer.thinking = expected_text("thinking about " + ask.first_user, _thinking_tokens(ask, behaviour), seed)
+        answer.thinking = expected_text(
+            "thinking about " + ask.first_user, _thinking_tokens(ask, behaviour), seed
+        )
         answer.redacted = bool(behaviour.count("redacted"))
     if behaviour.name == "finish-filter":
         answer.finish = "content_filter"
@@ -169,7 +171,11 @@ def _thinking_tokens(ask: Ask, behaviour: Behaviour) -> int:
 
 def _text(ask: Ask, behaviour: Behaviour, seed: int, random: Random) -> str:
     if ask.json_schema is not None or ask.json_mode or behaviour.content == "json":
-        value = sample(ask.json_schema, random, _hints(ask)) if ask.json_schema else {"answer": ask.first_user[:200]}
+        value = (
+            sample(ask.json_schema, random, _hints(ask))
+            if ask.json_schema
+            else {"answer": ask.first_user[:200]}
+        )
         return msgspec.json.encode(value).decode()
     if ask.tool_results:
         return "The tools answered: " + "; ".join(ask.tool_results) + "."
@@ -182,7 +188,9 @@ def _text(ask: Ask, behaviour: Behaviour, seed: int, random: Random) -> str:
     if asks_to_resume(ask.last_user, ask.partial):
         manner = behaviour.word("resume", "anchor")
         if manner == "refuse":
-            raise Refusal("invalid", "This model does not support an assistant message before the last user message.")
+            raise Refusal(
+                "invalid", "This model does not support an assistant message before the last user message."
+            )
         return resumed(full, ask.partial, ask.last_user, manner)
     return full
 
@@ -246,7 +254,9 @@ def _hints(ask: Ask) -> list[str]:
 
 def sign(seed: int, scope: str, text: str) -> str:
     """A signature that only this simulator (this seed) makes and accepts."""
-    digest = hmac.digest(f"simulator-{seed}-{scope}".encode(), text.encode("utf-8", "surrogatepass"), "sha256")
+    digest = hmac.digest(
+        f"simulator-{seed}-{scope}".encode(), text.encode("utf-8", "surrogatepass"), "sha256"
+    )
     return base64.b64encode(b"\x0a" + digest * 2).decode()
 
 

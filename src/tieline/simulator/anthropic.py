@@ -9,9 +9,19 @@ from typing import Any
 
 import msgspec
 
-from tieline.simulator.anthropic_checks import read_messages
 from tieline.simulator.answer import Answer, Ask, Refusal, Usage, input_tokens, sealed, sign
-from tieline.simulator.exchange import Exchange, Headers, Piece, Reply, bearer, cdn_page, encode, retry_headers, sse
+from tieline.simulator.anthropic_checks import read_messages
+from tieline.simulator.exchange import (
+    Exchange,
+    Headers,
+    Piece,
+    Reply,
+    bearer,
+    cdn_page,
+    encode,
+    retry_headers,
+    sse,
+)
 from tieline.simulator.text import pieces
 
 _FINISH = {
@@ -27,14 +37,18 @@ _KINDS: dict[str, tuple[int, str, str]] = {
     "rate_limit": (
         429,
         "rate_limit_error",
-        "This request would exceed the rate limit for your organization (org-simulator) of 40,000 input tokens per minute. "
-        "For details, refer to: https://docs.claude.com/en/api/rate-limits.",
+        (
+            "This request would exceed the rate limit for your organization (org-simulator) of 40,000 input tokens per minute. "
+            "For details, refer to: https://docs.claude.com/en/api/rate-limits."
+        ),
     ),
     "quota": (
         400,
         "invalid_request_error",
-        "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase "
-        "credits.",
+        (
+            "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase "
+            "credits."
+        ),
     ),
     "server_error": (500, "api_error", "Internal server error"),
     "unavailable": (503, "api_error", "Service temporarily unavailable"),
@@ -42,7 +56,11 @@ _KINDS: dict[str, tuple[int, str, str]] = {
     "auth": (401, "authentication_error", "invalid x-api-key"),
     "missing_key": (401, "authentication_error", "x-api-key header is required"),
     "expired": (401, "authentication_error", "API key has expired"),
-    "forbidden": (403, "permission_error", "Your API key does not have permission to use the specified resource."),
+    "forbidden": (
+        403,
+        "permission_error",
+        "Your API key does not have permission to use the specified resource.",
+    ),
     "geo": (403, "forbidden", "Request not allowed"),
     "model_not_found": (404, "not_found_error", "model: {model}"),
     "not_found": (404, "not_found_error", "Not found"),
@@ -64,8 +82,10 @@ class Anthropic:
     """The Dialect protocol for api.anthropic.com."""
 
     name = "anthropic_messages"
-    media_type = "text/event-stream; charset=utf-8"
     comment = sse({"type": "ping"}, "ping")
+
+    def media_type(self, exchange: Exchange) -> str:
+        return "text/event-stream; charset=utf-8"
 
     def credential(self, exchange: Exchange) -> str | None:
         return exchange.headers.get("x-api-key") or bearer(exchange)
@@ -113,7 +133,12 @@ class Anthropic:
 
     def other(self, exchange: Exchange) -> Reply:
         if exchange.operation == "models":
-            model = {"type": "model", "id": "claude-simulated", "display_name": "Simulated", "created_at": "2026-01-01T00:00:00Z"}
+            model = {
+                "type": "model",
+                "id": "claude-simulated",
+                "display_name": "Simulated",
+                "created_at": "2026-01-01T00:00:00Z",
+            }
             body: Any = {"data": [model], "has_more": False, "first_id": model["id"], "last_id": model["id"]}
             return Reply(200, encode(body), [("content-type", "application/json")])
         tokens = input_tokens(read_messages(exchange, counting=True))
@@ -162,7 +187,9 @@ def _message(exchange: Exchange, ask: Ask) -> dict[str, Any]:
     }
 
 
-def _blocks(exchange: Exchange, answer: Answer) -> Iterator[tuple[dict[str, Any], list[tuple[dict[str, Any], int]]]]:
+def _blocks(
+    exchange: Exchange, answer: Answer
+) -> Iterator[tuple[dict[str, Any], list[tuple[dict[str, Any], int]]]]:
     """Each block whole, and the deltas that say the same."""
     if answer.thinking:
         signature = sign(exchange.seed, "anthropic", answer.thinking)
@@ -170,9 +197,18 @@ def _blocks(exchange: Exchange, answer: Answer) -> Iterator[tuple[dict[str, Any]
         deltas.append(({"type": "signature_delta", "signature": signature}, 0))
         yield {"type": "thinking", "thinking": answer.thinking, "signature": signature}, deltas
         if answer.redacted:
-            yield {"type": "redacted_thinking", "data": sealed(exchange.seed, "redacted", answer.thinking[:20])}, []
+            yield (
+                {
+                    "type": "redacted_thinking",
+                    "data": sealed(exchange.seed, "redacted", answer.thinking[:20]),
+                },
+                [],
+            )
     if answer.text:
-        yield {"type": "text", "text": answer.text}, [({"type": "text_delta", "text": t}, 1) for t in pieces(answer.text)]
+        yield (
+            {"type": "text", "text": answer.text},
+            [({"type": "text_delta", "text": t}, 1) for t in pieces(answer.text)],
+        )
     for call in answer.calls:
         block = {
             "type": "tool_use",
@@ -180,14 +216,20 @@ def _blocks(exchange: Exchange, answer: Answer) -> Iterator[tuple[dict[str, Any]
             "name": call.name,
             "input": json.loads(call.arguments),
         }
-        cut = [call.arguments[i : i + _ARGUMENT_PIECE] for i in range(0, len(call.arguments), _ARGUMENT_PIECE)]
+        cut = [
+            call.arguments[i : i + _ARGUMENT_PIECE] for i in range(0, len(call.arguments), _ARGUMENT_PIECE)
+        ]
         if call.arguments == "{}":
             cut = []
         yield block, [({"type": "input_json_delta", "partial_json": part}, 1) for part in ["", *cut]]
 
 
 def _emptied(block: dict[str, Any]) -> dict[str, Any]:
-    empty: dict[str, Any] = {"text": {"text": ""}, "thinking": {"thinking": "", "signature": ""}, "tool_use": {"input": {}}}
+    empty: dict[str, dict[str, Any]] = {
+        "text": {"text": ""},
+        "thinking": {"thinking": "", "signature": ""},
+        "tool_use": {"input": {}},
+    }
     return block | empty.get(block["type"], {})
 
 

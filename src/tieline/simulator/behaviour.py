@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from random import Random
 from typing import Literal
 
@@ -53,14 +54,15 @@ SHAPE = (
 )
 CHOICE = ("flaky", "first")
 
-_GROUPS: dict[str, Group] = (
-    dict.fromkeys(CONTENT, "content")
-    | dict.fromkeys(REFUSALS, "refusal")
-    | dict.fromkeys(CONNECTION, "connection")
-    | dict.fromkeys(STREAM, "stream")
-    | dict.fromkeys(SHAPE, "shape")
-    | dict.fromkeys(CHOICE, "choice")
-)  # type: ignore[assignment]
+_MEMBERS: tuple[tuple[Group, Iterable[str]], ...] = (
+    ("content", CONTENT),
+    ("refusal", REFUSALS),
+    ("connection", CONNECTION),
+    ("stream", STREAM),
+    ("shape", SHAPE),
+    ("choice", CHOICE),
+)
+_GROUPS: dict[str, Group] = {name: group for group, names in _MEMBERS for name in names}
 
 _COMMON = {
     "ttft_ms": "number",
@@ -90,7 +92,12 @@ _OWN: dict[str, dict[str, str]] = {
     "first": {"n": "number", "then": "behaviour", "fail": "behaviour"},
     "error-200": {"kind": "text"},
 }
-_REFUSAL_PARAMS = {"retry_after": "text", "retry_after_ms": "number", "limits": "number", "after_ms": "number"}
+_REFUSAL_PARAMS = {
+    "retry_after": "text",
+    "retry_after_ms": "number",
+    "limits": "number",
+    "after_ms": "number",
+}
 _PARAM = re.compile(r"([a-z][a-z0-9_-]*)=(.*)")
 
 

@@ -38,6 +38,8 @@ class Exchange(Struct, kw_only=True):
     random: Random
     number: int = 0
     stream: bool = False
+    memory: dict[str, Any] = field(default_factory=dict)
+    """Kept between requests by the server: OpenAI's stored responses."""
     created: int = field(default_factory=lambda: int(time.time()))
 
     def id(self, prefix: str, length: int = 24) -> str:
@@ -69,8 +71,11 @@ class Dialect(Protocol):
     """A vendor's wire. Raises Refusal wherever the vendor would say no."""
 
     name: str
-    media_type: str
     comment: bytes
+    """A keep-alive of its streams."""
+
+    def media_type(self, exchange: Exchange) -> str:
+        """Of its streams."""
 
     def credential(self, exchange: Exchange) -> str | None: ...
 
@@ -81,7 +86,9 @@ class Dialect(Protocol):
 
     def whole(self, exchange: Exchange, ask: Ask, answers: list[Answer], usage: Usage) -> bytes: ...
 
-    def stream(self, exchange: Exchange, ask: Ask, answers: list[Answer], usage: Usage) -> Iterator[Piece]: ...
+    def stream(
+        self, exchange: Exchange, ask: Ask, answers: list[Answer], usage: Usage
+    ) -> Iterator[Piece]: ...
 
     def other(self, exchange: Exchange) -> Reply:
         """Operations without an answer to play: embeddings, models, counting."""
@@ -96,6 +103,11 @@ class Dialect(Protocol):
 
 
 encode = msgspec.json.encode
+
+
+def words(text: str) -> frozenset[str]:
+    """The names in ``text``."""
+    return frozenset(text.split())
 
 
 def sse(data: Any, event: str | None = None) -> bytes:
@@ -132,5 +144,9 @@ def cdn_page(kind: str) -> Reply | None:
     status = {"bad_gateway": 502, "gateway_timeout": 504, "origin_down": 530}.get(kind)
     if status is None:
         return None
-    headers = [("content-type", "text/html; charset=UTF-8"), ("server", "cloudflare"), ("cf-ray", "8f2c1d3e4a5b6c7d-FRA")]
+    headers = [
+        ("content-type", "text/html; charset=UTF-8"),
+        ("server", "cloudflare"),
+        ("cf-ray", "8f2c1d3e4a5b6c7d-FRA"),
+    ]
     return Reply(status, HTML_502.replace(b"502", str(status).encode()), headers)

@@ -56,7 +56,8 @@ class Ledger:
             row = found.setdefault(
                 entry.provider,
                 dict.fromkeys(
-                    ("requests", "completed", "cut", "cancelled", "refused", "input_tokens", "output_tokens"), 0
+                    ("requests", "completed", "cut", "cancelled", "refused", "input_tokens", "output_tokens"),
+                    0,
                 ),
             )
             row["requests"] += 1

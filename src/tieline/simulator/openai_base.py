@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
-from tieline.simulator.answer import Refusal
+from tieline.simulator.answer import Answer, Ask, Refusal, Usage
 from tieline.simulator.behaviour import Behaviour
-from tieline.simulator.exchange import Exchange, Headers, Reply, bearer, cdn_page, encode, retry_headers, sse
+from tieline.simulator.exchange import (
+    Exchange,
+    Headers,
+    Piece,
+    Reply,
+    bearer,
+    cdn_page,
+    encode,
+    retry_headers,
+    sse,
+)
 
 _KINDS: dict[str, tuple[int, str, str | None, str]] = {
     "invalid": (400, "invalid_request_error", None, "Invalid request."),
@@ -15,15 +26,19 @@ _KINDS: dict[str, tuple[int, str, str | None, str]] = {
         429,
         "tokens",
         "rate_limit_exceeded",
-        "Rate limit reached for {model} in organization org-simulator on tokens per min (TPM): Limit 30000, Used 29403, "
-        "Requested 1200. Please try again in 1.206s. Visit https://platform.openai.com/account/rate-limits to learn more.",
+        (
+            "Rate limit reached for {model} in organization org-simulator on tokens per min (TPM): Limit 30000, Used 29403, "
+            "Requested 1200. Please try again in 1.206s. Visit https://platform.openai.com/account/rate-limits to learn more."
+        ),
     ),
     "quota": (
         429,
         "insufficient_quota",
         "insufficient_quota",
-        "You exceeded your current quota, please check your plan and billing details. For more information on this error, "
-        "read the docs: https://platform.openai.com/docs/guides/error-codes/api-errors.",
+        (
+            "You exceeded your current quota, please check your plan and billing details. For more information on this error, "
+            "read the docs: https://platform.openai.com/docs/guides/error-codes/api-errors."
+        ),
     ),
     "server_error": (
         500,
@@ -31,7 +46,12 @@ _KINDS: dict[str, tuple[int, str, str | None, str]] = {
         None,
         "The server had an error while processing your request. Sorry about that!",
     ),
-    "unavailable": (503, "service_unavailable_error", None, "The engine is currently overloaded, please try again later"),
+    "unavailable": (
+        503,
+        "service_unavailable_error",
+        None,
+        "The engine is currently overloaded, please try again later",
+    ),
     "overloaded": (
         529,
         "server_error",
@@ -48,10 +68,17 @@ _KINDS: dict[str, tuple[int, str, str | None, str]] = {
         401,
         "invalid_request_error",
         None,
-        "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
-        "(i.e. Authorization: Bearer YOUR_KEY).",
+        (
+            "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
+            "(i.e. Authorization: Bearer YOUR_KEY)."
+        ),
     ),
-    "expired": (401, "invalid_request_error", "invalid_api_key", "Your API key has expired. Please generate a new one."),
+    "expired": (
+        401,
+        "invalid_request_error",
+        "invalid_api_key",
+        "Your API key has expired. Please generate a new one.",
+    ),
     "forbidden": (
         403,
         "invalid_request_error",
@@ -81,8 +108,10 @@ _KINDS: dict[str, tuple[int, str, str | None, str]] = {
         400,
         "invalid_request_error",
         "context_length_exceeded",
-        "This model's maximum context length is 8192 tokens. However, your messages resulted in 9001 tokens. Please reduce "
-        "the length of the messages.",
+        (
+            "This model's maximum context length is 8192 tokens. However, your messages resulted in 9001 tokens. Please reduce "
+            "the length of the messages."
+        ),
     ),
     "filter": (
         400,
@@ -102,7 +131,12 @@ _KINDS: dict[str, tuple[int, str, str | None, str]] = {
         None,
         "Maximum content size limit (26214400) exceeded (26214401 bytes read)",
     ),
-    "unprocessable": (422, "invalid_request_error", None, "Unprocessable entity: the request could not be followed."),
+    "unprocessable": (
+        422,
+        "invalid_request_error",
+        None,
+        "Unprocessable entity: the request could not be followed.",
+    ),
 }
 _PARAMS = {"context": "messages", "unsupported": "temperature", "model_not_found": None}
 _STREAM_KINDS = {
@@ -136,8 +170,26 @@ def limit_headers(behaviour: Behaviour, exhausted: bool) -> Headers:
 class OpenAIBase:
     """The parts of the Dialect protocol that Chat, Responses and the small endpoints have in common."""
 
-    media_type = "text/event-stream; charset=utf-8"
+    name = "openai"
     comment = b": keep-alive\n\n"
+
+    def media_type(self, exchange: Exchange) -> str:
+        return "text/event-stream; charset=utf-8"
+
+    def read(self, exchange: Exchange) -> Ask:
+        raise Refusal("not_found")
+
+    def whole(self, exchange: Exchange, ask: Ask, answers: list[Answer], usage: Usage) -> bytes:
+        raise Refusal("not_found")
+
+    def stream(self, exchange: Exchange, ask: Ask, answers: list[Answer], usage: Usage) -> Iterator[Piece]:
+        raise Refusal("not_found")
+
+    def other(self, exchange: Exchange) -> Reply:
+        raise Refusal("not_found")
+
+    def malformed(self, content: bool) -> bytes:
+        return b'data: {"choices": [{"text": "lo\n\n' if content else b'data: {"id": "cmp\n\n'
 
     def credential(self, exchange: Exchange) -> str | None:
         return bearer(exchange) or exchange.headers.get("api-key")
@@ -162,7 +214,10 @@ class OpenAIBase:
         if page is not None:
             return page
         status, body = error_body(exchange, refusal)
-        headers = [("content-type", "application/json; charset=utf-8"), ("x-request-id", exchange.id("req_", 32).lower())]
+        headers = [
+            ("content-type", "application/json; charset=utf-8"),
+            ("x-request-id", exchange.id("req_", 32).lower()),
+        ]
         if refusal.kind == "rate_limit" and exchange.behaviour.count("limits", 1):
             headers += limit_headers(exchange.behaviour, exhausted=not exchange.behaviour.count("false"))
         pretty = json.dumps({"error": body}, indent=4).encode()
@@ -170,8 +225,14 @@ class OpenAIBase:
 
     def stream_error(self, exchange: Exchange, kind: str) -> bytes:
         if kind == "vllm":
-            return sse({"object": "error", "message": "EngineCore died", "type": "InternalServerError", "code": 500})
-        default = ("server_error", None, "The server had an error while processing your request. Sorry about that!")
+            return sse(
+                {"object": "error", "message": "EngineCore died", "type": "InternalServerError", "code": 500}
+            )
+        default = (
+            "server_error",
+            None,
+            "The server had an error while processing your request. Sorry about that!",
+        )
         name, code, message = _STREAM_KINDS.get(kind, default)
         return sse({"error": {"message": message, "type": name, "param": None, "code": code}})
 

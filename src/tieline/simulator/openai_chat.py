@@ -62,7 +62,9 @@ class _Writer:
             body["usage"] = None
         return sse(body | extra)
 
-    def delta(self, index: int, delta: dict[str, Any], finish: str | None = None, logprobs: Any = None) -> bytes:
+    def delta(
+        self, index: int, delta: dict[str, Any], finish: str | None = None, logprobs: Any = None
+    ) -> bytes:
         return self.chunk({"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish})
 
     def open(self, count: int) -> Iterator[Piece]:
@@ -95,7 +97,10 @@ class _Writer:
             index = number + (1 if self._exchange.flag("wrong-index") else 0)
             for delta in self._call_opening(index, call.name, call.kind):
                 yield Piece(self.delta(choice, {"tool_calls": [delta]}), tokens=1)
-            cut = [call.arguments[i : i + _ARGUMENT_PIECE] for i in range(0, len(call.arguments), _ARGUMENT_PIECE)]
+            cut = [
+                call.arguments[i : i + _ARGUMENT_PIECE]
+                for i in range(0, len(call.arguments), _ARGUMENT_PIECE)
+            ]
             waiting.append((index, cut))
         while any(cut for _, cut in waiting):
             for (index, cut), call in zip(waiting, answer.calls, strict=True):
@@ -127,11 +132,18 @@ def _envelope(exchange: Exchange, ask: Ask, kind: str) -> dict[str, Any]:
 
 
 def _choice(exchange: Exchange, ask: Ask, index: int, answer: Answer) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": answer.text or None, "refusal": None, "annotations": []}
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": answer.text or None,
+        "refusal": None,
+        "annotations": [],
+    }
     if answer.thinking:
         message["reasoning_content"] = answer.thinking
     if answer.calls:
-        message["tool_calls"] = [_call(exchange, call.name, call.arguments, call.kind) for call in answer.calls]
+        message["tool_calls"] = [
+            _call(exchange, call.name, call.arguments, call.kind) for call in answer.calls
+        ]
     elif answer.text == "":
         message["content"] = ""
     logprobs = _logprobs(pieces(answer.text), ask.logprobs) if ask.logprobs is not None else None
@@ -149,7 +161,8 @@ def _logprobs(tokens: list[str], top: int) -> dict[str, Any]:
         return {"token": token, "logprob": value, "bytes": list(token.encode())}
 
     content = [
-        entry(token, -0.1) | {"top_logprobs": [entry(token if i == 0 else f"{token}{i}", -0.1 - i) for i in range(top)]}
+        entry(token, -0.1)
+        | {"top_logprobs": [entry(token if i == 0 else f"{token}{i}", -0.1 - i) for i in range(top)]}
         for token in tokens
     ]
     return {"content": content, "refusal": None}
@@ -158,12 +171,20 @@ def _logprobs(tokens: list[str], top: int) -> dict[str, Any]:
 def _usage(usage: Usage, exchange: Exchange) -> dict[str, Any]:
     if exchange.flag("null-usage"):
         details = {"prompt_tokens_details": None, "completion_tokens_details": None}
-        return {"prompt_tokens": usage.input, "completion_tokens": usage.output, "total_tokens": None} | details
+        return {
+            "prompt_tokens": usage.input,
+            "completion_tokens": usage.output,
+            "total_tokens": None,
+        } | details
     return {
         "prompt_tokens": usage.input,
         "completion_tokens": usage.output,
         "total_tokens": usage.input + usage.output,
-        "prompt_tokens_details": {"cached_tokens": usage.cached, "audio_tokens": 0},
+        "prompt_tokens_details": {
+            "cached_tokens": usage.cached,
+            "cache_write_tokens": usage.written,
+            "audio_tokens": 0,
+        },
         "completion_tokens_details": {
             "reasoning_tokens": usage.reasoning,
             "audio_tokens": 0,

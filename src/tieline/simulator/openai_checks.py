@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-from tieline.simulator.answer import Ask, Refusal, Tool
-from tieline.simulator.exchange import Exchange
+from tieline.simulator.answer import Ask
+from tieline.simulator.exchange import Exchange, words
+from tieline.simulator.openai_tools import check_calls, check_tool_order, invalid, read_tools, wrong_type
 
-CHAT_FIELDS = frozenset(
+CHAT_FIELDS = words(
     "messages model audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens "
     "metadata modalities moderation n parallel_tool_calls prediction presence_penalty prompt_cache_key prompt_cache_options "
     "prompt_cache_retention reasoning_effort response_format safety_identifier seed service_tier stop store stream "
-    "stream_options temperature tool_choice tools top_logprobs top_p user verbosity web_search_options".split()
+    "stream_options temperature tool_choice tools top_logprobs top_p user verbosity web_search_options"
 )
-_COMPATIBLE_FIELDS = frozenset("thinking reasoning top_k min_p repetition_penalty enable_thinking random_seed safe_prompt".split())
+_COMPATIBLE_FIELDS = words(
+    "thinking reasoning top_k min_p repetition_penalty enable_thinking random_seed safe_prompt"
+)
 """Fields of hosts that imitate OpenAI; OpenAI itself (a provider whose name begins with openai or azure) refuses them."""
-_MESSAGE_FIELDS = frozenset(
-    "role content name tool_calls tool_call_id refusal audio function_call annotations reasoning_content".split()
+_MESSAGE_FIELDS = words(
+    "role content name tool_calls tool_call_id refusal audio function_call annotations reasoning_content"
 )
 _ROLES = ("system", "assistant", "user", "function", "tool", "developer")
 _PARTS = frozenset(("text", "image_url", "input_audio", "file", "refusal"))
-_TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-MAX_TOOL_ID_CHARS = 40
 _MAX_STOP = 4
-
-
-def invalid(message: str, param: str | None = None, code: str | None = None) -> Refusal:
-    return Refusal("invalid", message, param=param, code=code)
 
 
 def is_openai(exchange: Exchange) -> bool:
@@ -57,24 +53,11 @@ def read_chat(exchange: Exchange) -> Ask:
     ask = Ask(model=exchange.model, stream=bool(body.get("stream")))
     for index, message in enumerate(messages):
         _message(ask, message, f"messages[{index}]")
-    _tool_order(messages)
+    check_tool_order(messages)
     _conversation(ask, messages)
     _options(ask, body)
-    _tools(ask, body)
+    read_tools(ask, body)
     return ask
-
-
-def wrong_type(param: str, wanted: str, value: Any) -> Refusal:
-    return invalid(
-        f"Invalid type for '{param}': expected {wanted}, but got {type_name(value)} instead.", param, "invalid_type"
-    )
-
-
-def type_name(value: Any) -> str:
-    if value is None:
-        return "null"
-    names = {bool: "a boolean", int: "an integer", float: "a decimal", str: "a string", list: "an array", dict: "an object"}
-    return names.get(type(value), "a value")
 
 
 def _message(ask: Ask, message: Any, where: str) -> None:
@@ -86,11 +69,17 @@ def _message(ask: Ask, message: Any, where: str) -> None:
     role = message.get("role")
     if role not in _ROLES:
         known = ", ".join(f"'{name}'" for name in _ROLES)
-        raise invalid(f"Invalid value: '{role}'. Supported values are: {known}.", f"{where}.role", "invalid_value")
-    content = message.get("content")
-    if content is None and not (role == "assistant" and (message.get("tool_calls") or message.get("function_call"))):
         raise invalid(
-            f"Invalid value for 'content': expected a string, got null. {where}.content", f"{where}.content", None
+            f"Invalid value: '{role}'. Supported values are: {known}.", f"{where}.role", "invalid_value"
+        )
+    content = message.get("content")
+    if content is None and not (
+        role == "assistant" and (message.get("tool_calls") or message.get("function_call"))
+    ):
+        raise invalid(
+            f"Invalid value for 'content': expected a string, got null. {where}.content",
+            f"{where}.content",
+            None,
         )
     if isinstance(content, list):
         if not content:
@@ -100,7 +89,7 @@ def _message(ask: Ask, message: Any, where: str) -> None:
     elif content is not None and not isinstance(content, str):
         raise wrong_type(f"{where}.content", "one of a string or array of objects", content)
     ask.text_chars.append(text_of(content))
-    _calls(ask, message, where)
+    check_calls(ask, message, where)
 
 
 def _part(ask: Ask, part: Any, where: str, role: str) -> None:
@@ -109,12 +98,17 @@ def _part(ask: Ask, part: Any, where: str, role: str) -> None:
     kind = part.get("type")
     if kind not in _PARTS:
         known = ", ".join(f"'{name}'" for name in sorted(_PARTS))
-        raise invalid(f"Invalid value: '{kind}'. Supported values are: {known}.", f"{where}.type", "invalid_value")
+        raise invalid(
+            f"Invalid value: '{kind}'. Supported values are: {known}.", f"{where}.type", "invalid_value"
+        )
     if kind == "text" and not isinstance(part.get("text"), str):
         raise wrong_type(f"{where}.text", "a string", part.get("text"))
     if kind in ("image_url", "input_audio", "file"):
         if role != "user":
-            raise invalid(f"Invalid {where}: {kind} is only allowed for messages with role 'user', but got '{role}'.", where)
+            raise invalid(
+                f"Invalid {where}: {kind} is only allowed for messages with role 'user', but got '{role}'.",
+                where,
+            )
         _media(ask, kind, part, where)
 
 
@@ -126,7 +120,9 @@ def _media(ask: Ask, kind: str, part: dict[str, Any], where: str) -> None:
         url = inner.get("url")
         if not isinstance(url, str) or not url.startswith(("http://", "https://", "data:image/")):
             raise invalid(
-                f"Invalid image_url: expected a URL or a base64-encoded data URL. {where}", f"{where}.image_url", "invalid_image_url"
+                f"Invalid image_url: expected a URL or a base64-encoded data URL. {where}",
+                f"{where}.image_url",
+                "invalid_image_url",
             )
         ask.images += 1
     elif kind == "file":
@@ -139,85 +135,15 @@ def _media(ask: Ask, kind: str, part: dict[str, Any], where: str) -> None:
         ask.audios += 1
 
 
-def _calls(ask: Ask, message: dict[str, Any], where: str) -> None:
-    calls = message.get("tool_calls")
-    if calls is None:
-        return
-    if calls == []:
-        raise invalid(
-            f"Invalid '{where}.tool_calls': empty array. Expected an array with minimum length 1, but got an empty array instead.",
-            f"{where}.tool_calls",
-            "empty_array",
-        )
-    for index, call in enumerate(calls):
-        _call(ask, call, f"{where}.tool_calls[{index}]")
-
-
-def _call(ask: Ask, call: Any, at: str) -> None:
-    if not isinstance(call, dict) or call.get("type") not in ("function", "custom"):
-        raise invalid(f"Missing required parameter: '{at}.type'.", f"{at}.type", "missing_required_parameter")
-    identity = call.get("id")
-    if not isinstance(identity, str) or not identity:
-        raise invalid(f"Missing required parameter: '{at}.id'.", f"{at}.id", "missing_required_parameter")
-    if len(identity) > MAX_TOOL_ID_CHARS:
-        raise invalid(
-            f"Invalid '{at}.id': string too long. Expected a string with maximum length {MAX_TOOL_ID_CHARS}, but got a string "
-            f"with length {len(identity)} instead.",
-            f"{at}.id",
-            "string_above_max_length",
-        )
-    function = call.get(call["type"])
-    key = "arguments" if call["type"] == "function" else "input"
-    if not isinstance(function, dict) or not isinstance(function.get(key), str):
-        raise wrong_type(f"{at}.function.{key}", "a string", (function or {}).get(key) if isinstance(function, dict) else None)
-    if not isinstance(function.get("name"), str) or not _TOOL_NAME.fullmatch(function["name"]):
-        raise invalid(
-            f"Invalid '{at}.function.name': string does not match pattern. Expected a string that matches the pattern "
-            "'^[a-zA-Z0-9_-]+$'.",
-            f"{at}.function.name",
-            "invalid_value",
-        )
-    ask.text_chars.append(function[key])
-
-
-def _tool_order(messages: list[Any]) -> None:
-    """Every call is answered right after it, and nothing answers a call that was not made."""
-    open_ids: list[str] = []
-    after_call = False
-    for index, message in enumerate(messages):
-        if message["role"] == "tool":
-            identity = message.get("tool_call_id")
-            if not isinstance(identity, str):
-                raise invalid(
-                    f"Missing required parameter: 'messages[{index}].tool_call_id'.", f"messages[{index}].tool_call_id"
-                )
-            if not after_call or identity not in open_ids:
-                raise invalid(
-                    "Invalid parameter: messages with role 'tool' must be a response to a preceeding message with 'tool_calls'.",
-                    f"messages.[{index}].role",
-                )
-            open_ids.remove(identity)
-            continue
-        _all_answered(open_ids, index)
-        open_ids = [call["id"] for call in message.get("tool_calls") or []]
-        after_call = bool(open_ids)
-    _all_answered(open_ids, len(messages))
-
-
-def _all_answered(open_ids: list[str], index: int) -> None:
-    if open_ids:
-        raise invalid(
-            "An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'. The "
-            f"following tool_call_ids did not have response messages: {', '.join(open_ids)}",
-            f"messages.[{index}].role",
-        )
-
-
 def text_of(content: Any) -> str:
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else []
-    return "\n".join(str(part.get("text") or part.get("refusal") or "") for part in parts if "text" in part or "refusal" in part)
+    return "\n".join(
+        str(part.get("text") or part.get("refusal") or "")
+        for part in parts
+        if "text" in part or "refusal" in part
+    )
 
 
 def _conversation(ask: Ask, messages: list[Any]) -> None:
@@ -236,7 +162,10 @@ def _conversation(ask: Ask, messages: list[Any]) -> None:
 
 def _options(ask: Ask, body: dict[str, Any]) -> None:
     if body.get("max_tokens") is not None and body.get("max_completion_tokens") is not None:
-        raise invalid("Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.", "max_tokens")
+        raise invalid(
+            "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.",
+            "max_tokens",
+        )
     for name in ("max_tokens", "max_completion_tokens", "n"):
         ranged(body, name, 1, 10_000_000, int)
     ranged(body, "temperature", 0, 2, (int, float))
@@ -297,7 +226,9 @@ def _include_usage(body: dict[str, Any]) -> bool:
     if options is None:
         return False
     if not body.get("stream"):
-        raise invalid("The 'stream_options' parameter is only allowed when 'stream' is enabled.", "stream_options")
+        raise invalid(
+            "The 'stream_options' parameter is only allowed when 'stream' is enabled.", "stream_options"
+        )
     check_fields(options, frozenset(("include_usage", "include_obfuscation")))
     return bool(options.get("include_usage"))
 
@@ -309,7 +240,8 @@ def _format(ask: Ask, wanted: Any) -> None:
     if kind == "json_object":
         if not any("json" in text.lower() for text in ask.text_chars):
             raise invalid(
-                "'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'.", "messages"
+                "'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'.",
+                "messages",
             )
         ask.json_mode = True
     elif kind == "json_schema":
@@ -345,80 +277,11 @@ def check_strict(schema: Any, name: str, where: str = "()") -> None:
         missing = [key for key in schema.get("properties") or {} if key not in (schema.get("required") or [])]
         if missing:
             raise invalid(
-                context + "'required' is required to be supplied and to be an array including every key in properties. "
+                context
+                + "'required' is required to be supplied and to be an array including every key in properties. "
                 f"Missing '{missing[0]}'.",
                 "response_format",
             )
     for key, value in (schema.get("properties") or {}).items():
         check_strict(value, name, f"('properties', '{key}')")
     check_strict(schema.get("items"), name, "('items')")
-
-
-def _tools(ask: Ask, body: dict[str, Any]) -> None:
-    tools, choice = body.get("tools"), body.get("tool_choice")
-    if tools == []:
-        raise invalid(
-            "Invalid 'tools': empty array. Expected an array with minimum length 1, but got an empty array instead.",
-            "tools",
-            "empty_array",
-        )
-    for index, tool in enumerate(tools or []):
-        ask.tools.append(_tool(tool, f"tools[{index}]"))
-    ask.text_chars += [str(tool) for tool in tools or []]
-    if not tools:
-        if choice is not None and choice != "none":
-            raise invalid("Invalid value for 'tool_choice': 'tool_choice' is only allowed when 'tools' are specified.", "tool_choice")
-        if body.get("parallel_tool_calls") is not None:
-            raise invalid(
-                "Invalid value for 'parallel_tool_calls': 'parallel_tool_calls' is only allowed when 'tools' are specified.",
-                "parallel_tool_calls",
-            )
-    ask.parallel = body.get("parallel_tool_calls") is not False
-    ask.tool_choice = _choice(ask, choice)
-
-
-def _tool(tool: Any, where: str) -> Tool:
-    if not isinstance(tool, dict):
-        raise wrong_type(where, "an object", tool)
-    kind = tool.get("type")
-    if kind not in ("function", "custom"):
-        raise invalid(
-            f"Invalid value: '{kind}'. Supported values are: 'function' and 'custom'.", f"{where}.type", "invalid_value"
-        )
-    for name in tool:
-        if name not in ("type", kind):
-            raise invalid(f"Unknown parameter: '{where}.{name}'.", f"{where}.{name}", "unknown_parameter")
-    function = tool.get(kind)
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise invalid(f"Missing required parameter: '{where}.{kind}.name'.", f"{where}.{kind}.name", "missing_required_parameter")
-    if not _TOOL_NAME.fullmatch(function["name"]):
-        raise invalid(
-            f"Invalid '{where}.{kind}.name': string does not match pattern. Expected a string that matches the pattern "
-            "'^[a-zA-Z0-9_-]+$'.",
-            f"{where}.{kind}.name",
-            "invalid_value",
-        )
-    schema = function.get("parameters")
-    if schema is not None and (not isinstance(schema, dict) or schema.get("type", "object") != "object"):
-        raise invalid(
-            f"Invalid schema for function '{function['name']}': schema must be a JSON Schema of 'type: \"object\"', got 'type: "
-            f"\"{schema.get('type') if isinstance(schema, dict) else 'None'}\"'.",
-            f"{where}.function.parameters",
-            "invalid_function_parameters",
-        )
-    return Tool(function["name"], schema, kind)
-
-
-def _choice(ask: Ask, choice: Any) -> str:
-    if choice is None or choice in ("auto", "none", "required"):
-        return choice or "auto"
-    if isinstance(choice, dict) and choice.get("type") in ("function", "custom"):
-        name = (choice.get(choice["type"]) or {}).get("name")
-        if any(tool.name == name for tool in ask.tools):
-            return str(name)
-        raise invalid(f"Tool choice '{name}' not found in 'tools' parameter.", "tool_choice")
-    if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
-        return "required" if choice.get("allowed_tools", {}).get("mode") == "required" else "auto"
-    raise invalid(
-        f"Invalid value: '{choice}'. Supported values are: 'none', 'auto', and 'required'.", "tool_choice", "invalid_value"
-    )

@@ -63,7 +63,7 @@ class Playback:
             self._wire.close()
 
     async def stream(self, ask: Ask, answers: list[Answer], usage: Usage) -> None:
-        headers = [*self._headers(self._dialect.media_type), ("cache-control", "no-cache")]
+        headers = [*self._headers(self._dialect.media_type(self._exchange)), ("cache-control", "no-cache")]
         wait_s = self._behaviour.ttft_s(self._exchange.random)
         pieces = self._dialect.stream(self._exchange, ask, answers, usage)
         if self._behaviour.count("early"):

@@ -8,7 +8,10 @@ from msgspec import Struct
 
 from tieline.simulator.anthropic import Anthropic
 from tieline.simulator.exchange import Dialect
+from tieline.simulator.gemini import Gemini
 from tieline.simulator.openai_chat import OpenAIChat
+from tieline.simulator.openai_responses import OpenAIResponses
+from tieline.simulator.openai_small import OpenAICompletions, OpenAISmall
 
 
 class Route(Struct, frozen=True):
@@ -20,13 +23,28 @@ class Route(Struct, frozen=True):
 
 
 _CHAT = OpenAIChat()
+_RESPONSES = OpenAIResponses()
+_COMPLETIONS = OpenAICompletions()
+_SMALL = OpenAISmall()
 _ANTHROPIC = Anthropic()
+_GEMINI = Gemini()
+_GEMINI_MODEL = r".*/v1(?:beta|alpha|beta1)?/(?:.*/)?models/(?P<model>.+)"
 _TABLE: tuple[tuple[re.Pattern[str], Dialect, str], ...] = tuple(
     (re.compile(pattern), dialect, operation)
     for pattern, dialect, operation in (
+        (r".*/deployments/(?P<model>[^/]+)/chat/completions", _CHAT, "chat"),
         (r".*/chat/completions", _CHAT, "chat"),
+        (r".*/completions", _COMPLETIONS, "chat"),
+        (r".*/responses", _RESPONSES, "chat"),
         (r".*/v1/messages", _ANTHROPIC, "chat"),
         (r".*/v1/messages/count_tokens", _ANTHROPIC, "count"),
+        (_GEMINI_MODEL + ":generateContent", _GEMINI, "chat"),
+        (_GEMINI_MODEL + "(?P<stream>:streamGenerateContent)", _GEMINI, "chat"),
+        (_GEMINI_MODEL + ":countTokens", _GEMINI, "count"),
+        (_GEMINI_MODEL + ":(?:embedContent|batchEmbedContents)", _GEMINI, "embed"),
+        (r".*/v1beta/models", _GEMINI, "models"),
+        (r".*/embeddings", _SMALL, "embed"),
+        (r".*/models(?:/.+)?", _SMALL, "models"),
     )
 )
 

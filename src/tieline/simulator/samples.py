@@ -41,7 +41,9 @@ def _value(schema: Any, root: Any, random: Random, hints: list[str], depth: int)
     return _of_type(_type(schema), schema, root, random, hints, depth)
 
 
-def _of_type(kind: str, schema: dict[str, Any], root: Any, random: Random, hints: list[str], depth: int) -> Any:
+def _of_type(
+    kind: str, schema: dict[str, Any], root: Any, random: Random, hints: list[str], depth: int
+) -> Any:
     if kind == "object":
         required = schema.get("required") or []
         properties = schema.get("properties") or {}

@@ -53,6 +53,7 @@ class SimulatorServer:
         self._seen: Counter[tuple[str, str]] = Counter()
         self._wires: set[Wire] = set()
         self._server: asyncio.Server | None = None
+        self._memory: dict[str, Any] = {}
         self._number = 0
 
     @property
@@ -105,7 +106,9 @@ class SimulatorServer:
             await done.wait()
             await self.stop()
 
-        thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), name="simulator", daemon=True)
+        thread = threading.Thread(
+            target=loop.run_until_complete, args=(serve(),), name="simulator", daemon=True
+        )
         thread.start()
         try:
             if not ready.wait(10):
@@ -125,6 +128,7 @@ class SimulatorServer:
         """Forgets the log and what was counted; texts and ids begin again."""
         self.ledger.clear()
         self._seen.clear()
+        self._memory.clear()
         self._number = 0
         self._epoch = self._clock()
 
@@ -149,6 +153,7 @@ class SimulatorServer:
             number=self._number,
             random=seeded("request", self.seed, self._number),
             stream=route.stream,
+            memory=self._memory,
         )
         try:
             await self._answer(route.dialect, exchange, wire, entry)
@@ -196,10 +201,17 @@ class SimulatorServer:
         try:
             behaviour = of_model(exchange.model)
         except UnknownBehaviour as error:
-            raise Refusal("model_not_found", f"The model `{exchange.model}` does not exist: {error}.") from None
+            raise Refusal(
+                "model_not_found", f"The model `{exchange.model}` does not exist: {error}."
+            ) from None
         if self._schedule is not None:
             behaviour = self._schedule.behaviour(
-                behaviour, at_s=self.now_s, provider=exchange.provider, model=exchange.model, key=entry.key, random=exchange.random
+                behaviour,
+                at_s=self.now_s,
+                provider=exchange.provider,
+                model=exchange.model,
+                key=entry.key,
+                random=exchange.random,
             )
         key = (exchange.provider, exchange.model)
         exchange.behaviour = choose(behaviour, exchange.random, self._seen[key])
@@ -218,13 +230,17 @@ class SimulatorServer:
         """``GET log``, ``POST reset``, ``POST schedule`` below ``/_simulator/``."""
         what = (request.method, request.path.removeprefix("/_simulator/"))
         if what == ("GET", "log"):
-            return Reply(200, encode({"entries": self.log, "sums": self.ledger.sums(), "now_s": self.now_s}), _JSON)
+            return Reply(
+                200, encode({"entries": self.log, "sums": self.ledger.sums(), "now_s": self.now_s}), _JSON
+            )
         if what == ("POST", "reset"):
             self.reset()
             return Reply(200, b"{}", _JSON)
         if what == ("POST", "schedule"):
             try:
-                self.set_schedule(Schedule.loads(request.body.decode("utf-8", "replace"), place="request body"))
+                self.set_schedule(
+                    Schedule.loads(request.body.decode("utf-8", "replace"), place="request body")
+                )
             except ScheduleError as error:
                 return Reply(400, encode({"error": str(error)}), _JSON)
             return Reply(200, b"{}", _JSON)
@@ -235,7 +251,9 @@ def _json(raw: bytes) -> Any:
     try:
         body = msgspec.json.decode(raw)
     except msgspec.DecodeError as error:
-        raise Refusal("invalid", f"We could not parse the JSON body of your request: {error}", code="bad_json") from None
+        raise Refusal(
+            "invalid", f"We could not parse the JSON body of your request: {error}", code="bad_json"
+        ) from None
     if not isinstance(body, dict):
         raise Refusal("invalid", "The body of the request must be a JSON object.", code="bad_json")
     return body
@@ -246,7 +264,12 @@ def _check_key(dialect: Dialect, exchange: Exchange) -> str:
     key = dialect.credential(exchange)
     if not key:
         raise Refusal("missing_key")
-    for word, kind in (("invalid", "auth"), ("broke", "quota"), ("expired", "expired"), ("forbidden", "forbidden")):
+    for word, kind in (
+        ("invalid", "auth"),
+        ("broke", "quota"),
+        ("expired", "expired"),
+        ("forbidden", "forbidden"),
+    ):
         if word in key:
             raise Refusal(kind)
     return key[-4:]
@@ -280,7 +303,12 @@ async def _send(wire: Wire, reply: Reply) -> None:
 
 
 async def run(
-    port: int = 4010, *, host: str = "127.0.0.1", seed: int = 0, schedule: Schedule | None = None, speed: float = 1.0
+    port: int = 4010,
+    *,
+    host: str = "127.0.0.1",
+    seed: int = 0,
+    schedule: Schedule | None = None,
+    speed: float = 1.0,
 ) -> None:
     """Serves until cancelled."""
     async with SimulatorServer(seed, host, port, schedule, speed=speed):

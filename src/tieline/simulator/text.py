@@ -9,13 +9,14 @@ from hashlib import blake2b
 from random import Random
 
 _PIECE = re.compile(r" ?\w{1,6}|\s+|[^\w\s]")
-_VOCABULARY = (
+_WORDS = (
     "the a of in that which under over between signal harbour relay carrier window ledger river morning "
     "measure answer question pattern station bridge distance current weather machine language evidence method "
     "steady narrow patient bright careful ordinary distant open several always seldom perhaps therefore because "
     "carries follows explains holds turns reaches counts listens returns begins remains suggests café naïve "
     "Übergang señal 東京 données “quoted” isn't don't half-open 42 1987"
-).split()
+)
+_VOCABULARY = tuple(_WORDS.split())
 _ANCHOR_CHARS = 40
 _MAX_ANCHOR_CHARS = 200
 _RESUME = re.compile(
@@ -57,7 +58,7 @@ def _expected_pieces(prompt: str, tokens: int, seed: int) -> tuple[str, ...]:
 
 def _sentences(prompt: str, seed: int) -> Iterator[str]:
     random = seeded("text", seed, prompt)
-    topics = sorted({word for word in re.findall(r"[^\W\d_]{4,12}", prompt[:400])})[:8]
+    topics = sorted(set(re.findall(r"[^\W\d_]{4,12}", prompt[:400])))[:8]
     words = list(_VOCABULARY) + topics * 3
     space = ""
     while True:

@@ -73,7 +73,9 @@ class Wire(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             if self._transport is not None:
-                self._transport.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+                self._transport.write(
+                    b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+                )
                 self._transport.close()
 
     def on_message_begin(self) -> None:
@@ -145,7 +147,11 @@ class Wire(asyncio.Protocol):
         self.started = True
         self._chunked = length is None
         framing = "transfer-encoding: chunked" if length is None else f"content-length: {length}"
-        lines = [f"HTTP/1.1 {status} {_reason(status)}", *(f"{name}: {value}" for name, value in headers), framing]
+        lines = [
+            f"HTTP/1.1 {status} {_reason(status)}",
+            *(f"{name}: {value}" for name, value in headers),
+            framing,
+        ]
         await self._put("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n")
 
     async def write(self, data: bytes) -> None:
