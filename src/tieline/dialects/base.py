@@ -43,6 +43,8 @@ class Quirks(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where reasoning text is in messages and deltas; decoders accept every known name."""
     replay_reasoning: bool = False
     """Whether earlier reasoning must or may be sent back."""
+    cache_marks: bool = False
+    """OpenAI Chat: whether `cache_control` on content parts is understood (OpenRouter)."""
     empty_tools: bool = False
     """Whether `tools: []` is accepted."""
     max_stop: int = 4

@@ -39,7 +39,7 @@ class BlockStart(Struct):
     value: Any = None
     """The block of an ``opaque`` kind, verbatim, or redacted thinking data (kind ``thinking``, ``value`` a str)."""
     origin: str | None = None
-    """The dialect that signatures and ``value`` of this block are bound to (WIRE_FACTS 21)."""
+    """The dialect that signatures, redacted data and opaque values are bound to (WIRE_FACTS 21)."""
 
 
 class TextDelta(Struct):
