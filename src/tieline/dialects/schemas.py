@@ -204,8 +204,9 @@ def from_gemini(schema: Any) -> Json:
     if not isinstance(schema, dict):
         return {}
     out: Json = {}
+    name: str
     for name, value in schema.items():
-        keyword: str = _KEYWORDS.get(name, name)
+        keyword = _KEYWORDS.get(name, name)
         if keyword == "type" and isinstance(value, str):
             if value != "TYPE_UNSPECIFIED":
                 out["type"] = value.lower()

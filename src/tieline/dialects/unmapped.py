@@ -6,7 +6,7 @@ ineligible, by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from tieline.types.errors import Unsupported
@@ -34,6 +34,7 @@ _HARMLESS: dict[str, Callable[[Any], bool]] = {
     "store": _is(False),
     # The defaults, spelled out.
     "verbosity": _is("medium"),
+    "truncation": _is("disabled"),
     "modalities": _is(["text"]),
     "transforms": _is([]),
     "speed": _is("standard"),
@@ -58,12 +59,23 @@ _NAMES = {
         "response_format": "generationConfig.responseSchema",
         "messages": "contents",
         "tool_choice": "toolConfig",
+        "parallel": "toolConfig",
         "n": "generationConfig.candidateCount",
+        "temperature": "generationConfig.temperature",
+        "top_p": "generationConfig.topP",
+        "top_k": "generationConfig.topK",
+        "seed": "generationConfig.seed",
+        "frequency_penalty": "generationConfig.frequencyPenalty",
+        "presence_penalty": "generationConfig.presencePenalty",
+        "logprobs": "generationConfig.responseLogprobs",
+        "top_logprobs": "generationConfig.logprobs",
+        "service_tier": "serviceTier",
     },
     "openai_responses": {
         "messages": "input",
         "response_format": "text.format",
         "parallel": "parallel_tool_calls",
+        "logprobs": "include",
     },
 }
 _OPENAI_CHAT = {
@@ -84,12 +96,18 @@ def unsupported(request: Request, name: str, why: str) -> Unsupported:
     return Unsupported(f"`{field}`: {why}", param=field)
 
 
-def left_over(request: Request, dialect: str) -> dict[str, Any]:
-    """The unmapped fields to send as they are. Raises Unsupported for one that another dialect cannot express."""
+def left_over(request: Request, dialect: str, understood: Container[str] = ()) -> dict[str, Any]:
+    """The unmapped fields to send as they are. Raises Unsupported for one that another dialect cannot express.
+
+    ``understood`` are foreign names that the dialect has a place for.
+    """
     if request.origin == dialect:
         return request.unmapped
+    kept = {name: value for name, value in request.unmapped.items() if name in understood}
     for name, value in request.unmapped.items():
+        if name in kept:
+            continue
         harmless = _HARMLESS.get(name)
         if value is not None and not (harmless and harmless(value)):
             raise Unsupported(f"`{name}` has no equivalent in the {dialect} API.", param=name)
-    return {}
+    return kept

@@ -175,8 +175,6 @@ class Request(Struct, kw_only=True):
     stream: bool = False
     include_usage: bool = False
     """The caller asked to see usage inside the stream (OpenAI's stream_options)."""
-    dialect: str = ""
-    """The caller's, where it is known: so that a refusal names the field as the caller wrote it."""
     unmapped: dict[str, Any] = field(default_factory=dict)
     """Top-level fields of the caller's dialect without a common meaning, by wire name: a target of another dialect
     refuses them by name (``Unsupported``), nothing is dropped silently."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from tieline.dialects.base import Frame, Garbled, Glance, StreamFault, Truncated
-from tieline.dialects.errors_in import openai_error
+from tieline.dialects.error_bodies import info_of_body, info_of_value, status_of
 from tieline.dialects.fields import (
     BROKEN_JSON,
     Json,
@@ -40,22 +41,17 @@ from tieline.types.response import Choice, FinishReason, OutputPart, Response
 from tieline.types.usage import Usage
 
 _STATUS_OF_CODE = {
-    "rate_limit_exceeded": 429,
-    "insufficient_quota": 429,
-    "server_error": 500,
     "server_is_overloaded": 503,
     "slow_down": 503,
-    "context_length_exceeded": 400,
     "invalid_prompt": 400,
-    "invalid_request_error": 400,
     "content_policy_violation": 400,
-    "model_not_found": 404,
     "vector_store_timeout": 504,
 }
+"""Beyond what vendors share."""
 
 
 def decode_error(status: int, headers: Headers, body: bytes) -> ErrorInfo:
-    return openai_error(body)
+    return info_of_body(headers, body)
 
 
 def decode_response(body: bytes) -> Response:
@@ -104,12 +100,11 @@ def raise_failure(answer: Json) -> None:
 
 
 def _fault(error: Json) -> StreamFault:
-    code, kind = optional_text(error.get("code")), optional_text(error.get("type"))
-    kind = None if kind == "error" else kind
-    message = text_of(error.get("message")) or "the provider reported a failure without saying which"
-    info = ErrorInfo(message=message, code=code, type=kind, param=optional_text(error.get("param")))
-    status = _STATUS_OF_CODE.get(code or "") or _STATUS_OF_CODE.get(kind or "")
-    return StreamFault(info, status or 500)
+    named = {name: value for name, value in error.items() if name != "type" or value != "error"}
+    info = info_of_value(named)
+    if not info.message:
+        info = msgspec.structs.replace(info, message="the provider reported a failure without saying which")
+    return StreamFault(info, _STATUS_OF_CODE.get(info.code or "") or status_of(info) or 500)
 
 
 def usage_of(given: Any) -> Usage | None:

@@ -11,16 +11,15 @@ from tieline.dialects.params import (
     asks_for_thought,
     check_capabilities,
     check_media,
-    check_results,
     effort_of,
-    param,
+    output_limit,
     refuse_prefill,
-    refuse_unmapped,
     refuse_unset,
     unsupported,
 )
 from tieline.dialects.schemas import without
-from tieline.types.errors import Unsupported
+from tieline.dialects.turns import paired
+from tieline.dialects.unmapped import left_over
 from tieline.types.request import (
     Audio,
     Document,
@@ -41,21 +40,8 @@ PATH = "/responses"
 MIN_OUTPUT_TOKENS = 16
 """API reference, `max_output_tokens`: minimum 16."""
 
-_OWN_FIELDS = frozenset(
-    [
-        "include",
-        "truncation",
-        "max_tool_calls",
-        "prompt",
-        "safety_identifier",
-        "prompt_cache_key",
-        "prompt_cache_retention",
-        "prompt_cache_options",
-        "context_management",
-        "moderation",
-        "tool_choice",
-    ]
-)
+_FOREIGN = frozenset(("verbosity", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"))
+"""Names of Chat Completions that mean the same here."""
 _NESTED = {"text.verbosity": ("text", "verbosity"), "verbosity": ("text", "verbosity")}
 _TIERS = {"standard": "default", "standard_only": "default"}
 _OWN_TIERS = frozenset(("auto", "default", "flex", "scale", "priority"))
@@ -64,18 +50,18 @@ _OPENAI = frozenset(("", "openai_chat", NAME))
 
 def encode_request(request: Request, target: Target) -> Outgoing:
     _check(request, target)
-    instructions, messages = _instructions(request.messages)
+    instructions, messages = _instructions(paired(request.messages))
     body: Json = {
         "model": target.model,
         "input": _items(messages, request, target),
         "instructions": instructions,
         "store": False,
         "stream": request.stream or None,
-        "max_output_tokens": request.max_output_tokens,
+        "max_output_tokens": output_limit(request, target),
         "temperature": request.temperature,
         "top_p": request.top_p,
         "user": request.user,
-        "metadata": request.metadata,
+        "metadata": request.metadata if request.origin in _OPENAI else None,
         "service_tier": _tier(request, target),
         "reasoning": _reasoning(request),
         "text": _text(request, target),
@@ -94,7 +80,6 @@ def path_of(target: Target) -> str:
 def _check(request: Request, target: Target) -> None:
     check_capabilities(request, target)
     check_media(request, target)
-    check_results(request)
     refuse_prefill(request, target, unknown_is_able=False)
     refuse_unset(
         request,
@@ -111,11 +96,6 @@ def _check(request: Request, target: Target) -> None:
         raise unsupported(request, "n", target, "gives one answer")
     if request.max_output_tokens is not None and request.max_output_tokens < MIN_OUTPUT_TOKENS:
         raise unsupported(request, "max_output_tokens", target, f"takes {MIN_OUTPUT_TOKENS} at least")
-    understood = _OWN_FIELDS | frozenset(_NESTED)
-    own = frozenset(name for name in request.unmapped if name.startswith("reasoning."))
-    if request.dialect != NAME:
-        understood -= {"tool_choice"}
-    refuse_unmapped(request, target, understood | own)
     for name in target.quirks.rejects:
         if getattr(request, name, None) not in (None, [], False, {}):
             raise unsupported(request, name, target)
@@ -164,7 +144,7 @@ def _text(request: Request, target: Target) -> Json | None:
 
 
 def _include(request: Request, target: Target) -> list[str]:
-    include = list(request.unmapped.get("include", []))
+    include = list(request.unmapped.get("include", [])) if request.origin == NAME else []
     if request.logprobs:
         include.append("message.output_text.logprobs")
     if target.reasoning or (target.reasoning is None and asks_for_thought(request)):
@@ -209,7 +189,7 @@ def _tool(tool: Tool | ServerTool, request: Request, target: Target) -> Any:
 
 
 def _unmapped(body: Json, request: Request) -> None:
-    for name, value in request.unmapped.items():
+    for name, value in left_over(request, NAME, _FOREIGN).items():
         if name == "include":
             continue
         outer, inner = _NESTED.get(name) or (name.partition(".")[0], name.partition(".")[2])
@@ -291,7 +271,7 @@ def _image_source(part: Image, request: Request, target: Target) -> Json:
 
 
 def _file_id(file_id: str, request: Request, target: Target) -> str:
-    if request.dialect not in _OPENAI:
+    if request.origin not in _OPENAI:
         raise unsupported(
             request, "messages", target, f"does not have the file {file_id!r} of another vendor"
         )
@@ -341,10 +321,8 @@ def _assistant_items(items: list[Json], message: Message, request: Request, targ
         elif value := _opaque(part):
             items.append(value)
         else:
-            raise Unsupported(
-                f"{param(request, 'messages')}: {target.provider} takes no {type(part).__name__.lower()} of the assistant.",
-                param=param(request, "messages"),
-            )
+            what = type(part).__name__.lower()
+            raise unsupported(request, "messages", target, f"takes no {what} of the assistant")
 
 
 def _said(part: Text, at: int) -> Json:
