@@ -28,7 +28,6 @@ from tieline.record.metrics import Gauge, Metrics
 from tieline.record.recorder import Recorder
 from tieline.route.deployment import Deployment
 from tieline.route.health import Health
-from tieline.route.match import validate_routes
 from tieline.route.router import Router
 from tieline.store.database import Database
 from tieline.transport.choose import RoutingTransport
@@ -63,7 +62,7 @@ class Gateway:
         self._loaded = self._load(config)
         self.health = Health(Random())
         self.metrics = Metrics()
-        self.metrics.gauges(self._gauges)
+        self.metrics.add_source(self._gauges)
         self.database = None if self.config.store.database == "none" else Database(self.config.store.database)
         self.recorder = Recorder(
             self.database, spool=Path(self.config.store.spool) if self.database else None, metrics=self.metrics
@@ -71,7 +70,7 @@ class Gateway:
         self.admission = Admission(self.database, self.config, in_process=in_process)
         self.transport: Transport = transport or RoutingTransport(self.environ)
         self.fleet, self.line = self._line(self._loaded.config)
-        self._watcher: Watcher | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     @property
     def config(self) -> Config:
@@ -93,15 +92,17 @@ class Gateway:
         if not self.in_process:
             self.admission.check_exposure()
         if self.path is not None:
-            self._watcher = Watcher(self.path, self.environ, self._reloaded, self._not_reloaded)
-            self._watcher.listen()
+            watcher = Watcher(self._loaded, self.environ, self._reloaded, self._not_reloaded)
+            if not self.in_process:
+                watcher.listen()
+            self._watching = asyncio.get_running_loop().create_task(watcher.run())
 
     async def stop(self) -> None:
         """Waits for requests under way (server.drain_s at most), then writes everything down. Idempotent."""
         self.draining = True
-        if self._watcher is not None:
-            self._watcher.close()
-            self._watcher = None
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
         deadline = monotonic() + self.config.server.drain_s
         while self.in_flight and monotonic() < deadline:
             await asyncio.sleep(0.02)
@@ -153,9 +154,6 @@ class Gateway:
         router = Router(
             list(fleet.all()), config, self.health, upper_bound=upper_bound, random=Random(), deploy=_deploy(fleet)
         )
-        problems = validate_routes(config, router)
-        if problems:
-            raise problems[0]
         return fleet, Line(
             config=config,
             router=router,
@@ -201,8 +199,9 @@ class Gateway:
             "recorder": msgspec.to_builtins(health),
         }
 
-    def metrics_text(self) -> bytes:
-        return self.metrics.text()
+    def exposition(self) -> tuple[bytes, str]:
+        """Prometheus text and its media type."""
+        return self.metrics.exposition()
 
     def _gauges(self) -> list[Gauge]:
         gauges = [Gauge("tieline_in_flight", "Requests under way.", {}, float(self.in_flight))]

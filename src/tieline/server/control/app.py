@@ -28,7 +28,8 @@ def build(gateway: Gateway) -> Litestar:
 
     @get("/metrics", include_in_schema=False, media_type=MediaType.TEXT)
     async def metrics() -> Response[bytes]:
-        return Response(gateway.metrics_text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        body, media_type = gateway.exposition()
+        return Response(body, media_type=media_type)
 
     @get("/v1/models")
     async def models(request: Request[Any, Any, Any]) -> Any:
