@@ -339,7 +339,7 @@ class Encoder:
         usage = wire_usage(self._usage)
         if start.service_tier in ("standard", "priority", "batch"):
             usage["service_tier"] = start.service_tier
-        message = {
+        message: dict[str, Any] = {
             "id": start.id,
             "type": "message",
             "role": "assistant",
