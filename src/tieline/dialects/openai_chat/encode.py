@@ -8,12 +8,14 @@ from typing import Any
 import msgspec
 
 from tieline.dialects.base import Outgoing, Quirks, Target
+from tieline.dialects.cache_marks import wire_mark
+from tieline.dialects.effort import effort_of
 from tieline.dialects.openai_chat.wire import (
     FORMATS,
     NAME,
     PATH,
-    wire_mark,
 )
+from tieline.dialects.schemas import without
 from tieline.dialects.structured_tool import as_tool, choice
 from tieline.dialects.turns import fitting_id
 from tieline.dialects.unmapped import left_over, unsupported
@@ -130,34 +132,13 @@ def _wire_tool(tool: Tool | ServerTool, request: Request, quirks: Quirks) -> Any
     function: dict[str, Any] = {"name": tool.name}
     if tool.description:
         function["description"] = tool.description
-    function["parameters"] = stripped(tool.parameters, quirks.schema_strips)
+    function["parameters"] = without(tool.parameters, quirks.schema_strips)
     if tool.strict is not None:
         function["strict"] = tool.strict
     wire: dict[str, Any] = {"type": "function", "function": function}
     if tool.cache and quirks.cache_marks:
         wire["cache_control"] = wire_mark(tool.cache)
     return wire
-
-
-def stripped(schema: Any, keywords: tuple[str, ...]) -> Any:
-    """A schema without the keywords that a host rejects; names of properties are not keywords (WIRE_FACTS 16)."""
-    if not keywords:
-        return schema
-    if isinstance(schema, list):
-        return [stripped(each, keywords) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    kept = {}
-    for name, value in schema.items():
-        if name in keywords:
-            continue
-        if name in ("properties", "$defs", "definitions", "patternProperties") and isinstance(value, dict):
-            kept[name] = {key: stripped(inner, keywords) for key, inner in value.items()}
-        elif name in ("enum", "const", "default", "examples", "required"):
-            kept[name] = value
-        else:
-            kept[name] = stripped(value, keywords)
-    return kept
 
 
 def _add_format(body: dict[str, Any], request: Request, target: Target) -> None:
@@ -184,20 +165,12 @@ def _add_format(body: dict[str, Any], request: Request, target: Target) -> None:
 def _wire_format(wanted: ResponseFormat, quirks: Quirks) -> dict[str, Any]:
     if wanted.kind == "json_object":
         return {"type": "json_object"}
-    schema: dict[str, Any] = {"name": wanted.name, "schema": stripped(wanted.schema, quirks.schema_strips)}
+    schema: dict[str, Any] = {"name": wanted.name, "schema": without(wanted.schema, quirks.schema_strips)}
     if wanted.strict is not None:
         schema["strict"] = wanted.strict
     if wanted.description:
         schema["description"] = wanted.description
     return {"type": "json_schema", "json_schema": schema}
-
-
-_BUDGETS = ((0, "none"), (4095, "low"), (16383, "medium"))
-
-
-def effort_of(budget: int) -> str:
-    """WIRE_FACTS 22: a thinking budget as the effort that would use about as much."""
-    return next((effort for most, effort in _BUDGETS if budget <= most), "high")
 
 
 def _add_reasoning(body: dict[str, Any], request: Request, target: Target) -> None:
