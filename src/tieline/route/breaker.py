@@ -39,6 +39,7 @@ class Breaker:
         "_updated",
         "clear",
         "consecutive",
+        "forced",
         "open_for_s",
         "open_until",
         "probe_since",
@@ -58,6 +59,8 @@ class Breaker:
         """Closed, and at full traffic: nothing to ask."""
         self.consecutive = 0
         self.tripped = False
+        self.forced = False
+        """A request was sent although it is open, because nothing was better."""
         self.open_for_s = 0.0
         self.open_until = 0.0
         self.probe_since: float | None = None
@@ -85,7 +88,11 @@ class Breaker:
 
     def begin(self, now: float) -> None:
         """A request goes out; in the half-open state it is the probe."""
-        if self.tripped and now >= self.open_until and self.may_probe(now):
+        if not self.tripped:
+            return
+        if now < self.open_until:
+            self.forced = True
+        elif self.may_probe(now):
             self.probe_since = now
 
     def abandon(self) -> None:
@@ -100,7 +107,9 @@ class Breaker:
         if self.clear:
             return
         if self.tripped:
-            self._close(now)
+            # While it is open, successes are of requests sent before; but one that was sent since is as good as a probe.
+            if now >= self.open_until or self.forced:
+                self._close(now)
             return
         self.stage_successes += 1
         if self.stage_successes >= RAMP_SUCCESSES:
@@ -112,9 +121,9 @@ class Breaker:
         self.consecutive += 1
         if self.tripped:
             # Late failures of requests sent before it opened prove nothing new; a failed probe does.
-            if now >= self.open_until:
+            if now >= self.open_until and self.probe_since is not None:
                 self.trip(now)
-        elif not self.clear or self._broken():
+        elif self._broken() or (not self.clear and (self.stage == 0 or self.consecutive >= 2)):
             self.trip(now)
 
     def trip(self, now: float, *, at_least_s: float = 0.0) -> None:
@@ -125,6 +134,7 @@ class Breaker:
         held = max(self.open_for_s * self._random.uniform(0.8, 1.2), min(at_least_s, MAX_DEAD_S))
         self.open_until = now + held
         self.tripped = True
+        self.forced = False
         self.clear = False
         self.probe_since = None
 
@@ -141,6 +151,7 @@ class Breaker:
 
     def _close(self, now: float) -> None:
         self.tripped = False
+        self.forced = False
         self.probe_since = None
         self.stage = 0
         self.stage_since = now

@@ -24,6 +24,9 @@ from tieline.types.errors import Failure, FailureClass
 ANONYMOUS = Credential("none", None)
 """Of a deployment that needs no key."""
 
+MAX_LANES = 20_000
+"""Names that callers make up (``provider/anything``) must not fill memory: the longest unused lanes go."""
+GONE_S = 30.0
 RETRY_TOKENS = 10.0
 RETRY_REFILL = 0.1
 
@@ -274,8 +277,16 @@ class Health:
             latency=known.latency if known else Latency(),
             storms=self.storms(deployment),
         )
+        if len(self._lanes) >= MAX_LANES:
+            self._prune()
         self._lanes[(deployment.id, credential.label)] = fresh
         return fresh
+
+    def _prune(self) -> None:
+        idle = sorted((lane.last_used, key) for key, lane in self._lanes.items() if not lane.inflight)
+        for _, key in idle[: MAX_LANES // 4]:
+            del self._lanes[key]
+            self._storms.pop(key[0], None)
 
     def _success(self, lane: Lane, now: float, shape: frozenset[str] | None) -> None:
         lane.breaker.success(now)
@@ -295,8 +306,9 @@ class Health:
         kind = failure.kind
         if kind in AGAINST_HEALTH:
             lane.breaker.failure(now)
-            if kind in GONE:
-                lane.breaker.trip(now, at_least_s=30.0)
+            if kind in GONE and lane.breaker.consecutive >= 2:
+                # Once may be one caller's odd request; twice in a row, the model is not there.
+                lane.breaker.trip(now, at_least_s=GONE_S)
             lane.latency.penalise(failure.retry_after_s, now)
             lane.quota.told(failure.retry_after_s, now)
             lane.budget.failure()

@@ -17,6 +17,8 @@ from tieline.types.errors import UnknownModel
 Deploy = Callable[[str, str], Deployment | None]
 """(provider name, upstream model id) -> a deployment of a model that the catalog does not know, if the provider is usable."""
 
+MAX_MADE = 1024
+"""Deployments made up from callers' names that are kept."""
 _SUFFIXES: dict[str, Sort] = {":nitro": "throughput", ":floor": "price"}
 """OpenRouter's shorthands for ``provider.sort``."""
 
@@ -52,6 +54,7 @@ class Names:
         self._by_id: dict[str, Deployment] = {}
         self._by_name: dict[str, list[Deployment]] = {}
         self._by_plain: dict[str, list[Deployment]] = {}
+        self._made: dict[str, Deployment] = {}
         self._providers: set[str] = set()
         for deployment in deployments:
             self._index(deployment)
@@ -140,9 +143,11 @@ class Names:
         provider, slash, model = name.partition("/")
         if not slash or not model or self._deploy is None:
             return None
-        made = self._deploy(provider, model)
+        made = self._made.get(name) or self._deploy(provider, model)
         if made is not None:
-            self._by_id[made.id] = made
+            if len(self._made) >= MAX_MADE:
+                self._made.clear()
+            self._made[name] = made
         return made
 
     def _listed(self, name: str, configured: ModelConfig, seen: set[str]) -> list[list[Deployment]]:

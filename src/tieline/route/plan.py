@@ -41,6 +41,9 @@ RETRY_JITTER_S = (0.05, 0.25)
 UNTOLD_WAIT_S = 1.0
 """How long a 429 without Retry-After is waited out when there is nothing else to do."""
 
+MAX_COVERED = 1024
+COVERED_S = 0.25
+
 Accept = Callable[[Deployment], bool]
 
 
@@ -276,7 +279,8 @@ class Plan:
         if sibling is not None:
             return self._send_to(sibling, "other_credential")
         name = lane.deployment.name
-        same = self._pick(lambda one: one.name == name, last_resort=False)
+        asked = self.pool.deployments
+        same = self._pick(lambda one: one.name == name or one in asked, last_resort=False)
         if same is not None:
             return self._send_to(same[0], "failover", probe=same[1])
         waiting = self._soonest()
@@ -347,7 +351,9 @@ class Plan:
             return self._give_up(self._failures[-1] if self._failures else None)
         picked = self._pick()
         if picked is not None:
-            return self._send_to(picked[0], reason, self._told_wait(picked[0]), probe=picked[1])
+            wait = self._told_wait(picked[0])
+            self._waited += wait
+            return self._send_to(picked[0], reason, wait, probe=picked[1])
         return self._give_up(self._failures[-1] if self._failures else self._nothing_sent(unsupported))
 
     def _pick(self, accept: Accept | None = None, *, last_resort: bool = True) -> tuple[Lane, bool] | None:
@@ -449,7 +455,8 @@ class Plan:
         """Of M for this request; of a bare name, its cheapest host's."""
         if not self.pool.price_spread:
             return self._ceiling.price(self.pool.reference)
-        known = [self._ceiling.price(lane.deployment) for lane in self.pool.named[0].lanes]
+        asked = [lane.deployment for one in self.pool.named if one.kind == "asked" for lane in one.lanes]
+        known = [self._ceiling.price(deployment) for deployment in asked or self.pool.deployments]
         return min((price for price in known if price is not None), default=None)
 
     def _affordable(self, deployment: Deployment, reserved: int = 0) -> bool:
@@ -518,6 +525,21 @@ class Plan:
                     return True
         return False
 
+    def _covered(self, lane: Lane) -> bool:
+        """``_others``, remembered for a quarter of a second for the first try of similar requests."""
+        if self.attempts > 1:
+            return self._others(lane)
+        kept = self.pool.covered
+        key = (lane.deployment.id, self.needs.input_tokens >> 8, self.needs.max_output_tokens)
+        known = kept.get(key)
+        if known is not None and self._now < known[0]:
+            return known[1]
+        others = self._others(lane)
+        if len(kept) >= MAX_COVERED:
+            kept.clear()
+        kept[key] = (self._now + COVERED_S, others)
+        return others
+
     def _may_retry(self, lane: Lane) -> bool:
         if lane.deployment.id in self._retried or not lane.budget.allows or lane.breaker.tripped:
             return False
@@ -552,7 +574,7 @@ class Plan:
         self.choices.append((lane, reason, lane.latency.cost(self._now)))
         times = self.routing.timeouts
         alternatives = (
-            times.first_token_s is None and self.attempts < self.routing.max_attempts and self._others(lane)
+            times.first_token_s is None and self.attempts < self.routing.max_attempts and self._covered(lane)
         )
         step = Try(
             lane.deployment,

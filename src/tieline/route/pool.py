@@ -34,6 +34,7 @@ class Pool:
     __slots__ = (
         "_alternatives",
         "_find",
+        "covered",
         "deployments",
         "excluded",
         "named",
@@ -57,11 +58,14 @@ class Pool:
         """M: what alternatives are measured against."""
         self.deployments = [one for group in route.tiers[: route.asked_tiers] for one in group]
         """What the name stands for."""
-        self.price_spread = route.bare and _spread(self.deployments)
+        chosen = route.preferences.order or route.preferences.only or route.sort
+        self.price_spread = route.bare and not chosen and _spread(self.deployments)
         """A catalog name whose hosts differ in price: then the ratio holds among them."""
         self.excluded = excluded
         self._find = find
         self._alternatives: tuple[Tier, ...] | None = None
+        self.covered: dict[tuple[str, int, int | None], tuple[float, bool]] = {}
+        """(deployment, about how many tokens, output limit) -> until when it holds, whether another could take over."""
 
     @property
     def alternatives(self) -> tuple[Tier, ...]:
