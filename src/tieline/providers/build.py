@@ -23,6 +23,9 @@ from tieline.types.money import PER_MILLION, parse_usd
 MAX_ON_DEMAND = 10_000
 """Deployments kept for ids nobody listed, so that callers cannot fill the memory with invented names."""
 
+NOT_SERVED = frozenset({"gone", "unlisted"})
+"""Statuses of cards that are known but not offered on our own account: only who asks for provider/model gets them."""
+
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
@@ -66,7 +69,7 @@ class Fleet:
         host = self.hosts[provider]
         if host.config.models is not None:
             return tuple(host.config.models)
-        known = self._catalog.ids_of(host.catalog_name)
+        known = () if host.provider.account_models else self._catalog.ids_of(host.catalog_name)
         return (*known, *(model for model in host.config.prices if model not in known))
 
     def build_one(self, provider: str, model: str) -> Deployment:
@@ -110,10 +113,10 @@ class Fleet:
         return [host for host in self.hosts.values() if host.catalog_name == catalog_name]
 
     def _offers(self, host: Host, model: str) -> bool:
-        if host.config.models is not None:
-            return model in host.config.models
+        if host.config.models is not None or host.provider.account_models:
+            return model in (host.config.models or ())
         card = self._catalog.card(host.catalog_name, model)
-        return card is None or card.status != "gone"
+        return card is None or card.status not in NOT_SERVED
 
     def _configured(self, name: str, have: set[str]) -> list[Deployment]:
         listed = [
@@ -131,9 +134,10 @@ class Fleet:
 
     def all(self) -> Iterator[Deployment]:
         """Every listed deployment. Decodes the cards of every usable provider: not for the request path."""
-        for provider in self.hosts:
+        for provider, host in self.hosts.items():
             for model in self.ids(provider):
-                yield self.build_one(provider, model)
+                if self._offers(host, model) or model in host.config.prices:
+                    yield self.build_one(provider, model)
 
     def _card(self, host: Host, model: str) -> ModelCard | None:
         """The catalog's, else what is true of the model anywhere; with the configured price over either."""
@@ -193,8 +197,16 @@ def _configured_host(name: str, config: ProviderConfig, environ: Mapping[str, st
         wanted = " or ".join(provider.env) or "a key"
         hint = f"Set {wanted} in the environment, or `api_key`."
         raise ConfigError("no credential.", place=f"providers.{name}", hint=hint)
-    provider = placed(provider, environ, override=config.base_url is None)
+    provider = placed(_with_project(provider, credentials), environ, override=config.base_url is None)
     return Host(provider=provider, credentials=credentials, config=config)
+
+
+def _with_project(provider: Provider, credentials: tuple[Credential, ...]) -> Provider:
+    """A service account names its project. Only for a configured provider: the key file alone may be for other uses."""
+    project = getattr(credentials[0].secret, "project_id", None)
+    if not project or "project" in provider.params:
+        return provider
+    return replace(provider, params={**provider.params, "project": project})
 
 
 def _discovered_host(row: Provider, environ: Mapping[str, str]) -> Host | None:
@@ -212,28 +224,37 @@ def placed(row: Provider, environ: Mapping[str, str], *, override: bool = True) 
     given = environ.get(row.base_url_env, "").strip() if override and row.base_url_env else ""
     if given:
         dialect = next(iter(endpoints))
-        url = _with_scheme(given, local=row.auth == "none")
-        endpoints = {name: url for name in endpoints if endpoints[name] == endpoints[dialect]}
+        url = _address(given, endpoints[dialect])
+        moved = {name: url for name in endpoints if endpoints[name] == endpoints[dialect]}
+        if not _same_site(url, endpoints[dialect]):
+            row = replace(row, policy=registry.policy_at(url), edge=None)
+        endpoints = moved
     filled = {dialect: _fill(url, row, environ) for dialect, url in endpoints.items()}
     quirks = row.quirks
     if "{" in quirks.path:
         quirks = replace(quirks, path=_fill(quirks.path, row, environ, keep=("model", "action")))
-    return replace(row, endpoints=filled, quirks=quirks)
+    edge = _fill(row.edge, row, environ) if row.edge else None
+    return replace(row, endpoints=filled, quirks=quirks, edge=edge)
 
 
-def _with_scheme(url: str, *, local: bool) -> str:
-    """OLLAMA_HOST is written `host:port`, and `0.0.0.0` where it says what to listen on."""
-    if "://" not in url:
-        url = f"http://{url}"
+def _address(given: str, usual: str) -> str:
+    """OLLAMA_HOST is written `host:port`, and `0.0.0.0` where it says what to listen on; the path may be left out."""
+    url = given if "://" in given else f"http://{given}"
     url = url.rstrip("/").replace("//0.0.0.0", "//127.0.0.1")
-    return f"{url}/v1" if local and not urlsplit(url).path else url
+    return url if urlsplit(url).path else url + urlsplit(usual).path
+
+
+def _same_site(url: str, usual: str) -> bool:
+    """AZURE_OPENAI_ENDPOINT names the vendor's own host: what the vendor says still holds."""
+    ours, theirs = (urlsplit(item).hostname or "" for item in (url, usual))
+    return ours.split(".")[-2:] == theirs.split(".")[-2:]
 
 
 def _fill(url: str, row: Provider, environ: Mapping[str, str], keep: tuple[str, ...] = ()) -> str:
     for name in _PLACEHOLDER.findall(url):
         if name not in keep:
             url = url.replace(f"{{{name}}}", _parameter(name, row, environ))
-    return url
+    return url.replace("://global-aiplatform.", "://aiplatform.")  # Vertex: "global" has no prefix
 
 
 def _parameter(name: str, row: Provider, environ: Mapping[str, str]) -> str:

@@ -130,7 +130,8 @@ def _discovered(row: Provider, environ: Mapping[str, str]) -> Iterator[Credentia
             if secret and secret not in seen:
                 seen.add(secret)
                 yield make(label, "bearer" if row.auth == "none" else row.auth, secret)
-    yield from _cloud_identity(row, environ)
+    if not seen:
+        yield from _cloud_identity(row, environ)
 
 
 def numbered(name: str) -> tuple[str, ...]:
@@ -142,7 +143,7 @@ def _cloud_identity(row: Provider, environ: Mapping[str, str]) -> Iterator[Crede
         yield from _aws(environ)
     elif row.auth == "google_oauth":
         yield from _google(environ)
-    elif row.auth == "entra":
+    elif row.auth in ("entra", "api-key"):  # Azure takes either
         yield from _entra(environ)
 
 

@@ -120,13 +120,7 @@ def _quirks(row: Provider, config: ProviderConfig) -> Quirks:
 
 
 def _policy(row: Provider, config: ProviderConfig) -> DataPolicy:
-    policy = row.policy
-    if config.base_url is not None:
-        # Elsewhere than the vendor's documents speak of.
-        local = (urlsplit(config.base_url).hostname or "") in _LOOPBACK
-        policy = (
-            DataPolicy(jurisdictions=("local",), retention_days=0, trains=False) if local else DataPolicy()
-        )
+    policy = row.policy if config.base_url is None else policy_at(config.base_url)
     if config.jurisdictions is not None:
         policy = replace(policy, jurisdictions=tuple(config.jurisdictions))
     if config.no_training is not None:
@@ -134,3 +128,10 @@ def _policy(row: Provider, config: ProviderConfig) -> DataPolicy:
     if config.zero_retention is not None:
         policy = replace(policy, retention_days=0 if config.zero_retention else None)
     return policy
+
+
+def policy_at(url: str) -> DataPolicy:
+    """What holds at an address that is not the vendor's: nothing is known, unless it is this machine."""
+    if (urlsplit(url).hostname or "") not in _LOOPBACK:
+        return DataPolicy()
+    return DataPolicy(jurisdictions=("local",), retention_days=0, trains=False)

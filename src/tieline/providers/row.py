@@ -45,6 +45,8 @@ class Provider(Struct, frozen=True, kw_only=True):
     edge: str | None = None
     """What it shares with other hosts: `cloudflare`, `aws:us-east-1`, `gcp`, `azure`; they may fail together."""
     policy: DataPolicy = field(default_factory=DataPolicy)
+    account_models: bool = False
+    """The account decides which models exist and what they are called (Azure): only configured ones are candidates."""
     catalog: str | None = None
     """Its id in models.dev, where it differs from ``name``."""
     docs: str | None = None

@@ -1,0 +1,186 @@
+"""Prices of genai-prices and models.dev as exact pico-dollars per token."""
+
+from __future__ import annotations
+
+from datetime import date, time
+from decimal import Decimal
+from typing import Any
+
+from tieline.providers.card import Price, PriceTier
+
+PICO_PER_MTOK = Decimal(10**6)
+"""1 USD per million tokens is 1e6 pico-dollars per token."""
+
+FIELDS = {
+    "input": "input_mtok",
+    "output": "output_mtok",
+    "cache_read": "cache_read_mtok",
+    "cache_write_5m": "cache_write_mtok",
+    "cache_write_1h": "cache_write_1h_mtok",
+    "input_audio": "input_audio_mtok",
+    "output_audio": "output_audio_mtok",
+    "input_image": "input_image_mtok",
+}
+
+
+def pico(usd_per_mtok: Decimal | None) -> int | None:
+    """None for unknown, also for what is no whole pico-dollar: a rounded price would not be exact."""
+    if usd_per_mtok is None:
+        return None
+    amount = usd_per_mtok * PICO_PER_MTOK
+    nearest = amount.to_integral_value()
+    # models.dev's JSON holds a few binary floats printed in full (0.19999999999999998).
+    return int(nearest) if abs(amount - nearest) < Decimal("0.001") else None
+
+
+def of_genai(model: Any, source: str, dated: str, today: date) -> Price | None:
+    """What a plain request costs today, None when its input or output price is not stated per token."""
+    prices, off_peak = _current(model.prices, today)
+    tiers = _tiers(prices)
+    if tiers is None:
+        return None
+    percents = _percents(model, prices, today)
+    fee = getattr(prices, "requests_kcount", None)
+    per_request = int(fee * 10**9) if isinstance(fee, Decimal) else 0
+    return Price(
+        tiers=tiers, per_request=per_request, off_peak=off_peak, source=source, date=dated, **percents
+    )
+
+
+def _current(prices: Any, today: date) -> tuple[Any, tuple[int, int, int] | None]:
+    """Of dated prices the one in force; of prices by the time of day the dearest, with the longest cheaper span."""
+    if not isinstance(prices, list):
+        return prices, None
+    plain, peaks = None, []
+    for entry in prices:
+        constraint = entry.constraint
+        if constraint is None or type(constraint).__name__ == "StartDateConstraint":
+            if constraint is None or constraint.start_date <= today:
+                plain = entry.prices
+        else:
+            peaks.append((constraint, entry.prices))
+    if not peaks or plain is None:
+        return plain or prices[-1].prices, None
+    peak = peaks[0][1]
+    percent = _percent(plain, peak)
+    if percent is None or percent >= 100:
+        return (peak if percent is None else plain), None
+    return peak, (*_longest_gap([(_minute(c.start_time), _minute(c.end_time)) for c, _ in peaks]), percent)
+
+
+def _minute(moment: time) -> int:
+    return moment.hour * 60 + moment.minute
+
+
+def _longest_gap(spans: list[tuple[int, int]]) -> tuple[int, int]:
+    """Between peaks, around midnight. A shorter gap counts as peak: the cost is then an upper bound."""
+    spans = sorted(spans)
+    gaps = [(end, spans[(number + 1) % len(spans)][0]) for number, (_, end) in enumerate(spans)]
+    return max(gaps, key=lambda gap: (gap[1] - gap[0]) % 1440)
+
+
+def _tiers(prices: Any) -> tuple[PriceTier, ...] | None:
+    starts = {0}
+    for name in FIELDS.values():
+        value = getattr(prices, name, None)
+        starts.update(tier.start for tier in getattr(value, "tiers", ()))
+    tiers = [_tier(prices, start) for start in sorted(starts)]
+    return None if None in tiers else tuple(tier for tier in tiers if tier is not None)
+
+
+def _tier(prices: Any, start: int) -> PriceTier | None:
+    amounts = {ours: pico(_at(getattr(prices, theirs, None), start)) for ours, theirs in FIELDS.items()}
+    if amounts["input"] is None:
+        return None
+    if amounts["output"] is None:
+        if getattr(prices, "output_mtok", None) is not None:
+            return None
+        amounts["output"] = 0  # embeddings: there is no output to bill
+    return PriceTier(above_input_tokens=start, **amounts)  # type: ignore[arg-type]
+
+
+def _at(value: Any, start: int) -> Decimal | None:
+    if value is None or isinstance(value, Decimal):
+        return value
+    price: Decimal = value.base
+    for tier in sorted(value.tiers, key=lambda tier: tier.start):
+        if tier.start <= start:
+            price = tier.price
+    return price
+
+
+def _percents(model: Any, prices: Any, today: date) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for variant in model.price_variants or ():
+        constraint = variant.constraint
+        if constraint is not None and getattr(constraint, "start_date", today) > today:
+            continue
+        which = {
+            ("processing", "batch"): "batch_percent",
+            ("service_tier", "flex"): "flex_percent",
+            ("service_tier", "priority"): "priority_percent",
+        }.get(next(iter(variant.when.items())))
+        percent = _percent(variant.prices, prices)
+        if which and percent is not None:
+            found[which] = percent
+    return found
+
+
+def _percent(part: Any, whole: Any) -> int | None:
+    """One whole percentage that turns input and output prices of the one into those of the other."""
+    ratios = set()
+    for name in ("input_mtok", "output_mtok"):
+        above, below = (_at(getattr(item, name, None), 0) for item in (part, whole))
+        if above is None or not below:
+            return None
+        ratios.add(above * 100 / below)
+    ratio = ratios.pop()
+    # Cents are rounded on price lists: 0.55 is "half" of 1.10, 0.14 of 0.27.
+    if any(abs(other - ratio) > 1 for other in ratios) or abs(ratio - round(ratio)) > Decimal("0.001"):
+        return None
+    return round(ratio)
+
+
+def of_models_dev(cost: dict[str, Any], claude: bool, source: str, dated: str) -> Price | None:
+    base = _dev_tier(cost, 0, claude)
+    if base is None:
+        return None
+    tiers = [base]
+    for entry in cost.get("tiers") or ():
+        if entry.get("tier", {}).get("type") == "context":
+            tier = _dev_tier(entry, int(entry["tier"]["size"]), claude)
+            if tier is None:
+                return None
+            tiers.append(tier)
+    if len(tiers) == 1 and isinstance(cost.get("context_over_200k"), dict):
+        tier = _dev_tier(cost["context_over_200k"], 200_000, claude)
+        tiers += [tier] if tier else []
+    return Price(
+        tiers=tuple(sorted(tiers, key=lambda tier: tier.above_input_tokens)), source=source, date=dated
+    )
+
+
+def _dev_tier(cost: dict[str, Any], start: int, claude: bool) -> PriceTier | None:
+    values = {
+        name: pico(_decimal(cost.get(name))) for name in ("input", "output", "cache_read", "cache_write")
+    }
+    if values["input"] is None or values["output"] is None:
+        return None
+    write = values["cache_write"]
+    # Anthropic bills a 5-minute write at 1.25 and a 1-hour write at 2 times the input price, at every host
+    # (platform.claude.com/docs/en/build-with-claude/prompt-caching); models.dev states only the first.
+    hour = 2 * values["input"] if claude and write is not None and write * 4 == values["input"] * 5 else None
+    return PriceTier(
+        input=values["input"],
+        output=values["output"],
+        cache_read=values["cache_read"],
+        cache_write_5m=write,
+        cache_write_1h=hour,
+        input_audio=pico(_decimal(cost.get("input_audio"))),
+        output_audio=pico(_decimal(cost.get("output_audio"))),
+        above_input_tokens=start,
+    )
+
+
+def _decimal(value: Any) -> Decimal | None:
+    return None if value is None else Decimal(value)
