@@ -2,7 +2,7 @@
 
 Full runs give every cell at least 10,000 requests over its rounds, unless the time limit of a round ends it first; the
 counts are in the result. Streams are paced so that a relay sees some 8,000 chunks a second in all, each alone on its
-socket, however many streams carry them: (concurrency, ms between chunks) = (1, 1), (32, 4), (256, 32), (1000, 125).
+socket, however many streams carry them: (concurrency, ms between chunks) = (1, 1), (32, 4), (256, 16), (1000, 50).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal
 from msgspec import Struct
 
 Kind = Literal["whole", "stream", "paired", "open", "memory", "hold"]
-PACE_MS = {1: 1, 32: 4, 256: 32, 1000: 125}
+PACE_MS = {1: 1, 32: 4, 256: 16, 1000: 50}
 REQUESTS = 10_000
 
 
@@ -109,7 +109,7 @@ CELLS = [
     Cell(
         name="memory",
         kind="memory",
-        route="stream-50-32",
+        route="stream-50-16",
         concurrency=256,
         requests=2000,
         peers=True,

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 REPOSITORY = Path(__file__).resolve().parent.parent
 UPSTREAM_KEY = "upstream-key"
 SIZES = {"1k": 1024, "10k": 10 * 1024, "100k": 100 * 1024, "1m": 1024**2, "10m": 10 * 1024**2}
-STREAMS = [(tokens, ms) for tokens in (50, 500) for ms in (0, 1, 4, 32, 125)] + [(2, 600_000)]
+STREAMS = [(tokens, ms) for tokens in (50, 500) for ms in (0, 1, 4, 16, 50)] + [(2, 600_000)]
 
 
 class Route(NamedTuple):

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -117,6 +118,7 @@ def main() -> None:
     options = parser.parse_args()
     console = Console()
     raise_file_limit()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended too
     rounds, counts = measure_ratios([FLOOR, TIELINE], console)
     found = report.ratios(rounds)
     costs = {

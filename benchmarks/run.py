@@ -10,10 +10,11 @@ import argparse
 import contextlib
 import os
 import resource
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +127,16 @@ def applies(cell: Cell, running: Running) -> bool:
 
 
 def measure_all(
-    bench: Bench, cells: list[Cell], started: list[Running], *, rounds: int, console: Console
+    bench: Bench,
+    cells: list[Cell],
+    started: list[Running],
+    *,
+    rounds: int,
+    console: Console,
+    checkpoint: Callable[[report.Rounds], None],
 ) -> tuple[report.Rounds, list[str]]:
-    """Every cell, in rounds, in turns. What fails is told and left out; the rest goes on."""
+    """Every cell, in rounds, in turns. What fails is told and left out; the rest goes on. ``checkpoint`` gets what there
+    is after each round."""
     found: report.Rounds = {}
     problems: list[str] = []
     turns = [(cell, number) for cell in cells for number in range(1 if cell.once else rounds)]
@@ -151,6 +159,7 @@ def measure_all(
                     problems.append(f"{cell.name} {name}: {str(error)[-300:]}")
                     bar.console.print(f"[red]{problems[-1]}[/red]", highlight=False)
                 bar.advance(task)
+            checkpoint(found)
     return found, problems
 
 
@@ -218,7 +227,10 @@ def main() -> None:
     options = arguments()
     console = Console(width=None if os.isatty(1) else 160)
     raise_file_limit()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended too
     cells = choose_cells(options.only, options.million)
+    if options.quick and not options.only:
+        cells = [cell for cell in cells if cell.tokens < 500 or cell.concurrency == 32]
     contenders = choose_contenders(options.contender, options.url)
     quick: bool = options.quick
     begun = time.monotonic()
@@ -231,7 +243,14 @@ def main() -> None:
             work, {row.public: row for row in rows}, sse_port, limit_s, QUICK_SHARE if quick else 1.0
         )
         rounds = 1 if quick else options.rounds
-        found, problems = measure_all(bench, cells, started, rounds=rounds, console=console)
+        partial = options.output.with_suffix(".partial.json")
+
+        def checkpoint(so_far: report.Rounds) -> None:
+            report.store(report.document(so_far, mode="partial", extra={}), partial)
+
+        found, problems = measure_all(
+            bench, cells, started, rounds=rounds, console=console, checkpoint=checkpoint
+        )
         costs = {} if options.no_startup or quick else start_costs(started, work, rows, options.venv)
     extra = {
         "upstream": "nginx" if nginx.available() else "benchmarks.upstream.sse",
@@ -243,6 +262,7 @@ def main() -> None:
     }
     result = report.document(found, mode="quick" if quick else "full", extra=extra)
     report.store(result, options.output)
+    partial.unlink(missing_ok=True)
     report.print_result(result, console)
     console.print(f"Stored in {options.output}")
 
