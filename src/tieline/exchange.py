@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from tieline import resume
 from tieline.dialects import get as dialect_named
 from tieline.dialects.base import Dialect, Garbled, Outgoing, StreamFault, Truncated
+from tieline.dialects.transcript import Transcript, events_of
 from tieline.ledger import pricing
 from tieline.providers.errors import classify, classify_transport, rate_limits
 from tieline.providers.signing import needs_token, sign
@@ -154,7 +155,11 @@ class Exchange:
         flight, entry, began = self.flight, self.entry, monotonic()
         body = await response.read(MAX_ANSWER_BYTES)
         flight.upstream_s += monotonic() - began
-        if self.dialect is flight.dialect and not flight.record.stream:
+        if flight.record.stream:
+            answer = self.dialect.decode_response(body)
+            self._relay(encode=True).replay(events_of(answer))
+            return
+        if self.dialect is flight.dialect:
             glance = self.dialect.glance(body)
             entry.upstream_id, entry.upstream_model, entry.usage = glance.id, glance.model, glance.usage
             entry.chars_out, finish = glance.output_chars, glance.finish_reason
@@ -173,18 +178,8 @@ class Exchange:
 
     async def _stream(self, response: UpstreamResponse) -> None:
         """Relays until the upstream ends, watched by one timer; the caller's slowness pauses the upstream."""
-        flight, resuming = self.flight, self.flight.committed
-        relay = self.relay = Relay(
-            dialect=self.dialect,
-            peek=flight.peek,
-            encoder=flight.stream_encoder() if resuming or self.dialect is not flight.dialect else None,
-            sink=self,
-            transcript=flight.transcript,
-            clock=monotonic,
-            committed=resuming,
-            splicer=resume.Splicer(flight.transcript.text, flight.transcript.open_text_block) if resuming else None,
-            hold_until_chars=flight.hold_chars,
-        )
+        flight = self.flight
+        relay = self._relay(encode=self.dialect is not flight.dialect)
         watch = _Watch(relay, response, self.step, self.began)
 
         def on_data(data: bytes) -> None:
@@ -204,6 +199,23 @@ class Exchange:
             flight.reply.on_drain(None)
         relay.finish()
 
+    def _relay(self, *, encode: bool) -> Relay:
+        flight, resuming = self.flight, self.flight.committed
+        if not resuming:
+            flight.transcript, flight.encoder = Transcript(structured=flight.structured), None
+        self.relay = Relay(
+            dialect=self.dialect,
+            peek=flight.peek,
+            encoder=flight.stream_encoder() if resuming or encode else None,
+            sink=self,
+            transcript=flight.transcript,
+            clock=monotonic,
+            committed=resuming,
+            splicer=resume.Splicer(flight.transcript.text, flight.transcript.open_text_block) if resuming else None,
+            hold_until_chars=flight.hold_chars,
+        )
+        return self.relay
+
     def _drained(self, response: UpstreamResponse) -> None:
         self.flight.congested = False
         response.resume()
@@ -215,6 +227,9 @@ class Exchange:
 
     def write(self, data: bytes) -> None:
         self.flight.write(data)
+
+    def end(self) -> None:
+        self.flight.reply.end()
 
     def closing_comment(self) -> bytes:
         self.entry.outcome = SUCCESS

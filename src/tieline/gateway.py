@@ -29,6 +29,7 @@ from tieline.record.recorder import Recorder
 from tieline.route.deployment import Deployment
 from tieline.route.health import Health
 from tieline.route.router import Router
+from tieline.route.steps import Needs
 from tieline.store.database import Database
 from tieline.transport.choose import RoutingTransport
 from tieline.transport.base import Transport
@@ -85,6 +86,8 @@ class Gateway:
 
     async def start(self) -> None:
         """Opens the database, takes over what was spooled, watches the configuration. Raises ConfigError."""
+        for name in sorted({dialect for host in self.fleet.hosts.values() for dialect in host.provider.endpoints}):
+            dialect_named(name)  # imported now rather than by somebody's first request
         if self.database is not None:
             self.database.open()
         self.recorder.start()
@@ -186,6 +189,27 @@ class Gateway:
 
     def _not_reloaded(self, error: ConfigError) -> None:
         log.error("the configuration stays as it was: %s", error)
+
+    def explain(
+        self,
+        model: str,
+        *,
+        input_tokens: int = 1000,
+        max_output_tokens: int = 500,
+        intent: str | None = None,
+        features: frozenset[str] = frozenset(),
+        dialect: str = "openai_chat",
+    ) -> dict[str, Any]:
+        """Every candidate for a request like this, in order, and why the others are not. Nothing is sent."""
+        router = self.line.router
+        needs = Needs(
+            dialect=dialect,
+            input_tokens=input_tokens,
+            max_output_tokens=max_output_tokens,
+            intent=intent,
+            features=features,
+        )
+        return router.explain(router.match(model), needs, monotonic()).as_dict()
 
     # asked by the control plane -----------------------------------------------------------------------------------
 

@@ -221,7 +221,7 @@ class Flight:
 
     def _give_up(self, end: GiveUp) -> None:
         if end.failure is not None:
-            raise UpstreamFailed(end.failure, attempts=len(self.record.attempts), hint=_excluded(end.excluded))
+            raise UpstreamFailed(end.failure, attempts=len(self.record.attempts), hint=self._tried())
         if self.unsupported is not None:
             raise self.unsupported
         raise NoCandidate(
@@ -229,6 +229,12 @@ class Flight:
             hint=_excluded(end.excluded),
             details={"excluded": end.excluded},
         )
+
+    def _tried(self) -> str | None:
+        tries = self.record.attempts
+        if not tries:
+            return None
+        return "(tried " + ", ".join(f"{entry.deployment}: {entry.outcome}" for entry in tries[:8]) + ")"
 
     # 9 ----------------------------------------------------------------------------------------------------------
     def settle(self) -> None:
@@ -369,6 +375,11 @@ class Flight:
             self.reply.start(200, [_EVENT_STREAM, _NO_CACHE, *self.head()], None)
         self.reply.write(self.stream_encoder().ping())
         self._arm_keepalive()
+
+    @property
+    def structured(self) -> bool:
+        """Whether the answer must be JSON of a given shape, which cannot be resumed in the middle."""
+        return not self.peek.features.isdisjoint(("json_object", "json_schema"))
 
     # what the steps share ---------------------------------------------------------------------------------------
 

@@ -36,6 +36,9 @@ class Sink(Protocol):
 
     def write(self, data: bytes) -> None: ...
 
+    def end(self) -> None:
+        """The answer is complete and all of it is written."""
+
     def closing_comment(self) -> bytes:
         """The final figures as a comment of the caller's dialect, before the terminator."""
 
@@ -143,6 +146,10 @@ class Relay:
             self._end(out + tail, self.dialect.terminator)
         elif out:
             self._send(out)
+
+    def replay(self, events: list[Event]) -> None:
+        """An answer that came whole although a stream was asked for."""
+        self._end(self._encode(events), b"")
 
     @property
     def nothing_missing(self) -> bool:
@@ -259,3 +266,4 @@ class Relay:
             self.commit()
             before = b""
         self.sink.write(before + self.sink.closing_comment() + terminator)
+        self.sink.end()

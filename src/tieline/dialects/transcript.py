@@ -100,6 +100,14 @@ class Transcript:
         return bool(self._finishes) and choices <= self._finishes.keys()
 
     @property
+    def open_text_block(self) -> int | None:
+        """The index of the first choice's text block that is still open."""
+        for index, block in self._blocks.items():
+            if block.start.kind == "text" and block.start.choice == 0 and not block.stopped:
+                return index
+        return None
+
+    @property
     def in_tool_call(self) -> bool:
         return self._within("tool_call")
 
@@ -202,3 +210,45 @@ def _joined_logprobs(objects: list[Any]) -> Any | None:
             else:
                 joined.setdefault(name, value)
     return joined
+
+
+def events_of(response: Response) -> list[Event]:
+    """A whole answer as the stream it might have been."""
+    events: list[Event] = [
+        Start(
+            response.id,
+            response.model,
+            response.created,
+            service_tier=response.service_tier,
+            system_fingerprint=response.system_fingerprint,
+        )
+    ]
+    index = 0
+    for number, choice in enumerate(response.choices):
+        for part in choice.parts:
+            events += _part(index, number, part)
+            index += 1
+    if response.usage is not None:
+        events.append(UsageReport(response.usage))
+    for number, choice in enumerate(response.choices):
+        events.append(Finish(choice.finish_reason, choice.native_reason, choice.stop_sequence, number))
+    return events
+
+
+def _part(index: int, choice: int, part: OutputPart) -> list[Event]:
+    match part:
+        case ToolCall():
+            start = BlockStart(
+                index, "tool_call", part.id, part.name, choice, part.signature, origin=part.origin
+            )
+            return [start, ArgumentsDelta(index, part.arguments), BlockStop(index)]
+        case Thinking():
+            start = BlockStart(index, "thinking", part.id, choice=choice, value=part.redacted, origin=part.origin)
+            signature: list[Event] = [SignatureDelta(index, part.signature)] if part.signature else []
+            return [start, ThinkingDelta(index, part.text), *signature, BlockStop(index)]
+        case Opaque():
+            return [BlockStart(index, "opaque", choice=choice, value=part.value, origin=part.origin), BlockStop(index)]
+        case Refusal():
+            return [BlockStart(index, "refusal", choice=choice), TextDelta(index, part.text), BlockStop(index)]
+        case Text():
+            return [BlockStart(index, "text", choice=choice), TextDelta(index, part.text), BlockStop(index)]
