@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tieline.config.schema import Timeouts
 from tieline.route.health import Lane
-from tieline.route.latency import Quantile, size_factor
+from tieline.route.latency import Histogram, size_factor
 from tieline.route.steps import Deadlines, Needs
 
 FIRST_TOKEN_MIN_S = 4.0
@@ -64,8 +64,8 @@ def stall_s(lane: Lane) -> float:
     return STALL_MAX_S if seen is None else min(max(STALL_TIMES * seen, STALL_MIN_S), STALL_MAX_S)
 
 
-def _p99(quantile: Quantile) -> float | None:
-    return quantile.value if quantile.count >= MIN_SAMPLES else None
+def _p99(seen: Histogram) -> float | None:
+    return seen.p99 if seen.count >= MIN_SAMPLES else None
 
 
 def _reasons(lane: Lane, needs: Needs) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from tieline.config.schema import Routing
 from tieline.route.ceiling import Ceiling
 from tieline.route.decision import Decision
-from tieline.route.equivalence import Evaluations, quality_of
+from tieline.route.equivalence import Evaluations, UpperBound, quality_of
 from tieline.route.health import Health, Lane, view
 from tieline.route.hedge import HedgeBudget
 from tieline.route.plan import Plan
@@ -18,16 +18,16 @@ from tieline.types.money import format_usd
 
 
 def explain(
-    pool: Pool, needs: Needs, routing: Routing, ceiling: Ceiling, evaluations: Evaluations, now: float
+    pool: Pool, needs: Needs, routing: Routing, upper_bound: UpperBound, evaluations: Evaluations, now: float
 ) -> Decision:
     """The order is that of the tiers; within one, of expected latency, which is what balancing prefers."""
-    plan = Plan(pool, needs, routing, ceiling, Health(Random(0)), HedgeBudget(), Random(0), now)
+    plan = Plan(pool, needs, routing, upper_bound, Health(Random(0)), HedgeBudget(), Random(0), now)
     rows: list[dict[str, Any]] = []
     for tier in plan.tiers():
         lanes = [lane for lane in tier.lanes if plan.eligible(tier, lane)]
         lanes.sort(key=lambda lane: (not lane.ready(needs.input_tokens, now), lane.latency.cost(now)))
         rows += [
-            _row(len(rows) + at, tier, lane, ceiling, needs, evaluations, now)
+            _row(len(rows) + at, tier, lane, plan.ceiling, needs, evaluations, now)
             for at, lane in enumerate(lanes, 1)
         ]
     for tier in (*pool.named, *pool.alternatives):

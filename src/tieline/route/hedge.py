@@ -34,8 +34,8 @@ class HedgeBudget:
 
 def after_s(lane: Lane, input_tokens: int, *, probe: bool) -> float | None:
     """The p95 of the time to first token for this size of input. None: too little was seen to tell."""
-    seen = lane.latency.first_token_p95
-    p95 = seen.value if seen.count >= MIN_SAMPLES else None
+    seen = lane.latency.first_token
+    p95 = seen.p95 if seen.count >= MIN_SAMPLES else None
     usual = None if p95 is None else p95 * size_factor(input_tokens)
     if not probe:
         return usual

@@ -26,16 +26,16 @@ def size_factor(input_tokens: int) -> float:
     return 1.0 + input_tokens / SIZE_TOKENS
 
 
-class Quantile:
-    """A log-bucketed histogram that forgets: counts are halved every 2,048 samples. Errs upwards by at most 25 %."""
+class Histogram:
+    """Log-bucketed, and it forgets: counts are halved every 2,048 samples. Errs upwards by at most 25 %."""
 
-    __slots__ = ("_counts", "_since", "_value", "count", "q")
+    __slots__ = ("_counts", "_p95", "_p99", "_since", "count")
 
-    def __init__(self, q: float) -> None:
-        self.q = q
+    def __init__(self) -> None:
         self.count = 0
         self._counts = [0] * _BUCKETS
-        self._value: float | None = None
+        self._p95: float | None = None
+        self._p99: float | None = None
         self._since = 0
 
     def add(self, seconds: float) -> None:
@@ -48,15 +48,23 @@ class Quantile:
             self.count = sum(self._counts)
 
     @property
-    def value(self) -> float | None:
+    def p95(self) -> float | None:
         """None before the first sample. Recomputed every 16 samples."""
-        if self._since and (self._value is None or self.count < 64 or self._since >= _REFRESH):
-            self._value = self._compute()
-            self._since = 0
-        return self._value
+        self._refresh()
+        return self._p95
 
-    def _compute(self) -> float:
-        left = self.count * self.q
+    @property
+    def p99(self) -> float | None:
+        self._refresh()
+        return self._p99
+
+    def _refresh(self) -> None:
+        if self._since and (self._p99 is None or self.count < 64 or self._since >= _REFRESH):
+            self._p95, self._p99 = self._at(0.95), self._at(0.99)
+            self._since = 0
+
+    def _at(self, share: float) -> float:
+        left = self.count * share
         for index, count in enumerate(self._counts):
             left -= count
             if left <= 0:
@@ -67,7 +75,7 @@ class Quantile:
 class Latency:
     """All times are of a request with little input: samples are divided by ``size_factor``."""
 
-    __slots__ = ("first_token", "first_token_p95", "gap", "peak", "samples", "speed", "typical", "updated")
+    __slots__ = ("first_token", "gap", "peak", "samples", "speed", "typical", "updated")
 
     def __init__(self) -> None:
         self.peak = 0.0
@@ -77,9 +85,8 @@ class Latency:
         self.samples = 0
         self.speed = 0.0
         """Output tokens per second after the first; 0: unknown."""
-        self.first_token = Quantile(0.99)
-        self.first_token_p95 = Quantile(0.95)
-        self.gap = Quantile(0.99)
+        self.first_token = Histogram()
+        self.gap = Histogram()
 
     @property
     def known(self) -> bool:
@@ -92,7 +99,6 @@ class Latency:
         self.typical += (sample - self.typical) * weight
         self.samples += 1
         self.first_token.add(sample)
-        self.first_token_p95.add(sample)
 
     def penalise(self, retry_after_s: float | None, now: float) -> None:
         """A failure counts as a first token after max(Retry-After, 5 s)."""

@@ -1,11 +1,11 @@
-"""The order in which deployments are tried, decided lazily: a generator that yields tries and is sent outcomes.
+"""The order in which deployments are tried, decided lazily: like a generator it gives tries and is sent outcomes.
 
 No clock and no I/O, so that every sequence of failures can be enumerated in a test.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
 from tieline.config.schema import Routing
@@ -15,10 +15,11 @@ from tieline.route.ceiling import Ceiling
 from tieline.route.deadlines import deadlines
 from tieline.route.decision import Decision, excluded_of
 from tieline.route.deployment import Deployment
+from tieline.route.equivalence import UpperBound
 from tieline.route.health import Health, Lane
 from tieline.route.hedge import HedgeBudget, after_s
 from tieline.route.pool import Pool, Tier
-from tieline.route.steps import GiveUp, Needs, Outcome, Step, Try
+from tieline.route.steps import Deadlines, GiveUp, Needs, Outcome, Step, Try
 from tieline.types.errors import ErrorInfo, Failure, FailureClass
 
 RETRY_ONCE = frozenset({FailureClass.CONNECT, FailureClass.TRANSIENT})
@@ -41,10 +42,50 @@ RETRY_JITTER_S = (0.05, 0.25)
 UNTOLD_WAIT_S = 1.0
 """How long a 429 without Retry-After is waited out when there is nothing else to do."""
 
-MAX_COVERED = 1024
-COVERED_S = 0.25
+MAX_KEPT = 1024
+KEPT_S = 0.25
 
 Accept = Callable[[Deployment], bool]
+
+
+class Past:
+    """What went wrong in this request so far; made when the first try has failed."""
+
+    __slots__ = (
+        "dead_deployments",
+        "dead_keys",
+        "dead_lanes",
+        "failures",
+        "fits",
+        "found",
+        "hops",
+        "ready_at",
+        "reshaped",
+        "retried",
+        "trial",
+        "waited",
+        "window",
+    )
+
+    def __init__(self) -> None:
+        self.failures: list[Failure] = []
+        self.dead_deployments: set[str] = set()
+        self.dead_lanes: set[Lane] = set()
+        self.dead_keys: set[tuple[str, str]] = set()
+        """(provider, credential label)"""
+        self.ready_at: dict[Lane, float | None] = {}
+        """Rate-limited lanes, and when they said they are ready again."""
+        self.fits: dict[str, bool] = {}
+        self.found: list[Tier] | None = None
+        self.retried: set[str] = set()
+        self.reshaped: set[Lane] = set()
+        """Resumed without the partial answer."""
+        self.trial: Deployment | None = None
+        """It seems to storm; a sibling is being asked whether it is us."""
+        self.hops = 0
+        self.waited = 0.0
+        self.window = 0
+        """The largest context window that was too small."""
 
 
 class Plan:
@@ -53,26 +94,14 @@ class Plan:
     __slots__ = (
         "_began",
         "_ceiling",
-        "_dead_deployments",
-        "_dead_keys",
-        "_dead_lanes",
         "_draw",
-        "_failures",
-        "_fits",
-        "_found",
         "_health",
         "_hedge",
         "_hedges",
-        "_hops",
         "_now",
+        "_past",
         "_random",
-        "_ready_at",
-        "_reshaped",
-        "_retried",
-        "_steps",
-        "_trial",
-        "_waited",
-        "_window",
+        "_upper_bound",
         "attempts",
         "choices",
         "current",
@@ -87,7 +116,7 @@ class Plan:
         pool: Pool,
         needs: Needs,
         routing: Routing,
-        ceiling: Ceiling,
+        upper_bound: UpperBound,
         health: Health,
         hedges: HedgeBudget,
         random: Random,
@@ -103,7 +132,9 @@ class Plan:
         """Deployment id -> why it is out for this request."""
         self.choices: list[tuple[Lane, str, float]] = []
         """(lane, reason, expected seconds to first token) of each try, for the record."""
-        self._ceiling = ceiling
+        self._upper_bound = upper_bound
+        self._ceiling: Ceiling | None = None
+        self._past: Past | None = None
         self._health = health
         self._hedges = hedges
         self._hedge: Try | None = None
@@ -111,37 +142,29 @@ class Plan:
         self._draw = random.random()
         self._began = now
         self._now = now
-        self._dead_deployments: set[str] = set()
-        self._dead_keys: set[tuple[str, str]] = set()
-        self._dead_lanes: set[Lane] = set()
-        self._ready_at: dict[Lane, float | None] = {}
-        self._failures: list[Failure] = []
-        self._fits: dict[str, bool] = {}
-        self._found: list[Tier] | None = None
-        self._retried: set[str] = set()
-        self._reshaped: set[Lane] = set()
-        self._trial: Deployment | None = None
-        self._hops = 0
-        self._waited = 0.0
-        self._window = 0
-        self._steps: Generator[Step, Outcome, None] | None = None
 
     # the pipeline's side ----------------------------------------------------------------------------------------
 
     def start(self) -> Step:
-        self._steps = self._run()
-        return next(self._steps)
+        return self._first() or self._next("first")
 
     def send(self, outcome: Outcome) -> Step:
         """What comes after the current try ended like this. Not needed after a success."""
-        if self._steps is None:
-            raise RuntimeError("send() before start()")
-        return self._steps.send(outcome)
+        step = self.current
+        if step is None:
+            raise RuntimeError("send() without a try under way")
+        self._now = max(self._now, self._began + outcome.elapsed_s)
+        return self._after(step, outcome)
 
     def hedge_after(self) -> float | None:
         """Seconds of silence after which ``hedge`` should be asked. None: this try is not hedged."""
         step = self.current
-        if step is None or step.lane is None or self._hedge is not None or self._hops:
+        if (
+            step is None
+            or step.lane is None
+            or self._hedge is not None
+            or (self._past is not None and self._past.hops)
+        ):
             return None
         if not (self.routing.hedge or step.probe) or not self._others(step.lane):
             return None
@@ -157,7 +180,7 @@ class Plan:
             return None
         self._now = self._began + elapsed_s
         first = step.lane
-        reserved = self._ceiling.worst(first.deployment) if self._ceiling.hard else 0
+        reserved = self.ceiling.worst(first.deployment) if self._hard else 0
         lane = self._ready_elsewhere(first, reserved or 0)
         if lane is None or not (first.budget.allows and lane.budget.allows):
             return None
@@ -170,9 +193,9 @@ class Plan:
     def note(self, step: Try, outcome: Outcome) -> None:
         """Of two tries under way this one failed; the other goes on and becomes the current one."""
         self._now = max(self._now, self._began + outcome.elapsed_s)
-        self._ceiling.settle(step.deployment, outcome.cost)
+        self._settle(step.deployment, outcome)
         if outcome.failure is not None and step.lane is not None:
-            self._failures.append(outcome.failure)
+            self.past.failures.append(outcome.failure)
             self._exclude(step.lane, outcome.failure)
         if step is self.current and self._hedge is not None:
             self.current = self._hedge
@@ -187,14 +210,33 @@ class Plan:
 
     # how --------------------------------------------------------------------------------------------------------
 
-    def _run(self) -> Generator[Step, Outcome, None]:
-        step = self._next("first")
-        while isinstance(step, Try):
-            outcome = yield step
-            self._now = max(self._now, self._began + outcome.elapsed_s)
-            step = self._after(self.current or step, outcome)
-        while True:
-            yield step
+    @property
+    def past(self) -> Past:
+        if self._past is None:
+            self._past = Past()
+        return self._past
+
+    @property
+    def ceiling(self) -> Ceiling:
+        if self._ceiling is None:
+            self._ceiling = Ceiling(self.needs, self.routing, self._upper_bound)
+        return self._ceiling
+
+    @property
+    def _hard(self) -> bool:
+        """Whether a ceiling on cost is set."""
+        return self.needs.max_cost is not None or self.routing.max_cost_usd is not None
+
+    def _first(self) -> Try | None:
+        """The common case in one step: the first tier fits whole, no ceiling is set, and it has a ready lane."""
+        pool, needs = self.pool, self.needs
+        if not pool.named or pool.price_spread or self._hard:
+            return None
+        tier = pool.named[0]
+        if needs.input_tokens > tier.window:
+            return None
+        chosen = self._choose(tier.lanes)
+        return None if chosen is None else self._try(chosen[0], "first", probe=chosen[1])
 
     def _after(self, step: Try, outcome: Outcome) -> Step:
         lane = step.lane
@@ -204,12 +246,14 @@ class Plan:
         if outcome.unsupported is not None:
             self.attempts -= 1
             self._rule_out(lane.deployment, f"cannot do {outcome.unsupported}")
-            return self._next("first" if not self._failures else "failover", unsupported=outcome.unsupported)
-        self._ceiling.settle(lane.deployment, outcome.cost)
+            return self._next(
+                "first" if not self.past.failures else "failover", unsupported=outcome.unsupported
+            )
+        self._settle(lane.deployment, outcome)
         failure = outcome.failure
         if failure is None:
             return GiveUp(None, {}, self.attempts)
-        self._failures.append(failure)
+        self.past.failures.append(failure)
         if failure.kind in FINAL or not self._time_left():
             return self._give_up(failure)
         if outcome.committed:
@@ -219,7 +263,7 @@ class Plan:
         if failure.kind is FailureClass.RATE_LIMITED:
             return self._limited(lane, failure)
         if failure.kind in RETRY_ONCE and self._may_retry(lane):
-            self._retried.add(lane.deployment.id)
+            self.past.retried.add(lane.deployment.id)
             connect = failure.kind is FailureClass.CONNECT
             return self._send_to(lane, "retry", 0.0 if connect else self._random.uniform(*RETRY_JITTER_S))
         self._exclude(lane, failure)
@@ -229,40 +273,44 @@ class Plan:
                 return self._send_to(sibling, "other_credential")
         return self._next("failover")
 
+    def _settle(self, deployment: Deployment, outcome: Outcome) -> None:
+        if self._hard:
+            self.ceiling.settle(deployment, outcome.cost)
+
     # after each class -------------------------------------------------------------------------------------------
 
     def _exclude(self, lane: Lane, failure: Failure) -> None:
         """What this failure takes out for the rest of this request."""
         deployment = lane.deployment
         if failure.kind in BAD_KEY:
-            self._dead_keys.add((deployment.provider.name, lane.credential.label))
+            self.past.dead_keys.add((deployment.provider.name, lane.credential.label))
             self.why_not[deployment.id] = f"{failure.kind.value} on {lane.credential.label}"
             return
         if failure.kind is FailureClass.RATE_LIMITED:
             wait = failure.retry_after_s
-            self._ready_at[lane] = None if wait is None else self._now + wait
-            self._dead_lanes.add(lane)
+            self.past.ready_at[lane] = None if wait is None else self._now + wait
+            self.past.dead_lanes.add(lane)
             self.why_not[deployment.id] = failure.kind.value
             return
         if failure.kind is FailureClass.CONTEXT_LENGTH:
-            self._window = max(self._window, window_of(deployment) or self.needs.input_tokens)
+            self.past.window = max(self.past.window, window_of(deployment) or self.needs.input_tokens)
         self._rule_out(deployment, failure.kind.value)
 
     def _rule_out(self, deployment: Deployment, reason: str) -> None:
-        self._dead_deployments.add(deployment.id)
+        self.past.dead_deployments.add(deployment.id)
         self.why_not[deployment.id] = reason
 
     def _refused(self, lane: Lane, failure: Failure) -> Step:
         """A 400 is the caller's, unless it is an outage (a storm), or an alternative is merely fussier than M."""
         deployment, shape = lane.deployment, self.needs.features
-        if self._trial is not None:
-            self._health.storm_refuted(self._trial, shape, self._now)
+        if self.past.trial is not None:
+            self._health.storm_refuted(self.past.trial, shape, self._now)
             return self._give_up(failure)
         if failure.status in (None, 400) and lane.storms.suspected(shape, self._now):
             if any(other.storms.accepts(shape, self._now) for other in self._siblings(deployment)):
                 self._health.storm_confirmed(deployment, self._now)
             else:
-                self._trial = deployment
+                self.past.trial = deployment
             self._rule_out(deployment, "refuses what it and others accept")
             return self._next("failover")
         if failure.kind is FailureClass.UNSUPPORTED_PARAMETER and self._is_alternative(lane):
@@ -289,21 +337,23 @@ class Plan:
         step = self._next("failover")
         if (
             isinstance(step, GiveUp)
-            and self._ready_at.get(lane, 0.0) is None
+            and self.past.ready_at.get(lane, 0.0) is None
             and self._patient(UNTOLD_WAIT_S)
         ):
             return self._wait(lane, self._random.uniform(0.5, 1.0) * UNTOLD_WAIT_S)
         return step
 
     def _wait(self, lane: Lane, seconds: float) -> Step:
-        self._waited += seconds
-        self._dead_lanes.discard(lane)
-        self._ready_at.pop(lane, None)
+        self.past.waited += seconds
+        self.past.dead_lanes.discard(lane)
+        self.past.ready_at.pop(lane, None)
         return self._send_to(lane, "wait", seconds)
 
     def _soonest(self) -> tuple[Lane, float] | None:
         """The rate-limited lane that said it is ready first, if that is within patience."""
-        told = [(at, lane) for lane, at in self._ready_at.items() if at is not None and self._usable(lane)]
+        told = [
+            (at, lane) for lane, at in self.past.ready_at.items() if at is not None and self._usable(lane)
+        ]
         if not told:
             return None
         at, lane = min(told, key=lambda one: one[0])
@@ -312,49 +362,51 @@ class Plan:
 
     def _usable(self, lane: Lane) -> bool:
         return (
-            lane.deployment.id not in self._dead_deployments
-            and (lane.deployment.provider.name, lane.credential.label) not in self._dead_keys
+            lane.deployment.id not in self.past.dead_deployments
+            and (lane.deployment.provider.name, lane.credential.label) not in self.past.dead_keys
         )
 
     def _patient(self, seconds: float) -> bool:
         left = self.routing.timeouts.total_s - self.elapsed_s
-        return self._waited + seconds <= self.routing.patience_s and seconds < left
+        return self.past.waited + seconds <= self.routing.patience_s and seconds < left
 
     def _resume(self, step: Try, lane: Lane, failure: Failure) -> Step:
         """The caller has part of the answer: at most two others may continue it."""
         if self.routing.on_broken_stream != "resume":
             return self._give_up(failure)
         if failure.kind in REFUSED:
-            if not self._hops:
+            if not self.past.hops:
                 return self._give_up(failure)
-            if not step.plain and lane not in self._reshaped and self._may_send():
-                self._reshaped.add(lane)
+            if not step.plain and lane not in self.past.reshaped and self._may_send():
+                self.past.reshaped.add(lane)
                 again = self._send_to(lane, "resume")
                 if isinstance(again, Try):
                     again.plain = True
                 return again
         self._exclude(lane, failure)
-        self._dead_deployments.add(lane.deployment.id)
-        if self._hops >= MAX_HOPS or not self._may_send():
+        self.past.dead_deployments.add(lane.deployment.id)
+        if self.past.hops >= MAX_HOPS or not self._may_send():
             return self._give_up(failure)
         name = self.pool.reference.name
         picked = self._pick(lambda one: one.name == name, last_resort=False) or self._pick()
         if picked is None:
             return self._give_up(failure)
-        self._hops += 1
+        self.past.hops += 1
         return self._send_to(picked[0], "resume", probe=picked[1])
 
     # choosing ---------------------------------------------------------------------------------------------------
 
     def _next(self, reason: str, *, unsupported: str | None = None) -> Step:
         if not self._may_send():
-            return self._give_up(self._failures[-1] if self._failures else None)
+            return self._give_up(self.past.failures[-1] if self.past.failures else None)
         picked = self._pick()
         if picked is not None:
             wait = self._told_wait(picked[0])
-            self._waited += wait
+            self.past.waited += wait
             return self._send_to(picked[0], reason, wait, probe=picked[1])
-        return self._give_up(self._failures[-1] if self._failures else self._nothing_sent(unsupported))
+        return self._give_up(
+            self.past.failures[-1] if self.past.failures else self._nothing_sent(unsupported)
+        )
 
     def _pick(self, accept: Accept | None = None, *, last_resort: bool = True) -> tuple[Lane, bool] | None:
         """The next lane and whether it is a probe: the first tier that has a ready one, else the least bad of all."""
@@ -377,7 +429,7 @@ class Plan:
         )
         return None if lane is None else (lane, False)
 
-    def _choose(self, lanes: list[Lane]) -> tuple[Lane, bool] | None:
+    def _choose(self, lanes: Sequence[Lane]) -> tuple[Lane, bool] | None:
         sort = self.pool.route.sort
         if sort is not None and len(lanes) > 1:
             lanes = self._best_sorted(lanes, sort)
@@ -391,12 +443,12 @@ class Plan:
             session=self.needs.session,
         )
 
-    def _best_sorted(self, lanes: list[Lane], sort: str) -> list[Lane]:
+    def _best_sorted(self, lanes: Sequence[Lane], sort: str) -> list[Lane]:
         """``provider.sort`` ends balancing: the best of those that are ready."""
         ready = [lane for lane in lanes if self._stand(lane) <= Stand.PROBE] or lanes
         if sort == "price":
             unknown = 1 << 200
-            prices = {lane: self._ceiling.price(lane.deployment) for lane in ready}
+            prices = {lane: self.ceiling.price(lane.deployment) for lane in ready}
             return [min(ready, key=lambda lane: unknown if (known := prices[lane]) is None else known)]
         if sort == "throughput":
             return [max(ready, key=lambda lane: lane.latency.speed)]
@@ -412,36 +464,36 @@ class Plan:
     def _found_tiers(self) -> list[Tier]:
         """What we found ourselves, in this request's order: the same model balanced, then the cheapest dominating one
         first, then the nearest lesser one."""
-        if self._found is None:
+        if self.past.found is None:
             fitting = [
                 tier for tier in self.pool.alternatives if self._fitting(tier, tier.lanes[0].deployment)
             ]
             same = tuple(lane for tier in fitting if tier.kind == "same_model" for lane in tier.lanes)
             equivalent = [tier for tier in fitting if tier.kind == "equivalent"]
-            equivalent.sort(key=lambda tier: self._ceiling.price(tier.lanes[0].deployment) or 0)
+            equivalent.sort(key=lambda tier: self.ceiling.price(tier.lanes[0].deployment) or 0)
             lesser = [tier for tier in fitting if tier.kind == "lesser"]
-            self._found = [*([Tier("same_model", same)] if same else []), *equivalent, *lesser]
-        return self._found
+            self.past.found = [*([Tier("same_model", same)] if same else []), *equivalent, *lesser]
+        return self.past.found
 
     def eligible(self, tier: Tier, lane: Lane) -> bool:
         deployment = lane.deployment
-        if deployment.id in self._dead_deployments or lane in self._dead_lanes:
+        if deployment.id in self.past.dead_deployments or lane in self.past.dead_lanes:
             return False
-        if self._dead_keys and (deployment.provider.name, lane.credential.label) in self._dead_keys:
+        if self.past.dead_keys and (deployment.provider.name, lane.credential.label) in self.past.dead_keys:
             return False
-        fits = self._fits.get(deployment.id)
+        fits = self.past.fits.get(deployment.id)
         if fits is None:
             fits = self._fitting(tier, deployment)
-            self._fits[deployment.id] = fits
-        if not fits or (self._window and not self._larger(tier, deployment)):
+            self.past.fits[deployment.id] = fits
+        if not fits or (self.past.window and not self._larger(tier, deployment)):
             return False
-        return not self._ceiling.hard or self._affordable(deployment)
+        return not self._hard or self._affordable(deployment)
 
     def _fitting(self, tier: Tier, deployment: Deployment) -> bool:
         """Size and price ratio, which do not change during the request."""
         reason = size_reason(deployment, self.needs, asked=tier.kind == "asked")
         if reason is None and self._held_to_ratio(tier):
-            reason = self._ceiling.ratio_reason(deployment, self._reference_price(tier))
+            reason = self.ceiling.ratio_reason(deployment, self._reference_price(tier))
         if reason is not None:
             self.why_not[deployment.id] = reason
         return reason is None
@@ -454,22 +506,22 @@ class Plan:
     def _reference_price(self, tier: Tier) -> int | None:
         """Of M for this request; of a bare name, its cheapest host's."""
         if not self.pool.price_spread:
-            return self._ceiling.price(self.pool.reference)
+            return self.ceiling.price(self.pool.reference)
         asked = [lane.deployment for one in self.pool.named if one.kind == "asked" for lane in one.lanes]
-        known = [self._ceiling.price(deployment) for deployment in asked or self.pool.deployments]
+        known = [self.ceiling.price(deployment) for deployment in asked or self.pool.deployments]
         return min((price for price in known if price is not None), default=None)
 
     def _affordable(self, deployment: Deployment, reserved: int = 0) -> bool:
-        reason = self._ceiling.cost_reason(deployment, reserved=reserved)
+        reason = self.ceiling.cost_reason(deployment, reserved=reserved)
         if reason is not None:
             self.why_not[deployment.id] = reason
         return reason is None
 
     def _larger(self, tier: Tier, deployment: Deployment) -> bool:
         window = window_of(deployment)
-        larger = not tier.found if window is None else window > self._window
+        larger = not tier.found if window is None else window > self.past.window
         if not larger:
-            self.why_not[deployment.id] = f"context_length: no larger window than {self._window}"
+            self.why_not[deployment.id] = f"context_length: no larger window than {self.past.window}"
         return larger
 
     # asking -----------------------------------------------------------------------------------------------------
@@ -525,23 +577,26 @@ class Plan:
                     return True
         return False
 
-    def _covered(self, lane: Lane) -> bool:
-        """``_others``, remembered for a quarter of a second for the first try of similar requests."""
-        if self.attempts > 1:
-            return self._others(lane)
-        kept = self.pool.covered
-        key = (lane.deployment.id, self.needs.input_tokens >> 8, self.needs.max_output_tokens)
+    def _deadlines(self, lane: Lane, wait_s: float) -> Deadlines:
+        """Of a first try, remembered for a quarter of a second for requests of about the same size."""
+        times, needs = self.routing.timeouts, self.needs
+        if self._past is not None or wait_s:
+            more = self.attempts < self.routing.max_attempts and self._others(lane)
+            return deadlines(lane, needs, times, self.elapsed_s + wait_s, alternatives=more)
+        kept = self.pool.deadlines
+        key = (lane, needs.input_tokens >> 8, needs.max_output_tokens, needs.stream)
         known = kept.get(key)
-        if known is not None and self._now < known[0]:
-            return known[1]
-        others = self._others(lane)
-        if len(kept) >= MAX_COVERED:
+        if known is not None and self._now < known[0] and known[1] is self.routing:
+            return known[2]
+        more = self.routing.max_attempts > 1 and self._others(lane)
+        made = deadlines(lane, needs, times, 0.0, alternatives=more)
+        if len(kept) >= MAX_KEPT:
             kept.clear()
-        kept[key] = (self._now + COVERED_S, others)
-        return others
+        kept[key] = (self._now + KEPT_S, self.routing, made)
+        return made
 
     def _may_retry(self, lane: Lane) -> bool:
-        if lane.deployment.id in self._retried or not lane.budget.allows or lane.breaker.tripped:
+        if lane.deployment.id in self.past.retried or not lane.budget.allows or lane.breaker.tripped:
             return False
         left = self.routing.max_attempts - self.attempts
         return left > 1 or (left == 1 and not self._others(lane))
@@ -558,34 +613,30 @@ class Plan:
 
     def _patience_left(self) -> float:
         left = self.routing.timeouts.total_s - self.elapsed_s
-        return min(self.routing.patience_s - self._waited, left)
+        return min(self.routing.patience_s - self.past.waited, left)
 
     # answering --------------------------------------------------------------------------------------------------
 
     def _send_to(self, lane: Lane, reason: str, wait_s: float = 0.0, *, probe: bool = False) -> Step:
         if not self._may_send():
-            return self._give_up(self._failures[-1] if self._failures else None)
-        if self._ceiling.hard and not self._affordable(lane.deployment):
+            return self._give_up(self.past.failures[-1] if self.past.failures else None)
+        if self._hard and not self._affordable(lane.deployment):
             return self._next(reason)
         return self._try(lane, reason, wait_s, probe=probe)
 
     def _try(self, lane: Lane, reason: str, wait_s: float = 0.0, *, probe: bool = False) -> Try:
         self.attempts += 1
         self.choices.append((lane, reason, lane.latency.cost(self._now)))
-        times = self.routing.timeouts
-        alternatives = (
-            times.first_token_s is None and self.attempts < self.routing.max_attempts and self._covered(lane)
-        )
         step = Try(
             lane.deployment,
             lane.credential,
             lane.deployment.endpoint_for(self.needs.dialect),
             reason,
-            deadlines(lane, self.needs, times, self.elapsed_s + wait_s, alternatives=alternatives),
+            self._deadlines(lane, wait_s),
             wait_s,
             False,
             probe,
-            self._ceiling.worst(lane.deployment) if self._ceiling.hard else None,
+            self.ceiling.worst(lane.deployment) if self._hard else None,
             lane,
         )
         self.current = step
@@ -593,7 +644,7 @@ class Plan:
 
     def _give_up(self, failure: Failure | None) -> GiveUp:
         if failure is not None and failure.kind in LESS_TELLING:
-            telling = [one for one in self._failures if one.kind not in LESS_TELLING]
+            telling = [one for one in self.past.failures if one.kind not in LESS_TELLING]
             failure = telling[-1] if telling else failure
         return GiveUp(failure, excluded_of(self.pool, self.why_not), self.attempts)
 

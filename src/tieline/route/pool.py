@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from tieline.config.schema import Routing
-from tieline.route.candidates import static_reason
+from tieline.route.candidates import static_reason, window_of
 from tieline.route.deployment import Deployment
 from tieline.route.equivalence import Alternative, Evaluations, alternatives
 from tieline.route.health import Health, Lane
 from tieline.route.match import Route
-from tieline.route.steps import Needs
+from tieline.route.steps import Deadlines, Needs
 
 
 class Tier(Struct, frozen=True, eq=False):
@@ -21,6 +21,8 @@ class Tier(Struct, frozen=True, eq=False):
     kind: str
     """asked | listed | same_model | equivalent | lesser"""
     lanes: tuple[Lane, ...]
+    window: float = 0.0
+    """The smallest of the windows: what fits it fits every lane."""
 
     @property
     def found(self) -> bool:
@@ -34,7 +36,7 @@ class Pool:
     __slots__ = (
         "_alternatives",
         "_find",
-        "covered",
+        "deadlines",
         "deployments",
         "excluded",
         "named",
@@ -64,8 +66,8 @@ class Pool:
         self.excluded = excluded
         self._find = find
         self._alternatives: tuple[Tier, ...] | None = None
-        self.covered: dict[tuple[str, int, int | None], tuple[float, bool]] = {}
-        """(deployment, about how many tokens, output limit) -> until when it holds, whether another could take over."""
+        self.deadlines: dict[tuple[Lane, int, int | None, bool], tuple[float, Routing, Deadlines]] = {}
+        """Of first tries: (lane, about how many tokens, output limit, stream) -> (holds until, made for, deadlines)."""
 
     @property
     def alternatives(self) -> tuple[Tier, ...]:
@@ -98,7 +100,7 @@ def build(
         allowed = _allowed(group, route, needs, excluded, doubt=kind == "asked")
         if allowed:
             lanes = tuple(lane for deployment in allowed for lane in health.lanes(deployment))
-            named.append(Tier(kind, lanes))
+            named.append(Tier(kind, lanes, min(window_of(one) or float("inf") for one in allowed)))
 
     def find() -> tuple[tuple[Tier, ...], dict[str, str]]:
         return _find(route, needs, routing, everything, health, evaluations)

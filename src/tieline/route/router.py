@@ -10,7 +10,6 @@ from typing import Any
 from tieline.config.schema import Config, Routing
 from tieline.route import explain as explaining
 from tieline.route import pool as pools
-from tieline.route.ceiling import Ceiling
 from tieline.route.decision import Decision
 from tieline.route.deployment import Deployment
 from tieline.route.equivalence import Evaluations, UpperBound, no_evaluations
@@ -76,20 +75,17 @@ class Router:
     def plan(self, route: Route, needs: Needs, now: float | None = None) -> Plan:
         """``now`` is in the clock that health is told, too."""
         routing = needs.routing or route.routing
-        ceiling = Ceiling(needs, routing, self._upper_bound)
         at = self._now() if now is None else now
         self._hedges.request()
         pool = self.pool(route, needs, routing)
-        return Plan(pool, needs, routing, ceiling, self.health, self._hedges, self._random, at)
+        return Plan(pool, needs, routing, self._upper_bound, self.health, self._hedges, self._random, at)
 
     def explain(self, route: Route, needs: Needs, now: float | None = None) -> Decision:
         """Every candidate with what decides about it. Dry: nothing is sent, nothing is counted."""
         at = self._now() if now is None else now
         routing = needs.routing or route.routing
         pool = self.pool(route, needs, routing)
-        return explaining.explain(
-            pool, needs, routing, Ceiling(needs, routing, self._upper_bound), self._evaluations, at
-        )
+        return explaining.explain(pool, needs, routing, self._upper_bound, self._evaluations, at)
 
     def pool(self, route: Route, needs: Needs, routing: Routing) -> Pool:
         """The candidates for this kind of request; kept, because few kinds make up all traffic."""
