@@ -61,12 +61,18 @@ async def test_tools_and_thinking_replay(claude: anthropic.AsyncAnthropic) -> No
     assert "sunny" in str(final.content)
     forged = [blocks[0] | {"signature": "AAAA"}, *blocks[1:]]
     with pytest.raises(anthropic.BadRequestError, match="Invalid `signature` in `thinking` block"):
-        await claude.messages.create(messages=[replay[0], {"role": "assistant", "content": forged}, replay[2]], **options)
+        await claude.messages.create(
+            messages=[replay[0], {"role": "assistant", "content": forged}, replay[2]], **options
+        )
 
 
 async def test_a_forced_tool_is_called(claude: anthropic.AsyncAnthropic) -> None:
     message = await claude.messages.create(
-        model="claude", max_tokens=500, messages=USER, tools=[WEATHER], tool_choice={"type": "tool", "name": "get_weather"}
+        model="claude",
+        max_tokens=500,
+        messages=USER,
+        tools=[WEATHER],
+        tool_choice={"type": "tool", "name": "get_weather"},
     )
     assert [block.type for block in message.content] == ["tool_use"]
 
@@ -125,9 +131,13 @@ async def test_refusals(
         assert caught.value.request_id
 
 
-async def test_an_error_inside_the_stream(claude: anthropic.AsyncAnthropic, simulator: SimulatorServer) -> None:
+async def test_an_error_inside_the_stream(
+    claude: anthropic.AsyncAnthropic, simulator: SimulatorServer
+) -> None:
     with pytest.raises(anthropic.APIStatusError, match="Overloaded"):
-        async with claude.messages.stream(model="sim-stream-error:after=3", max_tokens=99, messages=USER) as stream:
+        async with claude.messages.stream(
+            model="sim-stream-error:after=3", max_tokens=99, messages=USER
+        ) as stream:
             await stream.get_final_message()
     assert (simulator.log[0].output_tokens, simulator.log[0].cut) == (3, True)
 

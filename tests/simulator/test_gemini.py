@@ -48,14 +48,17 @@ async def test_the_form_of_a_json_array(simulator: SimulatorServer) -> None:
 async def test_tools_and_thought_signatures(gemini: AsyncClient) -> None:
     config: Any = {"tools": [{"function_declarations": [WEATHER, WEATHER | {"name": "other"}]}]}
     asked = types.Content(role="user", parts=[types.Part(text="The weather in Porto?")])
-    first = await gemini.models.generate_content(model="sim-think:base=tools", contents=[asked], config=config)
+    first = await gemini.models.generate_content(
+        model="sim-think:base=tools", contents=[asked], config=config
+    )
     assert first.candidates is not None
     content = first.candidates[0].content
     assert content is not None
     assert first.function_calls is not None
     assert [call.name for call in first.function_calls] == ["get_weather"]
     results = types.Content(
-        role="user", parts=[types.Part.from_function_response(name="get_weather", response={"result": "sunny"})]
+        role="user",
+        parts=[types.Part.from_function_response(name="get_weather", response={"result": "sunny"})],
     )
     final = await gemini.models.generate_content(
         model="sim-think:base=tools", contents=[asked, content, results], config=config
@@ -97,7 +100,9 @@ async def test_refusals(
 ) -> None:
     with pytest.raises(kind) as caught:
         if stream:
-            async for _ in await gemini.models.generate_content_stream(model=f"sim-{behaviour}", contents="x"):
+            async for _ in await gemini.models.generate_content_stream(
+                model=f"sim-{behaviour}", contents="x"
+            ):
                 pass
         else:
             await gemini.models.generate_content(model=f"sim-{behaviour}", contents="x")
@@ -118,11 +123,35 @@ async def test_a_blocked_prompt_is_a_200_without_candidates(gemini: AsyncClient)
         ({"contents": []}, "contents is not specified"),
         ({"contents": [{"role": "assistant", "parts": [{"text": "x"}]}]}, "Please use a valid role"),
         ({"contents": [{"parts": [{}]}]}, "required oneof field 'data'"),
-        ({"contents": [{"parts": [{"functionResponse": {"name": "f", "response": {}}}]}]}, "immediately after a function call"),
-        ({"tools": [{"functionDeclarations": [{"name": "f", "parameters": {"type": "OBJECT", "$schema": "x"}}]}]}, "$schema"),
-        ({"tools": [{"functionDeclarations": [{"name": "f", "parameters": {"type": ["string", "null"]}}]}]}, "not repeating"),
+        (
+            {"contents": [{"parts": [{"functionResponse": {"name": "f", "response": {}}}]}]},
+            "immediately after a function call",
+        ),
+        (
+            {
+                "tools": [
+                    {
+                        "functionDeclarations": [
+                            {"name": "f", "parameters": {"type": "OBJECT", "$schema": "x"}}
+                        ]
+                    }
+                ]
+            },
+            "$schema",
+        ),
+        (
+            {
+                "tools": [
+                    {"functionDeclarations": [{"name": "f", "parameters": {"type": ["string", "null"]}}]}
+                ]
+            },
+            "not repeating",
+        ),
         ({"generationConfig": {"max_tokens": 1}}, "at 'generation_config': Cannot find field."),
-        ({"generationConfig": {"responseSchema": {"type": "STRING"}}}, "only allowed with response_mime_type"),
+        (
+            {"generationConfig": {"responseSchema": {"type": "STRING"}}},
+            "only allowed with response_mime_type",
+        ),
     ],
 )
 async def test_what_gemini_rejects_is_rejected(simulator: SimulatorServer, body: Any, words: str) -> None:

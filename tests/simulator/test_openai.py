@@ -22,7 +22,10 @@ WEATHER: Any = {
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
     },
 }
-CLOCK: Any = {"type": "function", "function": {"name": "read_clock", "parameters": {"type": "object", "properties": {}}}}
+CLOCK: Any = {
+    "type": "function",
+    "function": {"name": "read_clock", "parameters": {"type": "object", "properties": {}}},
+}
 
 
 async def streamed(client: openai.AsyncOpenAI, model: str, **extra: Any) -> tuple[str, list[Any]]:
@@ -34,7 +37,9 @@ async def streamed(client: openai.AsyncOpenAI, model: str, **extra: Any) -> tupl
     return text, chunks
 
 
-async def test_answers_with_the_expected_text_and_usage(chat: openai.AsyncOpenAI, simulator: SimulatorServer) -> None:
+async def test_answers_with_the_expected_text_and_usage(
+    chat: openai.AsyncOpenAI, simulator: SimulatorServer
+) -> None:
     raw = await chat.chat.completions.with_raw_response.create(model="gpt-4o", messages=USER)
     answer = raw.parse()
     assert answer.choices[0].message.content == TEXT
@@ -44,7 +49,12 @@ async def test_answers_with_the_expected_text_and_usage(chat: openai.AsyncOpenAI
     assert raw.headers["x-request-id"].startswith("req_")
     assert raw.headers["x-ratelimit-reset-tokens"] == "12ms"
     (entry,) = simulator.log
-    assert (entry.provider, entry.dialect, entry.status, entry.completed) == ("openai", "openai_chat", 200, True)
+    assert (entry.provider, entry.dialect, entry.status, entry.completed) == (
+        "openai",
+        "openai_chat",
+        200,
+        True,
+    )
     assert (entry.input_tokens, entry.output_tokens) == (answer.usage.prompt_tokens, 48)
 
 
@@ -71,10 +81,23 @@ async def test_tools_are_called_in_parallel_and_answered(chat: openai.AsyncOpenA
     calls = message.tool_calls or []
     assert [call.function.name for call in calls] == ["get_weather", "read_clock"]
     assert json.loads(calls[0].function.arguments) == {"city": "Lisbon"}
-    messages.append(message.model_dump(exclude_none=True, exclude={"parsed"}) | {"tool_calls": [
-        {"id": c.id, "type": "function", "function": {"name": c.function.name, "arguments": c.function.arguments}} for c in calls
-    ]})
-    messages += [{"role": "tool", "tool_call_id": call.id, "content": f"result of {call.function.name}"} for call in calls]
+    messages.append(
+        message.model_dump(exclude_none=True, exclude={"parsed"})
+        | {
+            "tool_calls": [
+                {
+                    "id": c.id,
+                    "type": "function",
+                    "function": {"name": c.function.name, "arguments": c.function.arguments},
+                }
+                for c in calls
+            ]
+        }
+    )
+    messages += [
+        {"role": "tool", "tool_call_id": call.id, "content": f"result of {call.function.name}"}
+        for call in calls
+    ]
     final = await chat.chat.completions.create(model="sim-tools", messages=messages, tools=[WEATHER, CLOCK])
     assert "result of get_weather; result of read_clock" in (final.choices[0].message.content or "")
 
@@ -88,7 +111,9 @@ async def test_tools_are_called_in_parallel_and_answered(chat: openai.AsyncOpenA
         ("auto", False, ["get_weather"]),
     ],
 )
-async def test_tool_choice_is_honoured(chat: openai.AsyncOpenAI, choice: Any, parallel: Any, names: list[str]) -> None:
+async def test_tool_choice_is_honoured(
+    chat: openai.AsyncOpenAI, choice: Any, parallel: Any, names: list[str]
+) -> None:
     extra = {} if parallel is None else {"parallel_tool_calls": parallel}
     answer = await chat.chat.completions.create(
         model="sim-tools", messages=USER, tools=[WEATHER, CLOCK], tool_choice=choice, **extra
@@ -107,7 +132,12 @@ async def test_an_ordinary_model_calls_a_tool_only_when_the_prompt_asks(chat: op
 
 
 async def test_structured_output_limits_stops_and_media(chat: openai.AsyncOpenAI) -> None:
-    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
+    schema = {
+        "type": "object",
+        "properties": {"n": {"type": "integer"}},
+        "required": ["n"],
+        "additionalProperties": False,
+    }
     format_: Any = {"type": "json_schema", "json_schema": {"name": "s", "strict": True, "schema": schema}}
     answer = await chat.chat.completions.create(model="gpt-4o", messages=USER, response_format=format_)
     assert isinstance(json.loads(answer.choices[0].message.content or "")["n"], int)
@@ -118,7 +148,10 @@ async def test_structured_output_limits_stops_and_media(chat: openai.AsyncOpenAI
     stopped = await chat.chat.completions.create(model="gpt-4o", messages=USER, stop=word)
     assert word not in (stopped.choices[0].message.content or "")
     image: Any = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
-    pdf: Any = {"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA", "filename": "a.pdf"}}
+    pdf: Any = {
+        "type": "file",
+        "file": {"file_data": "data:application/pdf;base64,AAAA", "filename": "a.pdf"},
+    }
     seen = await chat.chat.completions.create(
         model="gpt-4o", messages=[{"role": "user", "content": [{"type": "text", "text": "see"}, image, pdf]}]
     )
@@ -151,7 +184,12 @@ REFUSALS: list[tuple[str, type[openai.APIStatusError], int, str | None]] = [
 @pytest.mark.parametrize(("behaviour", "kind", "status", "code"), REFUSALS)
 @pytest.mark.parametrize("stream", [False, True])
 async def test_refusals_raise_the_sdks_own_classes(
-    chat: openai.AsyncOpenAI, behaviour: str, kind: type[openai.APIStatusError], status: int, code: str | None, stream: bool
+    chat: openai.AsyncOpenAI,
+    behaviour: str,
+    kind: type[openai.APIStatusError],
+    status: int,
+    code: str | None,
+    stream: bool,
 ) -> None:
     with pytest.raises(kind) as caught:
         await chat.chat.completions.create(model=f"sim-{behaviour}", messages=USER, stream=stream)
@@ -176,7 +214,10 @@ async def test_keys(simulator: SimulatorServer) -> None:
                 await client.chat.completions.create(model="m", messages=USER)
 
 
-CALL: Any = {"role": "assistant", "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}
+CALL: Any = {
+    "role": "assistant",
+    "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+}
 
 
 @pytest.mark.parametrize(
@@ -187,9 +228,15 @@ CALL: Any = {"role": "assistant", "tool_calls": [{"id": "c1", "type": "function"
         ({"tool_choice": "auto"}, "only allowed when 'tools' are specified"),
         ({"stream_options": {"include_usage": True}}, "only allowed when 'stream'"),
         ({"messages": []}, "empty array"),
-        ({"messages": [*USER, {"role": "tool", "tool_call_id": "c1", "content": "x"}]}, "must be a response to a preceeding"),
+        (
+            {"messages": [*USER, {"role": "tool", "tool_call_id": "c1", "content": "x"}]},
+            "must be a response to a preceeding",
+        ),
         ({"messages": [*USER, CALL, *USER]}, "did not have response messages: c1"),
-        ({"messages": [*USER, CALL | {"tool_calls": [CALL["tool_calls"][0] | {"id": "c" * 41}]}]}, "string too long"),
+        (
+            {"messages": [*USER, CALL | {"tool_calls": [CALL["tool_calls"][0] | {"id": "c" * 41}]}]},
+            "string too long",
+        ),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "Invalid value: 'image'"),
         ({"messages": [{"role": "user", "content": "x", "cache_control": {}}]}, "messages[0].cache_control"),
         ({"max_tokens": 0}, "integer below minimum value"),
@@ -198,9 +245,11 @@ CALL: Any = {"role": "assistant", "tool_calls": [{"id": "c1", "type": "function"
         ({"response_format": {"type": "json_object"}}, "must contain the word 'json'"),
     ],
 )
-async def test_what_openai_rejects_is_rejected(chat: openai.AsyncOpenAI, change: dict[str, Any], words: str) -> None:
+async def test_what_openai_rejects_is_rejected(
+    chat: openai.AsyncOpenAI, change: dict[str, Any], words: str
+) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
-        await chat.chat.completions.create(model="gpt-4o", **({"messages": USER, "extra_body": change}))
+        await chat.chat.completions.create(model="gpt-4o", messages=USER, extra_body=change)
     assert words in str(caught.value)
 
 
@@ -209,7 +258,9 @@ async def test_responses(chat: openai.AsyncOpenAI) -> None:
     assert whole.output_text == TEXT
     assert whole.usage is not None
     assert whole.usage.output_tokens == 48
-    async with chat.responses.stream(model="sim-think", input=PROMPT, include=["reasoning.encrypted_content"]) as stream:
+    async with chat.responses.stream(
+        model="sim-think", input=PROMPT, include=["reasoning.encrypted_content"]
+    ) as stream:
         kinds = [event.type async for event in stream]
         final = await stream.get_final_response()
     assert kinds[0] == "response.created"
@@ -218,7 +269,12 @@ async def test_responses(chat: openai.AsyncOpenAI) -> None:
     item: Any = final.output[0]
     assert item.summary[0].text
     reasoning = item.model_dump(exclude_none=True)
-    replay = [*USER, reasoning, final.output[1].model_dump(exclude_none=True, exclude={"parsed"}), {"role": "user", "content": "And?"}]
+    replay = [
+        *USER,
+        reasoning,
+        final.output[1].model_dump(exclude_none=True, exclude={"parsed"}),
+        {"role": "user", "content": "And?"},
+    ]
     assert (await chat.responses.create(model="sim-think", input=_cleaned(replay))).output_text == TEXT
     with pytest.raises(openai.BadRequestError) as caught:
         await chat.responses.create(

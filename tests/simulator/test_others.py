@@ -66,7 +66,11 @@ async def test_converse_tools_errors_and_strictness(simulator: SimulatorServer) 
     assert refused.headers["x-amzn-errortype"].startswith("ThrottlingException")
     cut = frames((await post(simulator, "/aws/model/sim-stream-error:after=2/converse-stream", body)).content)
     assert cut[-1][0][":exception-type"] == "serviceUnavailableException"
-    for change in ({"tieline": 1}, {"messages": [{"role": "user", "content": [{"text": " "}]}]}, {"inferenceConfig": {"n": 1}}):
+    for change in (
+        {"tieline": 1},
+        {"messages": [{"role": "user", "content": [{"text": " "}]}]},
+        {"inferenceConfig": {"n": 1}},
+    ):
         assert (await post(simulator, "/aws/model/m/converse", body | change)).status_code == 400
     assert (await post(simulator, "/aws/model/m/converse", body, {})).status_code == 403
     vector = (await post(simulator, "/aws/model/amazon.titan-embed/invoke", {"inputText": "a b"})).json()
@@ -79,7 +83,10 @@ async def test_cohere(simulator: SimulatorServer) -> None:
     assert whole["message"]["content"] == [{"type": "text", "text": TEXT}]
     streamed = (await post(simulator, "/cohere/v2/chat", body | {"stream": True})).text
     events = [json.loads(line[6:]) for line in streamed.splitlines() if line.startswith("data: {")]
-    assert "".join(e["delta"]["message"]["content"]["text"] for e in events if e["type"] == "content-delta") == TEXT
+    assert (
+        "".join(e["delta"]["message"]["content"]["text"] for e in events if e["type"] == "content-delta")
+        == TEXT
+    )
     assert events[-1]["delta"]["usage"]["tokens"]["output_tokens"] == 48
     tools = [{"type": "function", "function": {"name": "f", "parameters": SCHEMA}}]
     called = (await post(simulator, "/cohere/v2/chat", body | {"model": "sim-tools", "tools": tools})).json()
@@ -87,12 +94,17 @@ async def test_cohere(simulator: SimulatorServer) -> None:
     assert (await post(simulator, "/cohere/v2/chat", body | {"tieline": 1})).status_code == 400
     assert (await post(simulator, "/cohere/v2/chat", body | {"model": "sim-fail-quota"})).status_code == 402
     embedded = await post(
-        simulator, "/cohere/v2/embed", {"model": "e", "texts": ["a"], "input_type": "search_query", "embedding_types": ["float"]}
+        simulator,
+        "/cohere/v2/embed",
+        {"model": "e", "texts": ["a"], "input_type": "search_query", "embedding_types": ["float"]},
     )
     assert len(embedded.json()["embeddings"]["float"][0]) == 64
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1beta/models/m:generateContent", "/v2/chat", "/nothing"])
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/chat/completions", "/v1/messages", "/v1beta/models/m:generateContent", "/v2/chat", "/nothing"],
+)
 async def test_bad_json_and_missing_keys_never_break_it(simulator: SimulatorServer, path: str) -> None:
     async with httpx2.AsyncClient() as client:
         assert (await client.post(f"{simulator.url}/x{path}", content=b"{")).status_code in (401, 403)

@@ -32,7 +32,9 @@ def test_a_resumed_answer_repeats_the_end_of_the_partial(tokens: int, manner: st
 
 def test_the_anchor_is_what_the_instruction_quotes() -> None:
     full, partial = expected_text("Why?", 64), expected_text("Why?", 40)
-    assert resumed(full, partial, f"Continue after “{partial[-25:]}”, repeat it.") == full[len(partial) - 25 :]
+    assert (
+        resumed(full, partial, f"Continue after “{partial[-25:]}”, repeat it.") == full[len(partial) - 25 :]
+    )
 
 
 def test_samples_satisfy_their_schema() -> None:
@@ -44,7 +46,9 @@ def test_samples_satisfy_their_schema() -> None:
             "days": {"type": "integer", "minimum": 1, "maximum": 3},
             "tags": {"type": "array", "items": {"type": "string"}, "minItems": 2},
             "when": {"type": ["string", "null"], "format": "date"},
-            "place": {"anyOf": [{"type": "null"}, {"type": "object", "properties": {"x": {"type": "number"}}}]},
+            "place": {
+                "anyOf": [{"type": "null"}, {"type": "object", "properties": {"x": {"type": "number"}}}]
+            },
         },
         "required": ["unit"],
     }
