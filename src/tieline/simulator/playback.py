@@ -98,6 +98,8 @@ class Playback:
             return self._with_malformed(pieces)
         if name == "no-done":
             return (piece for piece in pieces if piece.kind != "done")
+        if not self._dialect.media_type(self._exchange).startswith("text/event-stream"):
+            return pieces
         if name == "crlf":
             return (Piece(piece.data.replace(b"\n", b"\r\n"), piece.kind, piece.tokens) for piece in pieces)
         if name == "comments":

@@ -7,6 +7,8 @@ import re
 from msgspec import Struct
 
 from tieline.simulator.anthropic import Anthropic
+from tieline.simulator.bedrock import Bedrock
+from tieline.simulator.cohere import Cohere
 from tieline.simulator.exchange import Dialect
 from tieline.simulator.gemini import Gemini
 from tieline.simulator.openai_chat import OpenAIChat
@@ -28,6 +30,8 @@ _COMPLETIONS = OpenAICompletions()
 _SMALL = OpenAISmall()
 _ANTHROPIC = Anthropic()
 _GEMINI = Gemini()
+_BEDROCK = Bedrock()
+_COHERE = Cohere()
 _GEMINI_MODEL = r".*/v1(?:beta|alpha|beta1)?/(?:.*/)?models/(?P<model>.+)"
 _TABLE: tuple[tuple[re.Pattern[str], Dialect, str], ...] = tuple(
     (re.compile(pattern), dialect, operation)
@@ -36,6 +40,11 @@ _TABLE: tuple[tuple[re.Pattern[str], Dialect, str], ...] = tuple(
         (r".*/chat/completions", _CHAT, "chat"),
         (r".*/completions", _COMPLETIONS, "chat"),
         (r".*/responses", _RESPONSES, "chat"),
+        (r".*/model/(?P<model>.+)/converse", _BEDROCK, "chat"),
+        (r".*/model/(?P<model>.+)(?P<stream>/converse-stream)", _BEDROCK, "chat"),
+        (r".*/model/(?P<model>.+)/invoke", _BEDROCK, "embed"),
+        (r".*/v2/chat", _COHERE, "chat"),
+        (r".*/v2/embed", _COHERE, "embed"),
         (r".*/v1/messages", _ANTHROPIC, "chat"),
         (r".*/v1/messages/count_tokens", _ANTHROPIC, "count"),
         (_GEMINI_MODEL + ":generateContent", _GEMINI, "chat"),
