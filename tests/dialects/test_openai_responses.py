@@ -888,7 +888,16 @@ JSON = st.recursive(
     max_leaves=12,
 )
 KINDS = st.sampled_from(
-    ["response.created", "response.output_item.added", "response.output_item.done", "response.output_text.delta", "response.function_call_arguments.delta", "response.completed", "response.failed", "response.content_part.done"]
+    [
+        "response.created",
+        "response.output_item.added",
+        "response.output_item.done",
+        "response.output_text.delta",
+        "response.function_call_arguments.delta",
+        "response.completed",
+        "response.failed",
+        "response.content_part.done",
+    ]
 )
 
 

@@ -13,6 +13,7 @@ _TABLE = {
     "openai_responses": "tieline.dialects.openai_responses:OPENAI_RESPONSES",
     "anthropic_messages": "tieline.dialects.anthropic_messages:ANTHROPIC_MESSAGES",
     "gemini": "tieline.dialects.gemini:GEMINI",
+    "gemini_array": "tieline.dialects.gemini:GEMINI_ARRAY",
     "bedrock_converse": "tieline.dialects.bedrock_converse:BEDROCK_CONVERSE",
     "cohere": "tieline.dialects.cohere:COHERE",
 }

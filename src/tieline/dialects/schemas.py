@@ -151,7 +151,7 @@ def _gemini_type(schema: Json, out: Json) -> None:
         if "properties" in out:
             out.setdefault("type", "OBJECT")
         return
-    types = [name for name in given if name != "null"]
+    types = [name for name in given if isinstance(name, str) and name != "null"]
     if len(types) != len(given):
         out["nullable"] = True
     if len(types) == 1:
@@ -188,13 +188,11 @@ def _gemini_any_of(schema: Json, out: Json) -> None:
 
 def _merge(out: Json, more: Json) -> None:
     for name, value in more.items():
-        if name == "properties":
-            out["properties"] = {**out.get("properties", {}), **value}
-        elif name == "required":
-            out["required"] = [
-                *out.get("required", []),
-                *(one for one in value if one not in out.get("required", [])),
-            ]
+        mine = out.get(name)
+        if name == "properties" and isinstance(mine, dict) and isinstance(value, dict):
+            out[name] = {**mine, **value}
+        elif name == "required" and isinstance(mine, list) and isinstance(value, list):
+            out[name] = [*mine, *(one for one in value if one not in mine)]
         else:
             out.setdefault(name, value)
 
@@ -241,9 +239,9 @@ _KEYWORDS: dict[str, str] = {
 def _nullable(schema: Json) -> Json:
     if isinstance(schema.get("type"), str):
         schema["type"] = [schema["type"], "null"]
-        if "enum" in schema:
+        if isinstance(schema.get("enum"), list):
             schema["enum"] = [*schema["enum"], None]
         return schema
-    if "anyOf" in schema:
+    if isinstance(schema.get("anyOf"), list):
         schema["anyOf"] = [*schema["anyOf"], {"type": "null"}]
     return schema
