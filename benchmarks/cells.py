@@ -1,7 +1,7 @@
 """What is measured: the cells of the table.
 
 Full runs give every cell at least 10,000 requests over its rounds, unless the time limit of a round ends it first; the
-counts are in the result. Streams are paced so that a relay sees some 8,000 chunks a second in all, each alone on its
+counts are in the result. Streams are paced so that a relay sees 8,000 to 20,000 chunks a second in all, each alone on its
 socket, however many streams carry them: (concurrency, ms between chunks) = (1, 1), (32, 4), (256, 16), (1000, 50).
 """
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import resource
 import subprocess
 import sys
 import threading
@@ -27,6 +28,8 @@ from benchmarks.upstream.bodies import anthropic_request, chat_request
 
 Result = dict[str, Any]
 _MEMORY_EVERY_S = 0.25
+_OTHER_FILES = 300
+"""Open files of a gateway that are not held streams."""
 
 
 class Running(NamedTuple):
@@ -54,14 +57,14 @@ class Bench(NamedTuple):
 
 def measure(bench: Bench, cell: Cell, running: Running, *, requests: int, warm: bool) -> Result:
     if warm and cell.kind in ("whole", "stream"):
-        drive(bench, cell, running, min(requests, 4 * cell.concurrency), min(2.0, bench.limit_s))
+        _drive(bench, cell, running, min(requests, 4 * cell.concurrency), min(2.0, bench.limit_s))
     return _KINDS[cell.kind](bench, cell, running, requests)
 
 
 def _throughput(bench: Bench, cell: Cell, running: Running, requests: int) -> Result:
     before_chunks = chunks_written(bench.sse_port)
     before = process.cpu(running.pid) if running.pid else None
-    result = drive(bench, cell, running, requests, bench.limit_s)
+    result = _drive(bench, cell, running, requests, bench.limit_s)
     if running.pid and before:
         used_s = process.cpu(running.pid).since(before)
         answered = max(1, result["requests"] - result["errors"])
@@ -76,7 +79,7 @@ def _throughput(bench: Bench, cell: Cell, running: Running, requests: int) -> Re
     return result
 
 
-def drive(bench: Bench, cell: Cell, running: Running, requests: int, limit_s: float) -> Result:
+def _drive(bench: Bench, cell: Cell, running: Running, requests: int, limit_s: float) -> Result:
     # wrk leaves behind what is under way when its time is over. That is nothing to a contender that answers thousands
     # a second, but would bill a slow one for work that is not counted: peers get the generator that waits for answers.
     if cell.kind == "whole" and wrk.available() and not running.contender.peer:
@@ -152,7 +155,7 @@ def answers(asking_url: str, headers: dict[str, str], body: bytes) -> bool:
 def saturation(bench: Bench, cell: Cell, running: Running) -> float:
     """Requests a second that 32 closed-loop connections get out of it."""
     loaded = Cell(name="saturation", kind="whole", route=cell.route, dialect=cell.dialect)
-    return float(drive(bench, loaded, running, 1_000_000, 2.0)["requests_per_s"])
+    return float(_drive(bench, loaded, running, 1_000_000, 2.0)["requests_per_s"])
 
 
 def _paired(bench: Bench, cell: Cell, running: Running, requests: int) -> Result:
@@ -247,16 +250,19 @@ def _mb(size: int) -> float:
 
 
 def _hold(bench: Bench, cell: Cell, running: Running, requests: int) -> Result:
-    """Memory while many streams are open and silent."""
+    """Memory while many streams are open and silent. Each takes two files of the gateway: where the system's limit is
+    too low for all, as many as it allows."""
+    allowed = (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHER_FILES) // 2
+    wanted = min(cell.concurrency, requests, allowed)
     idle = process.memory(running.pid) if running.pid else None
-    job = {"mode": "hold", "concurrency": min(cell.concurrency, requests), "limit_s": bench.limit_s}
+    job = {"mode": "hold", "concurrency": wanted, "limit_s": bench.limit_s}
     generator = _spawn_generator(job | {"target": target(bench, cell, running)})
     try:
         held = int((generator.stdout.readline().split() or ["", "0"])[1])  # type: ignore[union-attr]
         loaded = process.memory(running.pid) if running.pid else None
     finally:
         result = _finish_generator(generator)
-    result |= {"requests": held, "errors": min(cell.concurrency, requests) - held}
+    result |= {"requests": held, "errors": wanted - held}
     if idle and loaded:
         result |= {"idle_mb": _mb(idle.pss_bytes), "load_mb": _mb(loaded.pss_bytes)}
         result["kb_per_stream"] = round((loaded.pss_bytes - idle.pss_bytes) / 1024 / max(1, held), 2)

@@ -1,9 +1,8 @@
 """``python -m benchmarks.quick``: the guard. In under a minute it measures the ratios to the floor that matter and
 compares them with ``results/baseline.json``; it fails only on a change far beyond noise.
 
-Ratios, not microseconds: both sides run in turns on the same machine, so its speed cancels. Instruction counts would
-repeat better; they are printed where ``perf`` has a hardware counter, which virtual machines mostly lack. Callgrind
-counts without one, but runs Python some fifty times slower: ``--callgrind`` counts the floor's only.
+Ratios, not microseconds: both sides run in turns on the same machine, so its speed cancels. With ``--instructions`` the
+instructions of a whole answer are counted too, which repeat to a percent; that takes longer (see ``instructions``).
 """
 
 from __future__ import annotations
@@ -11,22 +10,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import shutil
 import signal
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import report
+from benchmarks import instructions, report
 from benchmarks.cells import Cell
 from benchmarks.contenders import FLOOR, TIELINE, Contender
-from benchmarks.measure import Bench, Running, drive, measure
+from benchmarks.measure import Bench, measure
 from benchmarks.run import raise_file_limit, start_all, upstreams
 
 BASELINE = report.RESULTS / "baseline.json"
@@ -39,6 +35,9 @@ CELLS = [
     Cell(name="stream-50-c32", kind="stream", route="stream-50-4"),
     Cell(name="translated-50-c32", kind="stream", route="stream-50-4", dialect="anthropic"),
 ]
+INSTRUCTIONS_FAIL_ABOVE = 1.25
+"""Instruction counts repeat far better than times."""
+_COUNTED = "nonstream_instructions_vs_floor"
 GUARDED = ("nonstream_cpu_vs_floor", "stream_chunk_cpu_vs_floor", "translated_chunk_cpu_vs_floor")
 
 
@@ -56,14 +55,19 @@ class Change(NamedTuple):
         """Worse by far, or no longer measurable although it once was."""
         if self.stored is None:
             return False
-        return self.factor is None or self.factor > FAIL_ABOVE
+        bound = INSTRUCTIONS_FAIL_ABOVE if self.name == _COUNTED else FAIL_ABOVE
+        return self.factor is None or self.factor > bound
 
 
 def compare(stored: dict[str, float | None], found: dict[str, float | None]) -> list[Change]:
-    return [Change(name, stored.get(name), found.get(name)) for name in GUARDED]
+    """The guarded ratios; that of instructions only where they were counted now."""
+    names = (*GUARDED, _COUNTED) if found.get(_COUNTED) is not None else GUARDED
+    return [Change(name, stored.get(name), found.get(name)) for name in names]
 
 
-def measure_ratios(contenders: list[Contender], console: Console) -> tuple[report.Rounds, dict[str, float]]:
+def measure_ratios(
+    contenders: list[Contender], console: Console, *, count: bool = False
+) -> tuple[report.Rounds, dict[str, float]]:
     """The quick cells, and instructions per request where they can be counted."""
     with tempfile.TemporaryDirectory(prefix="tieline-quick-") as folder, contextlib.ExitStack() as stack:
         work = Path(folder)
@@ -78,29 +82,10 @@ def measure_ratios(contenders: list[Contender], console: Console) -> tuple[repor
                 for running in started:
                     result = measure(bench, cell, running, requests=2000, warm=number == 0)
                     found.setdefault(cell.name, {}).setdefault(running.contender.name, []).append(result)
-        counts = {running.contender.name: instructions(bench, running) for running in started}
-    return found, {name: count for name, count in counts.items() if count is not None}
-
-
-def instructions(bench: Bench, running: Running) -> float | None:
-    """User-space instructions per request, by ``perf stat``; None where the processor does not tell."""
-    if shutil.which("perf") is None or running.pid is None:
-        return None
-    command = ["perf", "stat", "-x,", "-e", "instructions:u", "-p", str(running.pid)]
-    perf = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    try:
-        time.sleep(0.1)
-        driven = None
-        if perf.poll() is None:
-            driven = drive(bench, CELLS[0], running, 2000, 1.0)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            perf.send_signal(2)
-        _, output = perf.communicate(timeout=10)
-    counted = output.partition(",")[0].strip()
-    if driven is None or not counted.isdigit() or int(counted) == 0:
-        return None
-    return round(int(counted) / max(1, int(driven["requests"])), 1)
+        if count:
+            counted = {one.name: instructions.per_request(bench, CELLS[0], one, rows) for one in contenders}
+            return found, {name: value for name, value in counted.items() if value is not None}
+    return found, {}
 
 
 def print_changes(changes: list[Change], console: Console) -> None:
@@ -115,20 +100,24 @@ def print_changes(changes: list[Change], console: Console) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quick", description=__doc__)
     parser.add_argument("--store", action="store_true", help="store what is found as the new baseline")
+    parser.add_argument("--instructions", action="store_true", help="also count instructions, by callgrind")
     options = parser.parse_args()
     console = Console()
     raise_file_limit()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended too
-    rounds, counts = measure_ratios([FLOOR, TIELINE], console)
+    rounds, counts = measure_ratios([FLOOR, TIELINE], console, count=options.instructions)
     found = report.ratios(rounds)
+    if counts.keys() >= {"floor", "tieline"}:
+        found[_COUNTED] = round(counts["tieline"] / counts["floor"], 3)
     costs = {
         cell: {n: report.median_result(r)["cpu_us_per_request"] for n, r in of.items()}
         for cell, of in rounds.items()
     }
     console.print(f"CPU us per request or stream: {costs}")
-    console.print(f"instructions per request: {counts or 'this machine has no counter'}")
+    if counts:
+        console.print(f"instructions per request: {counts}")
     if options.store or not BASELINE.exists():
-        guarded = {name: found[name] for name in GUARDED}
+        guarded = {name: found.get(name) for name in (*GUARDED, _COUNTED)}
         report.store({"ratios": guarded, "cpu_us_per_request": costs, "instructions": counts}, BASELINE)
         console.print(f"Stored as the baseline: {guarded}")
         return
