@@ -12,8 +12,8 @@ from tieline.types.response import FinishReason
 from tieline.types.usage import Usage
 
 NAME = "anthropic_messages"
-PATH = "/messages"
-COUNT_PATH = "/messages/count_tokens"
+PATH = "/v1/messages"
+COUNT_PATH = "/v1/messages/count_tokens"
 VERSION = b"2023-06-01"
 """Sent when the caller named none: 2026-10-21 refuses temperature, top_p and top_k, and not every host that speaks
 this API knows it (platform.claude.com/docs/en/api/versioning, November 2026)."""

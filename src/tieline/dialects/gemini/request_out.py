@@ -78,7 +78,7 @@ def encode_count(request: Request, target: Target) -> Outgoing:
 
 
 def path_of(target: Target, method: str) -> str:
-    template = target.quirks.path or "/models/{model}:{method}"
+    template = target.quirks.path or "/v1beta/models/{model}:{method}"
     made = template.replace("{model}", target.model.removeprefix("models/")).replace("{method}", method)
     return made + ("?alt=sse" if method == "streamGenerateContent" else "")
 

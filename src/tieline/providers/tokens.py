@@ -1,0 +1,2 @@
+class TokenSource:
+    def __init__(self, t): pass
