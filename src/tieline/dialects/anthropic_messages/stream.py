@@ -271,7 +271,7 @@ class _Held:
     def __init__(self, start: BlockStart) -> None:
         self.start = start
         self.pieces: list[bytes] = []
-        self.signature: list[str] = []
+        self.signature = [start.signature] if start.kind == "thinking" and start.signature else []
         self.stopped = False
 
 

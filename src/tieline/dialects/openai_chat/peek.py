@@ -27,6 +27,7 @@ CHARS_PER_MEDIUM = 6000
 """A picture or page counts as about 1,500 tokens before sending (vendors say 85 to 3,000)."""
 _TRUE = Raw(b"true")
 _EMPTY_LIST = Raw(b"[]")
+_DEVELOPER = Raw(b'"developer"')
 
 
 class _Turn(Struct):
@@ -121,7 +122,7 @@ def _with_usage(fields: Fields) -> Raw:
 def _without_developer(messages: Raw) -> Raw:
     turns = _RAW_OBJECTS.decode(messages)
     for turn in turns:
-        if turn.get("role") == b'"developer"':
+        if turn.get("role") == _DEVELOPER:
             turn["role"] = Raw(b'"system"')
     return Raw(msgspec.json.encode(turns))
 
