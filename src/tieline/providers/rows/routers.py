@@ -43,7 +43,6 @@ ROWS: tuple[Provider, ...] = (
         title="Poe",
         endpoints={"openai_chat": "https://api.poe.com/v1"},
         env=("POE_API_KEY",),
-        edge="cloudflare",
         docs="https://creator.poe.com/docs/external-applications/openai-compatible-api",
     ),
     Provider(
