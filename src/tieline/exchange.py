@@ -18,6 +18,7 @@ from tieline.dialects.transcript import Transcript, events_of
 from tieline.ledger import pricing
 from tieline.providers.errors import classify, classify_transport, rate_limits
 from tieline.providers.signing import needs_token, sign
+from tieline.providers.tokens import TokenError
 from tieline.relay import Relay
 from tieline.route.steps import Outcome, Try
 from tieline.transport.base import TransportError, UpstreamRequest, UpstreamResponse
@@ -54,13 +55,12 @@ class _Enough(Exception):
 class Exchange:
     """One try under way."""
 
-    __slots__ = ("began", "dialect", "entry", "failure", "flight", "relay", "request", "response", "step")
+    __slots__ = ("began", "dialect", "entry", "failure", "flight", "relay", "response", "step")
 
     def __init__(self, flight: Flight, step: Try) -> None:
         self.flight = flight
         self.step = step
         self.dialect: Dialect = dialect_named(step.endpoint.target.dialect)
-        self.request: UpstreamRequest
         self.response: UpstreamResponse | None = None
         self.relay: Relay | None = None
         self.entry: Attempt
@@ -71,7 +71,7 @@ class Exchange:
         """Tries, relays, tells. Raises CancelledError when the caller goes, Unsupported is part of the outcome."""
         flight, step = self.flight, self.step
         try:
-            await self._encode()
+            outgoing = self._encode()
         except Unsupported as error:
             flight.unsupported = error
             return Outcome(unsupported=error.param or "request", elapsed_s=flight.elapsed_s(), committed=flight.committed)
@@ -80,7 +80,7 @@ class Exchange:
         health = flight.line.health
         health.begin(step.deployment, step.credential, self.began, tokens=flight.tokens)
         try:
-            await self._send()
+            await self._send(outgoing)
         except asyncio.CancelledError:
             self.failure = Failure(kind=FailureClass.CALLER_GONE, message="The caller went away.")
             raise
@@ -97,24 +97,14 @@ class Exchange:
 
     # before -----------------------------------------------------------------------------------------------------
 
-    async def _encode(self) -> None:
+    def _encode(self) -> Outgoing:
         flight, step, target = self.flight, self.step, self.step.endpoint.target
         if flight.committed:
             going_on = resume.continuation(flight.typed_request(), flight.transcript.text, plain=step.plain)
-            outgoing = self.dialect.encode_request(going_on, target)
-        elif self.dialect is flight.dialect:
-            outgoing = self.dialect.forward(flight.call, flight.peek, target)
-        else:
-            outgoing = self.dialect.encode_request(flight.typed_request(), target)
-        url = step.endpoint.base_url + outgoing.path
-        deadlines = step.deadlines
-        self.request = UpstreamRequest(
-            url=url,
-            headers=await self._headers(outgoing, url),
-            body=outgoing.body,
-            connect_timeout_s=deadlines.connect_s,
-            response_timeout_s=deadlines.first_token_s,
-        )
+            return self.dialect.encode_request(going_on, target)
+        if self.dialect is flight.dialect:
+            return self.dialect.forward(flight.call, flight.peek, target)
+        return self.dialect.encode_request(flight.typed_request(), target)
 
     async def _headers(self, outgoing: Outgoing, url: str) -> Headers:
         deployment, credential = self.step.deployment, self.step.credential
@@ -122,15 +112,26 @@ class Exchange:
         if credential.headers is not None:
             headers += credential.headers
             return headers
-        token = await self.flight.line.tokens.get(credential) if needs_token(credential) else None
+        token = None
+        if needs_token(credential):
+            tokens = self.flight.line.tokens
+            token = tokens.cached(credential) or await tokens.token(credential)
         now = datetime.now(UTC)
         return headers + sign(deployment.provider, credential, "POST", url, headers, outgoing.body, now, token)
 
     # under way --------------------------------------------------------------------------------------------------
 
-    async def _send(self) -> None:
-        flight, step = self.flight, self.step
-        response = self.response = await flight.line.transport.send(self.request)
+    async def _send(self, outgoing: Outgoing) -> None:
+        flight, step, deadlines = self.flight, self.step, self.step.deadlines
+        url = step.endpoint.base_url + outgoing.path
+        request = UpstreamRequest(
+            url=url,
+            headers=await self._headers(outgoing, url),
+            body=outgoing.body,
+            connect_timeout_s=deadlines.connect_s,
+            response_timeout_s=deadlines.first_token_s,
+        )
+        response = self.response = await flight.line.transport.send(request)
         flight.upstream_s += monotonic() - self.began
         self.entry.status = response.status
         if response.status >= 300:
@@ -245,6 +246,8 @@ class Exchange:
             return error.failure
         if isinstance(error, TransportError):
             return classify_transport(error)
+        if isinstance(error, TokenError):
+            return Failure(kind=error.kind, message=error.message)
         if isinstance(error, StreamFault):
             return classify(self.step.deployment.provider.name, self.dialect.name, error.status, error.info, [])
         if isinstance(error, Garbled):
