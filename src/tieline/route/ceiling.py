@@ -10,8 +10,9 @@ from tieline.route.equivalence import UpperBound
 from tieline.route.steps import Needs
 from tieline.types.money import Pico, format_usd, parse_usd
 
+USUAL_INPUT = 1000
 USUAL_OUTPUT = 1000
-"""Output tokens by which prices are compared when the request states no limit."""
+"""Tokens by which prices are compared where the request states none."""
 _PER_MYRIAD = 10_000
 
 

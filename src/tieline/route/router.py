@@ -47,7 +47,7 @@ class Router:
         self.config = config
         self.health = health
         self.names = Names(self.deployments, config, deploy)
-        self._upper_bound = upper_bound
+        self.upper_bound = upper_bound
         self._random = random
         self._clock = clock
         self._evaluations = evaluations
@@ -78,14 +78,14 @@ class Router:
         at = self._now() if now is None else now
         self._hedges.request()
         pool = self.pool(route, needs, routing)
-        return Plan(pool, needs, routing, self._upper_bound, self.health, self._hedges, self._random, at)
+        return Plan(pool, needs, routing, self.upper_bound, self.health, self._hedges, self._random, at)
 
     def explain(self, route: Route, needs: Needs, now: float | None = None) -> Decision:
         """Every candidate with what decides about it. Dry: nothing is sent, nothing is counted."""
         at = self._now() if now is None else now
         routing = needs.routing or route.routing
         pool = self.pool(route, needs, routing)
-        return explaining.explain(pool, needs, routing, self._upper_bound, self._evaluations, at)
+        return explaining.explain(pool, needs, routing, self.upper_bound, self._evaluations, at)
 
     def pool(self, route: Route, needs: Needs, routing: Routing) -> Pool:
         """The candidates for this kind of request; kept, because few kinds make up all traffic."""
