@@ -210,13 +210,21 @@ def _answering(status: int, body: bytes, media_type: str) -> httpx2.Client:
 
 def openai_client(body: bytes, status: int = 200, media_type: str = "application/json") -> openai.OpenAI:
     return openai.OpenAI(
-        api_key="k", base_url="http://127.0.0.1/v1", max_retries=0, http_client=_answering(status, body, media_type)
+        api_key="k",
+        base_url="http://127.0.0.1/v1",
+        max_retries=0,
+        http_client=_answering(status, body, media_type),
     )
 
 
-def anthropic_client(body: bytes, status: int = 200, media_type: str = "application/json") -> anthropic.Anthropic:
+def anthropic_client(
+    body: bytes, status: int = 200, media_type: str = "application/json"
+) -> anthropic.Anthropic:
     return anthropic.Anthropic(
-        api_key="k", base_url="http://127.0.0.1", max_retries=0, http_client=_answering(status, body, media_type)
+        api_key="k",
+        base_url="http://127.0.0.1",
+        max_retries=0,
+        http_client=_answering(status, body, media_type),
     )
 
 
