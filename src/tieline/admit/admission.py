@@ -253,6 +253,11 @@ class Admission:
         self.inflight += 1
         return Permit(self, principal, meters, facts, tags, policy, at, now)
 
+    def identify(self, secret: str | None) -> str | None:
+        """The key's id without admitting anything; None where no key is needed. Raises Unauthenticated."""
+        principal = self._who(secret, self.wall())
+        return principal.key.id if principal else None
+
     def _who(self, secret: str | None, now: float) -> Principal | None:
         """None: nobody in particular, and that is allowed here."""
         if secret is None or (self._is_open() and not secret.startswith(PREFIX)):

@@ -226,7 +226,7 @@ def events_of(response: Response) -> list[Event]:
     index = 0
     for number, choice in enumerate(response.choices):
         for part in choice.parts:
-            events += _part(index, number, part)
+            events += _answered(index, number, part)
             index += 1
     if response.usage is not None:
         events.append(UsageReport(response.usage))
@@ -235,7 +235,7 @@ def events_of(response: Response) -> list[Event]:
     return events
 
 
-def _part(index: int, choice: int, part: OutputPart) -> list[Event]:
+def _answered(index: int, choice: int, part: OutputPart) -> list[Event]:
     match part:
         case ToolCall():
             start = BlockStart(
@@ -243,12 +243,21 @@ def _part(index: int, choice: int, part: OutputPart) -> list[Event]:
             )
             return [start, ArgumentsDelta(index, part.arguments), BlockStop(index)]
         case Thinking():
-            start = BlockStart(index, "thinking", part.id, choice=choice, value=part.redacted, origin=part.origin)
+            start = BlockStart(
+                index, "thinking", part.id, choice=choice, value=part.redacted, origin=part.origin
+            )
             signature: list[Event] = [SignatureDelta(index, part.signature)] if part.signature else []
             return [start, ThinkingDelta(index, part.text), *signature, BlockStop(index)]
         case Opaque():
-            return [BlockStart(index, "opaque", choice=choice, value=part.value, origin=part.origin), BlockStop(index)]
+            return [
+                BlockStart(index, "opaque", choice=choice, value=part.value, origin=part.origin),
+                BlockStop(index),
+            ]
         case Refusal():
-            return [BlockStart(index, "refusal", choice=choice), TextDelta(index, part.text), BlockStop(index)]
+            return [
+                BlockStart(index, "refusal", choice=choice),
+                TextDelta(index, part.text),
+                BlockStop(index),
+            ]
         case Text():
             return [BlockStart(index, "text", choice=choice), TextDelta(index, part.text), BlockStop(index)]
