@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import tracemalloc
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from tests.transport.certificates import server_context
 from tests.transport.rawserver import Peer, always, answer, serving
 from tieline.transport.base import TransportError, UpstreamRequest
+from tieline.transport.dial import _first_to_connect
 from tieline.transport.http1 import Http1Transport
 from tieline.transport.pool import PoolLimits
 
@@ -60,19 +63,22 @@ async def test_cancel_within_the_body(how: str, transport: Http1Transport) -> No
         assert transport.open_connections == 0
 
 
-async def test_cancel_while_connecting(transport: Http1Transport) -> None:
-    """A listener whose backlog is full leaves the client in its handshake."""
-    with socket.socket() as listener:
+@contextmanager
+def unanswered() -> Iterator[int]:
+    """A port of 127.0.0.1 whose backlog is full, so that connecting to it takes for ever."""
+    with socket.socket() as listener, ExitStack() as fillers:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
-        fill = []
         for _ in range(3):
-            sock = socket.socket()
-            sock.setblocking(False)
-            sock.connect_ex(listener.getsockname())
-            fill.append(sock)
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        request = UpstreamRequest(url=url, headers=[], connect_timeout_s=0.1)
+            filler = fillers.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+async def test_cancel_while_connecting(transport: Http1Transport) -> None:
+    with unanswered() as port:
+        request = UpstreamRequest(url=f"http://127.0.0.1:{port}/", headers=[], connect_timeout_s=0.1)
         task = asyncio.create_task(transport.send(request))
         await asyncio.sleep(0.02)
         assert transport.in_flight == 1
@@ -81,8 +87,43 @@ async def test_cancel_while_connecting(transport: Http1Transport) -> None:
         with pytest.raises(TransportError) as caught:
             await transport.send(request)
         assert (caught.value.kind, caught.value.sent) == ("timeout", False)
-        for sock in fill:
+
+
+async def test_a_dead_address_costs_only_its_head_start() -> None:
+    """As with an IPv6 path that swallows packets: the second address wins, the first attempt is given up."""
+    loop = asyncio.get_running_loop()
+    async with serving(always(answer())) as server:
+        with unanswered() as port:
+            where = [
+                (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", p)) for p in (port, server.port)
+            ]
+            started = loop.time()
+            sock = await _first_to_connect(loop, where)
+            assert sock.getpeername()[1] == server.port
+            assert 0.2 < loop.time() - started < 2
             sock.close()
+            await asyncio.sleep(0)
+
+
+async def test_the_last_failure_of_several_addresses_is_raised() -> None:
+    loop = asyncio.get_running_loop()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        where = (socket.AF_INET, socket.SOCK_STREAM, 0, "", free.getsockname())
+        with pytest.raises(ConnectionRefusedError):
+            await _first_to_connect(loop, [where, where])
+
+
+async def test_giving_up_leaves_nothing_behind_a_stuck_origin() -> None:
+    transport = Http1Transport(limits=PoolLimits(max_connections=1, wait_s=0.001))
+    async with serving(starts) as server:
+        held = await transport.send(server.request())
+        for _ in range(20):
+            with pytest.raises(TransportError):
+                await transport.send(server.request())
+        assert [len(pool.waiters) for pool in transport._pools.values()] == [0]
+        held.close()
+        await transport.aclose()
 
 
 @pytest.mark.parametrize("ends", ["cancel", "timeout", "aclose"])

@@ -82,7 +82,7 @@ class PoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.waiters)
     @rule()
     def gives_up(self) -> None:
-        self.waiters.pop().cancel()
+        self.pool.withdraw(self.waiters.pop())
 
     def collect(self) -> None:
         for waiter in [waiter for waiter in self.waiters if waiter.done()]:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import httpx2
 
 
+_GONE = ("closed", "disconnect", "StreamReset", "ConnectionTerminated")
+
+
 class ProxiedTransport:
     """``proxy`` is ``http://``, ``https://`` or ``socks5://``, user and password included; None goes direct."""
 
@@ -210,7 +213,7 @@ def _mapped(error: Exception) -> TransportError:
     if isinstance(error, httpx2.TimeoutException):
         return TransportError("timeout", text, sent=True)
     # One class holds both a peer that went away and a peer that does not speak HTTP; only the text differs.
-    if isinstance(error, httpx2.RemoteProtocolError) and "closed" not in text and "disconnect" not in text:
+    if isinstance(error, httpx2.RemoteProtocolError) and not any(word in text for word in _GONE):
         return TransportError("protocol", text, sent=True)
     if isinstance(error, httpx2.TransportError | httpx2.StreamError | OSError):
         return TransportError("reset", text, sent=True)
