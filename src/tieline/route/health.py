@@ -65,7 +65,7 @@ class RetryBudget:
 
     @property
     def allows(self) -> bool:
-        return self.tokens >= RETRY_TOKENS / 2
+        return self.tokens >= RETRY_TOKENS / 2 - 1e-9
 
 
 class Lane:

@@ -206,7 +206,7 @@ class Plan:
 
     def decision(self) -> Decision:
         """What was decided so far, compact; its ``as_dict`` is for later, off the hot path."""
-        return Decision(self.pool, self.needs, self.routing, self.choices, self.why_not)
+        return Decision(self.pool, self.needs, self.routing, self.ceiling, self.choices, self.why_not)
 
     # how --------------------------------------------------------------------------------------------------------
 

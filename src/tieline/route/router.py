@@ -85,7 +85,9 @@ class Router:
         at = self._now() if now is None else now
         routing = needs.routing or route.routing
         pool = self.pool(route, needs, routing)
-        return explaining.explain(pool, needs, routing, self.upper_bound, self._evaluations, at)
+        return explaining.explain(
+            pool, needs, routing, self.upper_bound, self._evaluations, self.deployments, at
+        )
 
     def pool(self, route: Route, needs: Needs, routing: Routing) -> Pool:
         """The candidates for this kind of request; kept, because few kinds make up all traffic."""
