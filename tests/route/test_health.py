@@ -329,3 +329,32 @@ def make(provider: str, model: str = "m") -> Any:
     from tests.route.conftest import make_deployment
 
     return make_deployment(provider, model)
+
+
+def test_what_was_learned_survives_a_reload_and_a_new_secret_starts_clean() -> None:
+    from tieline.providers.row import Credential
+    from tieline.route.deployment import Deployment
+
+    health, old = Health(Random(1)), make("a")
+    for n in range(5):
+        health.observe(old, old.credentials[0], n * 0.1, failure=failure())
+    health.observe(old, old.credentials[0], 1.0, failure=failure(FailureClass.CREDENTIAL))
+
+    def again(secret: str) -> Deployment:
+        fresh = make("a")
+        label = fresh.credentials[0].label
+        return Deployment(
+            **{
+                **{f: getattr(fresh, f) for f in fresh.__struct_fields__},
+                "credentials": (Credential(label, secret),),
+            }
+        )
+
+    (lane,) = health.lanes(again("s"))
+    assert lane.breaker.tripped
+    assert lane.key.tripped
+    (lane,) = health.lanes(again("new"))
+    assert lane.breaker.tripped
+    assert not lane.key.tripped
+    health.begin(old, old.credentials[0], 2.0)
+    assert lane.inflight == 1, "requests from before the reload still count"

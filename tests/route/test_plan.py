@@ -381,3 +381,19 @@ def test_the_decision_of_a_plan_names_what_was_tried(deployment: Any, router: An
         "a/m": "0.0000003",
         "b/m": "0.0000003",
     }
+
+
+def test_a_stream_that_nobody_can_continue_ends(deployment: Any, router: Any) -> None:
+    made = router([deployment("a", "m"), deployment("b", "m")])
+    plan = made.plan(made.match("a/m"), NEEDS, 0.0)
+    plan.start()
+    broken = failed(FailureClass.TRUNCATED, committed=True)
+    broken.resumable = False
+    assert isinstance(plan.send(broken), GiveUp)
+
+
+def test_every_answer_asked_for_counts_against_the_ceiling(deployment: Any, router: Any) -> None:
+    made = router([deployment("a", "m")])
+    for n, expected in ((1, Try), (3, GiveUp)):
+        needs = Needs(input_tokens=100, max_output_tokens=100, n=n, max_cost=400_000)
+        assert isinstance(made.plan(made.match("m"), needs, 0.0).start(), expected)
