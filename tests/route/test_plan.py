@@ -356,7 +356,11 @@ def test_explain_is_dry_and_tells_everything(deployment: Any, router: Any) -> No
     )
     before = made.health.snapshot(0.0)
     told = made.explain(made.match("a/m"), NEEDS, 0.0).as_dict()
-    assert [row["deployment"] for row in told["candidates"]] == ["a/m", "b/n"]
+    assert [(row["order"], row["deployment"]) for row in told["candidates"]] == [
+        (1, "a/m"),
+        (2, "b/n"),
+        (None, "c/bad"),
+    ]
     assert (
         told["candidates"][1] | {"kind": "equivalent", "quality": 90, "price_usd": "0.0000003"}
         == told["candidates"][1]
@@ -373,3 +377,23 @@ def test_the_decision_of_a_plan_names_what_was_tried(deployment: Any, router: An
     told = plan.decision().as_dict()
     assert [one["deployment"] for one in told["tried"]] == ["a/m", "b/m"]
     assert told["excluded"]["a/m"] == "overloaded"
+    assert {one["deployment"]: one["price_usd"] for one in told["candidates"]} == {
+        "a/m": "0.0000003",
+        "b/m": "0.0000003",
+    }
+
+
+def test_a_stream_that_nobody_can_continue_ends(deployment: Any, router: Any) -> None:
+    made = router([deployment("a", "m"), deployment("b", "m")])
+    plan = made.plan(made.match("a/m"), NEEDS, 0.0)
+    plan.start()
+    broken = failed(FailureClass.TRUNCATED, committed=True)
+    broken.resumable = False
+    assert isinstance(plan.send(broken), GiveUp)
+
+
+def test_every_answer_asked_for_counts_against_the_ceiling(deployment: Any, router: Any) -> None:
+    made = router([deployment("a", "m")])
+    for n, expected in ((1, Try), (3, GiveUp)):
+        needs = Needs(input_tokens=100, max_output_tokens=100, n=n, max_cost=400_000)
+        assert isinstance(made.plan(made.match("m"), needs, 0.0).start(), expected)

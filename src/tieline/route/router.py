@@ -53,6 +53,7 @@ class Router:
         self._evaluations = evaluations
         self._hedges = HedgeBudget()
         self._routes: dict[object, Route] = {}
+        self._generation = health.generation
 
     def match(
         self,
@@ -61,6 +62,8 @@ class Router:
         provider_preferences: dict[str, Any] | None = None,
     ) -> Route:
         """Raises UnknownModel with the nearest names, InvalidRequest for preferences that make no sense."""
+        if self.health.generation != self._generation:
+            self.forget()
         key: object = name
         if fallbacks or provider_preferences:
             key = (name, tuple(fallbacks), json.dumps(provider_preferences, sort_keys=True, default=str))
@@ -85,7 +88,9 @@ class Router:
         at = self._now() if now is None else now
         routing = needs.routing or route.routing
         pool = self.pool(route, needs, routing)
-        return explaining.explain(pool, needs, routing, self.upper_bound, self._evaluations, at)
+        return explaining.explain(
+            pool, needs, routing, self.upper_bound, self._evaluations, self.deployments, at
+        )
 
     def pool(self, route: Route, needs: Needs, routing: Routing) -> Pool:
         """The candidates for this kind of request; kept, because few kinds make up all traffic."""
@@ -115,6 +120,7 @@ class Router:
     def forget(self) -> None:
         """Evaluations or policies changed: compute the candidates anew."""
         self._routes.clear()
+        self._generation = self.health.generation
 
     def _now(self) -> float:
         if self._clock is None:
