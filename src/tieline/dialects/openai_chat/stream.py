@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from tieline.dialects.base import Frame, Peek, Truncated
+from tieline.dialects.base import Frame, Garbled, Peek, Truncated
 from tieline.dialects.openai_chat.response import annotation, broken, error_object, fault_in, is_web
 from tieline.dialects.openai_chat.wire import (
     BROKEN_REASONS,
@@ -66,7 +66,7 @@ def hides(frame: Frame, peek: Peek) -> bool:
         return False
     try:
         return is_bare_usage(frame.data)
-    except Exception:  # what cannot be read is not ours to hide
+    except Garbled:
         return False
 
 
