@@ -6,7 +6,7 @@ import json
 import sys
 import types
 from collections.abc import Iterator
-from typing import Any, is_typeddict
+from typing import Any
 
 import anthropic
 import httpx2
@@ -14,6 +14,7 @@ import openai
 from anthropic.types import message_create_params as anthropic_params
 from openai.types.chat import completion_create_params as openai_params
 from pydantic import TypeAdapter
+from typing_extensions import is_typeddict
 
 from tieline.dialects import get
 from tieline.dialects.base import Dialect, Frame, Peek, Quirks, Target

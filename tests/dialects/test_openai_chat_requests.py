@@ -191,6 +191,12 @@ def test_wire_25_routing_fields_are_taken_out_and_unknown_ones_survive() -> None
     }
 
 
+def test_a_provider_field_that_is_no_object_is_the_vendors_own() -> None:
+    seen = peek(OPENAI, {"model": "m", "messages": [USER], "provider": "x"})
+    assert seen.provider_preferences is None
+    assert "provider" in seen.fields
+
+
 def test_wire_03_forward_asks_for_usage_and_keeps_other_stream_options() -> None:
     body = {
         "model": "m",

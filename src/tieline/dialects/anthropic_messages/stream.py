@@ -266,10 +266,11 @@ def _json(text: str) -> Any:
 class _Held:
     """A block that waits for its turn, or the one on the wire."""
 
-    __slots__ = ("pieces", "signature", "start", "stopped")
+    __slots__ = ("origin", "pieces", "signature", "start", "stopped")
 
     def __init__(self, start: BlockStart) -> None:
         self.start = start
+        self.origin = start.origin
         self.pieces: list[bytes] = []
         self.signature = [start.signature] if start.kind == "thinking" and start.signature else []
         self.stopped = False
@@ -307,7 +308,9 @@ class Encoder:
             self._finish_event = event
             return head
         if isinstance(event, SignatureDelta):
-            self._held[event.index].signature.append(event.signature)
+            held = self._held[event.index]
+            held.signature.append(event.signature)
+            held.origin = event.origin or held.origin
             return head
         if isinstance(event, CitationDelta) and event.origin != NAME:
             return head
@@ -412,7 +415,7 @@ class Encoder:
     def _close(self, held: _Held) -> bytes:
         out = b""
         if held.signature:
-            whole = sealed("".join(held.signature), held.start.origin, held.start.id)
+            whole = sealed("".join(held.signature), held.origin, held.start.id)
             out = self._on_wire(b'{"type":"signature_delta","signature":%b}' % msgspec.json.encode(whole))
         stop = b'{"type":"content_block_stop","index":%d}' % self._wire_index
         return out + frame(stop, b"content_block_stop")
