@@ -207,6 +207,14 @@ def test_places() -> None:
     assert loaded.place("server", "port") == "server.port"
 
 
+def test_errors_found_later_get_their_line() -> None:
+    loaded = parse("providers:\n  acme:\n    base_url: https://x\n", {}, Path("tieline.yaml"))
+    error = loaded.located(ConfigError("bad.", place="providers.acme.quirks.x", hint="Fix."))
+    assert str(error) == "tieline.yaml:2: bad. Fix."
+    other = ConfigError("bad.", place="OPENAI_API_KEY")
+    assert loaded.located(other) is other
+
+
 def test_find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert find({}) is None

@@ -101,7 +101,7 @@ def test_vertex_paths() -> None:
     one = made.find("vertex/gemini-2.5-pro").endpoints["gemini"]
     assert one.base_url == "https://aiplatform.googleapis.com"
     assert one.target.quirks.path == (
-        "/v1/projects/proj/locations/global/publishers/google/models/{model}:{action}"
+        "/v1/projects/proj/locations/global/publishers/google/models/{model}:{method}"
     )
     two = made.find("vertex@europe-west4/gemini-2.5-pro").endpoints["gemini"]
     assert two.base_url == "https://europe-west4-aiplatform.googleapis.com"
@@ -228,19 +228,19 @@ def test_unlisted_models_are_not_proposed_but_can_be_asked_for() -> None:
         if (card := catalog.card("together", model)) is not None and card.status == "unlisted"
     ]
     assert hidden
-    listed = {deployment.model for deployment in made.all()}
+    listed = {deployment.model for deployment in made.listed()}
     assert not listed.intersection(hidden)
     assert made.find(f"together/{hidden[0]}").card is not None
 
 
-def test_the_pool_has_each_model_once_at_each_host() -> None:
+def test_all_has_each_model_once_at_each_host() -> None:
     made = fleet("providers: {acme: {base_url: 'https://x', models: [own]}}", KEYS)
-    pool = list(made.pool())
+    pool = list(made.all())
     pairs = [(item.provider.name, item.name) for item in pool]
     assert len(pairs) == len(set(pairs))
     assert ("openai", "gpt-4o") in pairs
     assert ("acme", "own") in pairs
-    assert len(pool) < len(list(made.all()))
+    assert len(pool) < len(list(made.listed()))
     rated = list(made.rated())
     assert {item.id for item in rated} <= {item.id for item in pool}
     assert rated

@@ -144,15 +144,15 @@ class Fleet:
         found = {self._catalog.name_of(model) for provider in self.hosts for model in self.ids(provider)}
         return sorted(found)
 
-    def all(self) -> Iterator[Deployment]:
-        """Every listed deployment. Decodes the cards of every usable provider: not for the request path."""
+    def listed(self) -> Iterator[Deployment]:
+        """Every deployment, with every id that a host has for the same model. Decodes every card: not for requests."""
         for provider, host in self.hosts.items():
             for model in self.ids(provider):
                 if self._offers(host, model) or model in host.config.prices:
                     yield self.build_one(provider, model)
 
-    def pool(self) -> Iterator[Deployment]:
-        """What routing may choose from of its own accord: of each model at each host one deployment."""
+    def all(self) -> Iterator[Deployment]:
+        """What routing may choose from of its own accord: each model once at each host. Decodes every card."""
         for provider, host in self.hosts.items():
             by_name: dict[str, list[str]] = {}
             for model in self.ids(provider):
@@ -164,7 +164,7 @@ class Fleet:
                     yield self.build_one(provider, chosen)
 
     def rated(self) -> Iterator[Deployment]:
-        """The part of ``pool`` whose quality the catalog knows: where equally capable models are looked for."""
+        """The part of ``all`` whose quality the catalog knows: where equally capable models are looked for."""
         for name in self._catalog.rated_names():
             yield from self.by_name(name)
 
@@ -313,7 +313,7 @@ def placed(row: Provider, environ: Mapping[str, str], *, override: bool = True) 
     filled = {dialect: _fill(url, row, environ) for dialect, url in endpoints.items()}
     quirks = row.quirks
     if "{" in quirks.path:
-        quirks = replace(quirks, path=_fill(quirks.path, row, environ, keep=("model", "action")))
+        quirks = replace(quirks, path=_fill(quirks.path, row, environ, keep=("model", "method")))
     edge = _fill(row.edge, row, environ) if row.edge else None
     return replace(row, endpoints=filled, quirks=quirks, edge=edge)
 
