@@ -43,6 +43,8 @@ class Quirks(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where reasoning text is in messages and deltas; decoders accept every known name."""
     replay_reasoning: bool = False
     """Whether earlier reasoning must or may be sent back."""
+    cache_marks: bool = False
+    """OpenAI Chat: whether `cache_control` on content parts is understood (OpenRouter)."""
     empty_tools: bool = False
     """Whether `tools: []` is accepted."""
     max_stop: int = 4
@@ -199,13 +201,30 @@ class Glance(Struct, kw_only=True):
     output_chars: int = 0
 
 
-class Dialect(Protocol):
+class UpstreamDialect(Protocol):
+    """What a provider speaks. Some wire APIs are spoken to providers only (Bedrock Converse, Cohere)."""
+
     name: str
     """openai_chat, openai_responses, anthropic_messages, gemini, bedrock_converse, cohere"""
     media_type: bytes
     """Of its streams: text/event-stream."""
 
-    # downstream -------------------------------------------------------------------------------------------------
+    def encode_request(self, request: Request, target: Target) -> Outgoing:
+        """Raises Unsupported with ``param`` = the caller's field that the target cannot do."""
+
+    def splitter(self) -> Splitter: ...
+
+    def stream_decoder(self) -> StreamDecoder: ...
+
+    def decode_response(self, body: bytes) -> Response:
+        """Raises StreamFault (an error inside a 200) or Garbled."""
+
+    def decode_error(self, status: int, headers: Headers, body: bytes) -> ErrorInfo:
+        """Never raises; HTML, empty and unknown shapes give what can be had."""
+
+
+class Dialect(UpstreamDialect, Protocol):
+    """What callers speak too."""
 
     def peek(self, call: Call) -> Peek:
         """Raises InvalidRequest (malformed JSON, wrong types, no messages), naming the field."""
@@ -221,26 +240,13 @@ class Dialect(Protocol):
     def encode_error(self, fault: Fault, request_id: str) -> bytes:
         """The body that makes the official SDK raise its own class for ``fault.status``."""
 
-    # upstream ---------------------------------------------------------------------------------------------------
-
-    def encode_request(self, request: Request, target: Target) -> Outgoing:
-        """Raises Unsupported with ``param`` = the caller's field that the target cannot do."""
+    # the same dialect on both sides -----------------------------------------------------------------------------
 
     def forward(self, call: Call, peek: Peek, target: Target) -> Outgoing:
         """Same dialect on both sides: only what must change is touched (model, usage flag), the rest survives."""
 
-    def splitter(self) -> Splitter: ...
-
-    def stream_decoder(self) -> StreamDecoder: ...
-
-    def decode_response(self, body: bytes) -> Response:
-        """Raises StreamFault (an error inside a 200) or Garbled."""
-
     def glance(self, body: bytes) -> Glance:
         """Raises StreamFault or Garbled."""
-
-    def decode_error(self, status: int, headers: Headers, body: bytes) -> ErrorInfo:
-        """Never raises; HTML, empty and unknown shapes give what can be had."""
 
     def hides(self, frame: Frame, peek: Peek) -> bool:
         """Pass-through: whether a frame was only sent because we asked (the usage chunk) and the caller did not."""

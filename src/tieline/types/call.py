@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 Headers = list[tuple[bytes, bytes]]
 """Names in lower case."""
@@ -28,7 +28,8 @@ class Call(Struct, kw_only=True):
     peer: str = ""
     secret: str | None = None
     """The virtual key that the caller presented, from whichever header its SDK uses."""
-    extra: dict[str, str] = field(default_factory=dict)
+    in_process: bool = False
+    """From the SDK: trusted, needs no virtual key."""
 
     def header(self, name: bytes) -> bytes | None:
         for key, value in self.headers:

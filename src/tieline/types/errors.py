@@ -59,6 +59,8 @@ class ErrorInfo(Struct, frozen=True, kw_only=True):
     param: str | None = None
     html: bool = False
     """The body was an HTML page: a CDN spoke, not the provider."""
+    retry_after_s: float | None = None
+    """Where the body says when to come back (Google's RetryInfo); headers are read elsewhere."""
 
 
 class Failure(Struct, frozen=True, kw_only=True):

@@ -38,6 +38,8 @@ class BlockStart(Struct):
     """Gemini's thought signature of a tool call."""
     value: Any = None
     """The block of an ``opaque`` kind, verbatim, or redacted thinking data (kind ``thinking``, ``value`` a str)."""
+    origin: str | None = None
+    """The dialect that signatures, redacted data and opaque values are bound to (WIRE_FACTS 21)."""
 
 
 class TextDelta(Struct):

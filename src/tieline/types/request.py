@@ -178,3 +178,7 @@ class Request(Struct, kw_only=True):
     unmapped: dict[str, Any] = field(default_factory=dict)
     """Top-level fields of the caller's dialect without a common meaning, by wire name: a target of another dialect
     refuses them by name (``Unsupported``), nothing is dropped silently."""
+    origin: str = ""
+    """The dialect it was decoded from: what ``unmapped`` means, and what errors call a field."""
+    legacy_functions: bool = False
+    """OpenAI's deprecated `functions`: the answer must use `function_call` too."""

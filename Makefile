@@ -1,0 +1,67 @@
+# `make run` and `make test` are all a newcomer needs; `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+.PHONY: help setup setup-dev run test check format services lock bench bench-quick conformance soak catalog docs clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
+
+$(VENV)/.runtime: requirements.lock scripts/setup
+	@PYTHON="$(PYTHON)" scripts/setup $(VENV) requirements.lock
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
+	@PYTHON="$(PYTHON)" scripts/setup $(VENV) requirements-dev.lock
+	@touch $@
+
+setup: $(VENV)/.runtime  ## the environment to run in, from the lock
+
+setup-dev: $(VENV)/.dev  ## and what tests need
+
+run: setup  ## start the gateway, send one request through it, show how to use it
+	@$(BIN)/tieline up
+
+test: setup-dev services check  ## every check and every test
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+check: setup-dev  ## lint, types, import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: setup-dev  ## rewrite to the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+services:  ## Redis, PostgreSQL, nginx, Chromium for the tests, when we may install them
+	@scripts/services
+
+lock: setup-dev  ## renew the hash-locked dependency files
+	$(BIN)/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-emit-find-links --extra server --extra proxy --output-file requirements.lock pyproject.toml scripts/build.in
+	$(BIN)/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-emit-find-links --all-extras --output-file requirements-dev.lock pyproject.toml scripts/build.in scripts/dev.in
+
+conformance: setup-dev  ## official SDKs x dialects x features, as a table
+	$(BIN)/python -m tests.conformance
+
+bench: setup-dev  ## floor, Tieline and installed peers, driven in one run
+	$(BIN)/python -m benchmarks.run
+
+bench-quick: setup-dev  ## under a minute, compared with the stored ratios
+	$(BIN)/python -m benchmarks.run --quick
+
+soak: setup-dev  ## steady load with random faults; MINUTES=60 for the long one
+	$(BIN)/python -m tieline.drills.soak --minutes $${MINUTES:-3}
+
+catalog: setup-dev  ## regenerate the model catalog from its sources
+	$(BIN)/python scripts/build_catalog.py
+
+docs: setup-dev  ## regenerate the pages that are made from code
+	$(BIN)/python scripts/gen_docs.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,80 @@
+"""wrk, the closed-loop generator for whole answers: fast enough in C not to be what is measured."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+_SCRIPT = """\
+wrk.method = "POST"
+wrk.headers["content-type"] = "application/json"
+{headers}
+local file = io.open({body}, "rb")
+wrk.body = file:read("*a")
+file:close()
+function done(summary, latency, requests)
+  local e = summary.errors
+  io.write(string.format(
+    '\\nRESULT {{"requests": %d, "duration_us": %d, "bytes": %d, "errors": %d, "p50": %d, "p99": %d, "p999": %d, "max": %d}}\\n',
+    summary.requests, summary.duration, summary.bytes, e.connect + e.read + e.write + e.status + e.timeout,
+    latency:percentile(50), latency:percentile(99), latency:percentile(99.9), latency.max))
+end
+"""
+_LONGEST_S = 120
+
+
+def available() -> bool:
+    return shutil.which("wrk") is not None
+
+
+def script(work: Path, headers: dict[str, str], body: bytes) -> Path:
+    """Writes the Lua script that posts ``body``; wrk builds the request from it once."""
+    (work / "body.json").write_bytes(body)
+    lines = "\n".join(
+        f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in headers.items()
+    )
+    path = work / "post.lua"
+    path.write_text(_SCRIPT.format(headers=lines, body=json.dumps(str(work / "body.json"))))
+    return path
+
+
+def run(url: str, lua: Path, *, connections: int, requests: int, limit_s: float) -> dict[str, Any]:
+    """Runs until ``requests`` were answered or ``limit_s`` is over, in pieces of whole seconds: wrk only knows
+    durations. Quantiles are those of the last and longest piece."""
+    answered = errors = received = 0
+    elapsed_s = 0.0
+    seconds = 1
+    begun = time.monotonic()
+    while True:
+        piece = _piece(url, lua, connections, seconds)
+        answered += piece["requests"]
+        errors += piece["errors"]
+        received += piece["bytes"]
+        elapsed_s += piece["duration_us"] / 1e6
+        left_s = limit_s - (time.monotonic() - begun)
+        if answered >= requests or left_s < 1 or (answered == 0 and elapsed_s > 10):
+            break
+        needed_s = (requests - answered) / max(1.0, answered / elapsed_s)
+        seconds = int(max(1, min(needed_s + 1, left_s, _LONGEST_S)))
+    latency = {name: float(piece[key]) for name, key in (("p50", "p50"), ("p99", "p99"), ("p99.9", "p999"))}
+    return {
+        "requests": answered,
+        "errors": errors,
+        "body_bytes": received,
+        "elapsed_s": round(elapsed_s, 4),
+        "requests_per_s": round(answered / elapsed_s, 1) if elapsed_s else 0.0,
+        "latency_us": latency | {"max": float(piece["max"])},
+    }
+
+
+def _piece(url: str, lua: Path, connections: int, seconds: int) -> dict[str, int]:
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s", "-s", str(lua), url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 90, check=False)
+    _, found, result = done.stdout.partition("RESULT ")
+    if not found:
+        raise RuntimeError(f"wrk failed: {done.stderr or done.stdout}")
+    return dict(json.loads(result))

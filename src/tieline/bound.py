@@ -1,0 +1,145 @@
+"""Transports for httpx2, the HTTP client of the official SDKs, that end in the pipeline instead of a socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any
+
+import httpx2
+import msgspec
+
+from tieline.client import MemoryReply, begin
+from tieline.gateway import Gateway
+from tieline.types.call import Headers
+
+_LISTING = "/v1/models"
+
+
+def http_client(transport: httpx2.BaseTransport) -> httpx2.Client:
+    return httpx2.Client(transport=transport, timeout=600.0)
+
+
+def async_http_client(transport: httpx2.AsyncBaseTransport) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(transport=transport, timeout=600.0)
+
+
+def _headers_of(request: httpx2.Request) -> Headers:
+    """Without the SDK's placeholder credential: in-process callers are trusted."""
+    return [(name.lower(), value) for name, value in request.headers.raw if name.lower() not in (b"authorization", b"x-api-key")]
+
+
+async def _begin(gateway: Gateway, request: httpx2.Request, body: bytes) -> MemoryReply:
+    path = request.url.path
+    if request.method == "GET" and path.startswith(_LISTING):
+        return await _listing(gateway, request)
+    reply = begin(gateway, path, request.url.query.decode(), _headers_of(request), body)
+    await reply.head()
+    return reply
+
+
+async def _listing(gateway: Gateway, request: httpx2.Request) -> MemoryReply:
+    reply = MemoryReply()
+    anthropic = "anthropic-version" in request.headers
+    body = msgspec.json.encode(gateway.models_listing(anthropic=anthropic))
+    reply.start(200, [(b"content-type", b"application/json")], len(body))
+    reply.write(body)
+    reply.end()
+    return reply
+
+
+class _AsyncBody(httpx2.AsyncByteStream):
+    def __init__(self, reply: MemoryReply) -> None:
+        self._reply = reply
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self._reply.pieces():
+            yield piece
+
+    async def aclose(self) -> None:
+        if not self._reply.ended:
+            self._reply.cancel()
+
+
+class AsyncBound(httpx2.AsyncBaseTransport):
+    """For a gateway on the caller's own event loop."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        reply = await _begin(self._gateway, request, await request.aread())
+        return httpx2.Response(reply.status, headers=reply.headers, stream=_AsyncBody(reply), request=request)
+
+
+class _Body(httpx2.SyncByteStream):
+    def __init__(self, reply: MemoryReply, run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+        self._reply = reply
+        self._run = run
+
+    def __iter__(self) -> Iterator[bytes]:
+        pieces = self._reply.pieces()
+
+        async def following() -> bytes | None:
+            return await anext(pieces, None)
+
+        while (piece := self._run(following())) is not None:
+            yield piece
+
+    def close(self) -> None:
+        async def leave() -> None:
+            if not self._reply.ended:
+                self._reply.cancel()
+
+        self._run(leave())
+
+
+class Bound(httpx2.BaseTransport):
+    """For a gateway on a loop in another thread; ``run`` runs a coroutine there and waits."""
+
+    def __init__(self, gateway: Gateway, run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+        self._gateway = gateway
+        self._run = run
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        reply: MemoryReply = self._run(_begin(self._gateway, request, request.read()))
+        return httpx2.Response(
+            reply.status, headers=reply.headers, stream=_Body(reply, self._run), request=request
+        )
+
+
+class _BridgeBody(httpx2.AsyncByteStream):
+    def __init__(self, reply: MemoryReply, there: asyncio.AbstractEventLoop) -> None:
+        self._reply = reply
+        self._there = there
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        pieces = self._reply.pieces()
+
+        async def following() -> bytes | None:
+            return await anext(pieces, None)
+
+        while (piece := await _over(following(), self._there)) is not None:
+            yield piece
+
+    async def aclose(self) -> None:
+        if not self._reply.ended:
+            self._there.call_soon_threadsafe(self._reply.cancel)
+
+
+class AsyncBridge(httpx2.AsyncBaseTransport):
+    """For a gateway on another loop, used from the caller's."""
+
+    def __init__(self, gateway: Gateway, there: asyncio.AbstractEventLoop) -> None:
+        self._gateway = gateway
+        self._there = there
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        reply = await _over(_begin(self._gateway, request, await request.aread()), self._there)
+        return httpx2.Response(
+            reply.status, headers=reply.headers, stream=_BridgeBody(reply, self._there), request=request
+        )
+
+
+async def _over(work: Coroutine[Any, Any, Any], there: asyncio.AbstractEventLoop) -> Any:
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, there))

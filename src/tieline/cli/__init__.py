@@ -1,0 +1,28 @@
+"""The command line. Each module holds the commands of one kind; ``main`` turns what goes wrong into one line."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """The ``tieline`` program. Exit 0: done; 1: it ran and the answer is no; 2: wrong usage or configuration."""
+    from tieline.cli.app import app
+    from tieline.types.errors import TielineError
+
+    try:
+        app()
+    except TielineError as error:
+        from rich.console import Console
+
+        text = str(error) if hasattr(error, "place") else error.full_message
+        Console(stderr=True, highlight=False, soft_wrap=True).print("[bold red]error:[/]", text, markup=True)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+__all__ = ["main"]

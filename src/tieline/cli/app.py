@@ -1,0 +1,175 @@
+"""The program with all its commands; each is imported when it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="tieline",
+    help="One line to every model: an AI gateway, self-hosted or in-process.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="tieline.yaml; else ./tieline.yaml or $TIELINE_CONFIG.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="For machines.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        import tieline
+
+        typer.echo(f"tieline {tieline.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="And nothing else.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def serve(
+    config: ConfigOption = None,
+    host: Annotated[str | None, typer.Option(help="Overrides server.host.")] = None,
+    port: Annotated[int | None, typer.Option(help="Overrides server.port; 0 takes any.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; overrides server.workers.")] = None,
+    fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+    quiet: Annotated[bool, typer.Option(help="Warnings only.")] = False,
+) -> None:
+    """Run the gateway."""
+    from tieline.cli.serving import serve as run
+
+    run(config, host, port, workers, fd, quiet)
+
+
+@app.command()
+def up(
+    config: ConfigOption = None,
+    port: Annotated[int | None, typer.Option(help="Overrides server.port; 0 takes any.")] = None,
+    once: Annotated[bool, typer.Option(help="Stop after the tour instead of staying up.")] = False,
+) -> None:
+    """Run the gateway, send one request through it, show how to use it, stay up."""
+    from tieline.cli.serving import up as run
+
+    run(config, port, once)
+
+
+@app.command()
+def demo(as_json: JsonOption = False) -> None:
+    """A tour on simulated providers: two dialects, a stream, a tool call, a failover, the ledger."""
+    from tieline.cli.demo import demo as run
+
+    raise typer.Exit(run(as_json))
+
+
+@app.command()
+def simulate(
+    port: Annotated[int, typer.Option(help="0 takes any.")] = 8788,
+    seed: Annotated[int, typer.Option(help="Decides every text, id and random choice.")] = 0,
+    schedule: Annotated[Path | None, typer.Option(help="YAML or JSON: who misbehaves when.")] = None,
+    speed: Annotated[float, typer.Option(help="How much faster the schedule's time runs.")] = 1.0,
+) -> None:
+    """Serve providers that speak each dialect and misbehave on request."""
+    from tieline.cli.serving import simulate as run
+
+    run(port, seed, schedule, speed)
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("tieline.yaml"),
+    force: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
+) -> None:
+    """Write a commented tieline.yaml with the providers whose keys are in the environment."""
+    from tieline.cli.setup import init as run
+
+    run(path, force)
+
+
+@app.command()
+def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Validate the configuration and show what it comes to."""
+    from tieline.cli.setup import check as run
+
+    raise typer.Exit(run(config, as_json))
+
+
+@app.command()
+def models(
+    query: Annotated[list[str] | None, typer.Argument(help="Words to look for, or `show NAME`.")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    configured: Annotated[bool, typer.Option(help="Only what your providers can serve.")] = False,
+    limit: Annotated[int, typer.Option(help="Rows; 0 for all.")] = 40,
+) -> None:
+    """Prices, context, capabilities; `models show NAME` tells everything known."""
+    from tieline.cli.catalog import models as run
+
+    run(query or [], config, as_json, configured, limit)
+
+
+@app.command()
+def logs(
+    config: ConfigOption = None,
+    limit: Annotated[int, typer.Option("--limit", "-n")] = 20,
+    failed: Annotated[bool, typer.Option(help="Only what did not succeed.")] = False,
+    provider: Annotated[str | None, typer.Option()] = None,
+    model: Annotated[str | None, typer.Option()] = None,
+    since: Annotated[str | None, typer.Option(help="`2h`, `3d`, or a date.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The latest requests."""
+    from tieline.cli.ledger import logs as run
+
+    run(config, limit, failed, provider, model, since, as_json)
+
+
+@app.command()
+def spend(
+    config: ConfigOption = None,
+    by: Annotated[str, typer.Option(help="model, provider, deployment, key, project, day, tag, outcome, run, total.")] = "model",
+    since: Annotated[str | None, typer.Option(help="`2h`, `3d`, or a date.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What was spent, exactly."""
+    from tieline.cli.ledger import spend as run
+
+    run(config, by, since, as_json)
+
+
+@app.command()
+def show(
+    request_id: Annotated[str, typer.Argument(help="Or its beginning, where only one begins so.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """One request: its attempts on a time line, its cost, and why it went where it went."""
+    from tieline.cli.ledger import show as run
+
+    run(request_id, config, as_json)
+
+
+@app.command()
+def explain(
+    model: Annotated[str, typer.Argument(help="As a caller would name it, or a request id.")],
+    config: ConfigOption = None,
+    tokens: Annotated[int, typer.Option(help="Input tokens to price for.")] = 1000,
+    max_tokens: Annotated[int, typer.Option(help="Output tokens to price for.")] = 500,
+    intent: Annotated[str | None, typer.Option(help="Quality category, such as coding.")] = None,
+    needs: Annotated[str, typer.Option(help="Comma-separated: tools, images, json_schema, …")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Every candidate for a model: order, price, quality, health, and why not. No provider is called."""
+    from tieline.cli.explain import explain as run
+
+    run(model, config, tokens, max_tokens, intent, needs, as_json)

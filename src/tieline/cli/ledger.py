@@ -1,0 +1,198 @@
+"""``tieline logs``, ``spend`` and ``show``: what the ledger says."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+from rich.markup import escape
+
+from tieline.cli.terminal import console, milliseconds, outcome_style, table, write_json
+from tieline.config.load import find, load
+from tieline.store import queries
+from tieline.store.database import Database
+from tieline.types.errors import ConfigError, InvalidRequest, NotFound
+from tieline.types.money import format_usd
+from tieline.types.record import Attempt, Record
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_BAR = 44
+
+
+def opened(config: Path | None) -> Database:
+    import os
+
+    settings = load(config or find(os.environ), os.environ).config.store
+    if settings.database == "none":
+        raise ConfigError("store.database is `none`: nothing is kept.", hint="Set it to sqlite:///tieline.db.")
+    database = Database(settings.database)
+    if database.path is not None and not database.path.exists():
+        raise ConfigError(f"There is no {database.path} yet.", hint="It is made by the first `tieline serve`.")
+    database.open()
+    return database
+
+
+def since_ms(text: str | None) -> int | None:
+    """``90m``, ``2h``, ``3d`` ago, or an ISO date or time (UTC when it names no zone)."""
+    if text is None:
+        return None
+    if ago := re.fullmatch(r"(\d+)([smhdw])", text):
+        return int((time.time() - int(ago[1]) * _UNITS[ago[2]]) * 1000)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidRequest(f"--since {text}: not a time.", hint="Use 90m, 2h, 3d or 2026-01-31.") from None
+    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def logs(
+    config: Path | None,
+    limit: int,
+    failed: bool,
+    provider: str | None,
+    model: str | None,
+    since: str | None,
+    as_json: bool,
+) -> None:
+    filters = queries.Filters(
+        outcome="failed" if failed else None, provider=provider, model=model, since_ms=since_ms(since)
+    )
+    database = opened(config)
+    found = queries.logs(database, filters, limit=limit)
+    database.close()
+    if as_json:
+        write_json([plain(record) for record in found])
+        return
+    if not found:
+        console.print("No requests yet. Send one, then look again.")
+        return
+    console.print(records_table(found))
+    console.print(f"\n[dim]tieline show {found[0].id}[/]")
+
+
+def records_table(found: list[Record]) -> Any:
+    rows = table("request", "when", "asked", "served by", "tries", "first", "total", "cost $", "outcome", right=("tries", "first", "total", "cost $"))
+    for record in found:
+        rows.add_row(
+            record.id,
+            datetime.fromtimestamp(record.at_ms / 1000).strftime("%m-%d %H:%M:%S"),
+            escape(record.model_asked),
+            escape(record.deployment or "–"),
+            str(len(record.attempts)),
+            milliseconds(record.first_token_ms),
+            milliseconds(record.total_ms),
+            format_usd(record.cost),
+            outcome_style(record.outcome),
+        )
+    return rows
+
+
+def spend(config: Path | None, by: str, since: str | None, as_json: bool) -> None:
+    if by not in get_args(queries.By):
+        raise InvalidRequest(f"--by {by}: unknown.", hint=f"One of {', '.join(get_args(queries.By))}.")
+    database = opened(config)
+    rows = queries.spend(database, by, since_ms=since_ms(since))  # type: ignore[arg-type]
+    database.close()
+    if as_json:
+        write_json([_spend_line(row) for row in rows])
+        return
+    shown = table(by, "requests", "attempts", "input", "output", "cost $", "wasted $", "unpriced", right=("requests", "attempts", "input", "output", "cost $", "wasted $", "unpriced"))
+    for row in rows:
+        shown.add_row(
+            escape(row.group or "–"),
+            str(row.requests),
+            str(row.attempts),
+            f"{row.input_tokens:,}",
+            f"{row.output_tokens:,}",
+            format_usd(row.cost),
+            "–" if row.wasted is None else format_usd(row.wasted),
+            str(row.unknown) if row.unknown else "",
+        )
+    console.print(shown)
+
+
+def _spend_line(row: queries.Spend) -> dict[str, Any]:
+    return {
+        **msgspec.to_builtins(row),
+        "cost": format_usd(row.cost),
+        "wasted": None if row.wasted is None else format_usd(row.wasted),
+        "charged": None if row.charged is None else format_usd(row.charged),
+    }
+
+
+def show(request_id: str, config: Path | None, as_json: bool) -> None:
+    database = opened(config)
+    record = queries.show(database, request_id)
+    database.close()
+    if record is None:
+        raise NotFound(f"There is no request {request_id!r}, or several begin so.", hint="`tieline logs` lists them.")
+    if as_json:
+        write_json(plain(record))
+    else:
+        print_record(record)
+
+
+def plain(record: Record) -> dict[str, Any]:
+    """For JSON: money as decimal strings of US dollars."""
+    found: dict[str, Any] = msgspec.to_builtins(record, enc_hook=str)
+    for name in ("cost", "wasted", "charged"):
+        found[f"{name}_usd"] = format_usd(getattr(record, name))
+        found.pop(name, None)
+    for line, entry in zip(found.get("attempts", []), record.attempts, strict=True):
+        line.pop("cost", None)
+        line["cost_usd"] = format_usd(entry.cost)
+    return found
+
+
+def print_record(record: Record) -> None:
+    """Who, what it took, and each attempt as a bar on one time line."""
+    when = datetime.fromtimestamp(record.at_ms / 1000).strftime("%Y-%m-%d %H:%M:%S")
+    console.print(f"[bold]{record.id}[/]  {when}  {outcome_style(record.outcome)}  HTTP {record.status}")
+    facts = table("", "")
+    facts.show_header = False
+    usage = record.usage
+    for name, value in (
+        ("asked", f"{escape(record.model_asked)} through {record.dialect}{', streamed' if record.stream else ''}"),
+        ("served by", escape(record.deployment or "nobody")),
+        ("cost", f"${format_usd(record.cost)}, of which wasted ${format_usd(record.wasted)}"),
+        ("tokens", f"{usage.input_tokens:,} in, {usage.output_tokens:,} out{' (estimated)' if usage.estimated else ''}" if usage else "unknown"),
+        ("time", f"{milliseconds(record.total_ms)}, first token {milliseconds(record.first_token_ms)}, of which Tieline {record.overhead_ms:.2f} ms"),
+        ("error", escape(record.error_message) if record.error_message else ""),
+    ):
+        if value:
+            facts.add_row(f"[dim]{name}[/]", value)
+    console.print(facts)
+    console.print()
+    if record.attempts:
+        console.print(_timeline(record))
+
+
+def _timeline(record: Record) -> Any:
+    rows = table("#", "deployment", "key", "why", "time line", "ends", "outcome", "cost $", right=("ends", "cost $"))
+    total = max([record.total_ms, *(entry.ended_ms for entry in record.attempts)]) or 1.0
+    for entry in record.attempts:
+        rows.add_row(
+            str(entry.number),
+            escape(entry.deployment),
+            escape(entry.credential),
+            entry.reason,
+            _bar(entry, total),
+            milliseconds(entry.ended_ms),
+            outcome_style(entry.outcome) + (f" {entry.status}" if entry.status and entry.status != 200 else ""),
+            format_usd(entry.cost),
+        )
+    return rows
+
+
+def _bar(entry: Attempt, total: float) -> str:
+    """Waiting is ``░``, answering ``█``."""
+    start = round(entry.started_ms / total * _BAR)
+    end = max(start + 1, round(entry.ended_ms / total * _BAR))
+    first = entry.first_token_ms if entry.first_token_ms is not None else (entry.ended_ms if entry.outcome != "success" else entry.started_ms)
+    middle = min(end, max(start, round(first / total * _BAR)))
+    colour = "green" if entry.outcome == "success" else "red"
+    return f"{' ' * start}[{colour}]{'░' * (middle - start)}{'█' * (end - middle)}[/]{' ' * (_BAR - end)}"

@@ -1,0 +1,160 @@
+"""``tieline serve``, ``up`` and ``simulate``: what stays up."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.panel import Panel
+from rich.syntax import Syntax
+
+from tieline.cli.terminal import console, errors
+from tieline.config.load import find, load
+from tieline.config.schema import Config
+from tieline.types.errors import ConfigError
+
+
+def serve(
+    config: Path | None, host: str | None, port: int | None, workers: int | None, fd: int | None, quiet: bool
+) -> None:
+    from tieline.server import serve as server
+
+    server.log_to_terminal("warning" if quiet else "info")
+    if fd is not None:
+        server.run(config, host=host, port=port, sock=socket.socket(fileno=fd))
+        return
+    count = workers or load(config or find(os.environ), os.environ).config.server.workers
+    if count > 1:
+        from tieline.server import workers as several
+
+        several.run(config, host=host, port=port, count=count)
+        return
+    server.run(config, host=host, port=port, ready=None if quiet else lambda url: errors.print(f"Tieline listens on [bold]{url}[/]"))
+
+
+def up(config: Path | None, port: int | None, once: bool) -> None:
+    """The newcomer's command."""
+    from tieline.server import serve as server
+
+    server.log_to_terminal("warning")
+    server.run_loop(_up(config, port, once))
+
+
+async def _up(path: Path | None, port: int | None, once: bool) -> None:
+    from tieline.gateway import Gateway
+    from tieline.server.serve import Service, bind
+    from tieline.simulator import SimulatorServer
+    from tieline.simulator.twins import simulated
+
+    settings: Config = load(path or find(os.environ), os.environ).config
+    gateway = Gateway(path, port=port)
+    simulator: SimulatorServer | None = None
+    if not gateway.fleet.hosts:
+        simulator = await SimulatorServer().start()
+        base = msgspec.structs.replace(settings, server=gateway.config.server)
+        gateway = Gateway(simulated(simulator.url, base))
+    sock = bind(gateway.config.server.host, gateway.config.server.port)
+    tour = asyncio.get_running_loop().create_future()
+    service = Service(gateway, sock, ready=tour.set_result)
+    serving = asyncio.get_running_loop().create_task(service.serve())
+    try:
+        await asyncio.wait({tour, serving}, return_when=asyncio.FIRST_COMPLETED)
+        if gateway.failed is not None:
+            raise gateway.failed
+        await _show(gateway, tour.result(), simulated=simulator is not None)
+        if once:
+            service.stop()
+        await serving
+    finally:
+        sock.close()
+        if simulator is not None:
+            await simulator.stop()
+
+
+async def _show(gateway: Any, url: str, *, simulated: bool) -> None:
+    from tieline.cli.probe import ask
+
+    model = "demo" if simulated else _first_model(gateway)
+    console.print(f"\n[bold]Tieline[/] listens on [bold cyan]{url}[/]")
+    if simulated:
+        console.print(
+            "No provider key was found in the environment, so [bold]simulated providers[/] answer.\n"
+            "[dim]Set OPENAI_API_KEY, ANTHROPIC_API_KEY, … and start again for the real ones.[/]"
+        )
+    else:
+        console.print(f"Providers: {', '.join(sorted(gateway.fleet.hosts))}")
+    seen = await ask(url, "/v1/chat/completions", {"model": model, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 60})
+    headers = seen.headers
+    if seen.status == 200:
+        text = seen.json["choices"][0]["message"]["content"]
+        served = f"{headers.get('tieline-provider')} · {headers.get('tieline-model')} · attempts {headers.get('tieline-attempts')}"
+        cost = f"${headers.get('tieline-cost-usd')} · overhead {headers.get('tieline-overhead-ms')} ms"
+        console.print(Panel(f"{text}\n\n[dim]{served} · {cost}[/]", title=f"one request to {model}", title_align="left"))
+    else:
+        console.print(Panel(f"[red]HTTP {seen.status}[/] {seen.json['error']['message']}", title=f"one request to {model}"))
+    for language, code in snippets(url, model):
+        console.print(Syntax(code, language, theme="ansi_dark", background_color="default"))
+        console.print()
+    console.print("[dim]tieline logs · tieline spend · tieline show ID · Ctrl-C stops[/]")
+
+
+def _first_model(gateway: Any) -> str:
+    """The cheapest known chat model of the first provider, so that the tour costs next to nothing."""
+    priced = [
+        (one.card.price.tiers[0].output, one.id)
+        for one in gateway.line.router.deployments
+        if one.card is not None and one.card.price is not None and one.card.price.tiers and not one.card.embedding
+        and one.card.status == "active" and one.card.price.tiers[0].output > 0
+    ]
+    if priced:
+        return str(min(priced)[1])
+    deployments = gateway.line.router.deployments
+    if not deployments:
+        raise ConfigError("No provider lists a model.", hint="Name some under `models` in tieline.yaml.")
+    return str(deployments[0].id)
+
+
+def snippets(url: str, model: str) -> list[tuple[str, str]]:
+    """Ready to paste."""
+    return [
+        (
+            "bash",
+            f"curl {url}/v1/chat/completions -H 'content-type: application/json' \\\n"
+            f'  -d \'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}\'',
+        ),
+        (
+            "python",
+            "from openai import OpenAI\n"
+            f'client = OpenAI(base_url="{url}/v1", api_key="unused")\n'
+            f'print(client.chat.completions.create(model="{model}", messages=[{{"role": "user", "content": "Hello"}}]).choices[0].message.content)',
+        ),
+        (
+            "python",
+            "from anthropic import Anthropic\n"
+            f'client = Anthropic(base_url="{url}", api_key="unused")\n'
+            f'print(client.messages.create(model="{model}", max_tokens=100, messages=[{{"role": "user", "content": "Hello"}}]).content[0].text)',
+        ),
+    ]
+
+
+def simulate(port: int, seed: int, schedule: Path | None, speed: float) -> None:
+    from tieline.server.serve import run_loop
+    from tieline.simulator import Schedule, SimulatorServer
+
+    plan = Schedule.load(schedule) if schedule is not None else None
+
+    async def stay() -> None:
+        try:
+            server = await SimulatorServer(seed=seed, port=port, schedule=plan, speed=speed).start()
+        except OSError as error:
+            raise ConfigError(f"Cannot listen on port {port}: {error.strerror}.", hint=f"Try --port {port + 1}.") from None
+        console.print(f"Simulated providers on [bold cyan]{server.url}[/]: any name is one.")
+        console.print(f"  OpenAI     {server.url}/acme/v1/chat/completions\n  Anthropic  {server.url}/acme/v1/messages")
+        console.print("[dim]The model's name chooses the behaviour: sim-echo, sim-tools, sim-fail-503, sim-cut:after=5, …  Ctrl-C stops.[/]")
+        await asyncio.Event().wait()
+
+    run_loop(stay())

@@ -1,0 +1,409 @@
+"""The in-process SDK: the whole gateway as an object, no server and no socket in between.
+
+``AsyncTieline`` lives on the caller's event loop; ``Tieline`` runs one of its own in a thread. Both hand out the
+*official* ``openai`` and ``anthropic`` clients bound to the pipeline, so that existing code needs no change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from tieline.config.schema import Config
+from tieline.dialects import get as dialect_named
+from tieline.dialects import paths
+from tieline.gateway import Gateway
+from tieline.types.call import Call, Headers
+from tieline.types.errors import NotFound, TielineError
+from tieline.types.events import TextDelta
+from tieline.types.money import format_usd
+from tieline.types.record import Record
+from tieline.types.request import ToolCall
+from tieline.types.response import Response
+
+if TYPE_CHECKING:
+    import anthropic
+    import openai
+
+T = TypeVar("T")
+MAX_QUEUED_BYTES = 1024 * 1024
+"""What a stream may run ahead of its reader before the upstream is paused."""
+BASE_URL = "http://tieline.in-process"
+
+
+class RequestFailed(TielineError):
+    """The pipeline answered with an error; ``http_status`` and ``code`` as a server would have sent them."""
+
+    def __init__(self, record: Record) -> None:
+        super().__init__(record.error_message or "The request failed.")
+        self.record = record
+        self.http_status = record.status
+        self.error_code = record.error_code
+
+
+class Answer(Struct, kw_only=True):
+    """What came back, and what it took."""
+
+    text: str
+    tool_calls: list[ToolCall]
+    finish_reason: str | None
+    provider: str | None
+    model: str | None
+    deployment: str | None
+    attempts: int
+    cost_usd: str
+    """Decimal, or ``unknown``."""
+    overhead_ms: float
+    request_id: str
+    response: Response
+    """Everything: all choices, thinking, usage."""
+    record: Record
+
+
+class MemoryReply:
+    """``types.call.Reply`` without a socket."""
+
+    def __init__(self) -> None:
+        self.started = False
+        self.ended = False
+        self.status = 0
+        self.headers: Headers = []
+        self.task: asyncio.Task[Record] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._head: asyncio.Future[None] = self._loop.create_future()
+        self._pieces: list[bytes] = []
+        self._queued = 0
+        self._more = asyncio.Event()
+        self._drained: Callable[[], None] | None = None
+
+    def start(self, status: int, headers: Headers, length: int | None) -> None:
+        self.started = True
+        self.status, self.headers = status, headers
+        if not self._head.done():
+            self._head.set_result(None)
+
+    def write(self, data: bytes) -> bool:
+        if data:
+            self._pieces.append(data)
+            self._queued += len(data)
+            self._more.set()
+        return self._queued < MAX_QUEUED_BYTES
+
+    def on_drain(self, callback: Callable[[], None] | None) -> None:
+        self._drained = callback
+
+    def end(self) -> None:
+        self.ended = True
+        self._more.set()
+
+    async def head(self) -> None:
+        """Returns when status and headers are there; raises what the pipeline died of."""
+        assert self.task is not None
+        await asyncio.wait({self._head, self.task}, return_when=asyncio.FIRST_COMPLETED)
+        if not self.started:
+            await self.task
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body. Leaving early cancels the request, as a closed connection would."""
+        try:
+            while self._pieces or not self.ended:
+                if not self._pieces:
+                    self._more.clear()
+                    await self._more.wait()
+                    continue
+                pieces, self._pieces, self._queued = self._pieces, [], 0
+                if self._drained is not None:
+                    self._drained()
+                yield b"".join(pieces)
+        finally:
+            if not self.ended:
+                self.cancel()
+
+    def cancel(self) -> None:
+        if self.task is not None and not self.task.done():
+            self.task.cancel()
+
+
+def begin(gateway: Gateway, path: str, query: str, headers: Headers, body: bytes) -> MemoryReply:
+    """Starts a request as the server's door would. Raises NotFound for a path that is not of the data plane."""
+    door = paths.find(path)
+    if door is None:
+        raise NotFound(f"{path} is not served in-process.", hint="Only the data plane is; start `tieline serve` for more.")
+    reply = MemoryReply()
+    call = Call(
+        dialect=door.dialect,
+        operation=door.operation,
+        path=path,
+        query=query,
+        headers=headers,
+        body=body,
+        model=door.model,
+        stream=door.stream,
+        received_at=monotonic(),
+        in_process=True,
+    )
+    reply.task = asyncio.get_running_loop().create_task(gateway.handle(call, reply))
+    return reply
+
+
+class AsyncStream:
+    """Iterate for pieces of text; afterwards ``answer`` has everything."""
+
+    def __init__(self, reply: MemoryReply) -> None:
+        self._reply = reply
+        self.answer: Answer | None = None
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        from tieline.dialects.transcript import Transcript
+
+        await self._reply.head()
+        dialect = dialect_named("openai_chat")
+        splitter, decoder, transcript = dialect.splitter(), dialect.stream_decoder(), Transcript()
+        try:
+            async for data in self._reply.pieces():
+                if self._reply.status != 200:
+                    continue
+                for frame in splitter.feed(data):
+                    for event in decoder.decode(frame):
+                        transcript.add(event)
+                        if isinstance(event, TextDelta):
+                            yield event.text
+        except Exception:
+            await self._failed()
+            raise
+        assert self._reply.task is not None
+        record = await self._reply.task
+        if record.outcome != "success":
+            raise RequestFailed(record)
+        self.answer = _answer(transcript.response(), record)
+
+    async def _failed(self) -> None:
+        """An in-band error: the record says it better than the frame."""
+        assert self._reply.task is not None
+        record = await self._reply.task
+        if record.outcome != "success":
+            raise RequestFailed(record)
+
+
+class AsyncTieline:
+    """One line to every model, on this event loop.
+
+    ``config`` is a ``Config``, a path to a tieline.yaml, or None: keys in the environment are enough. Use it with
+    ``async with``, or call ``start`` and ``close``.
+    """
+
+    def __init__(
+        self, config: Config | str | Path | None = None, *, environ: Mapping[str, str] | None = None
+    ) -> None:
+        self.gateway = Gateway(config, environ=environ, in_process=True)
+
+    async def start(self) -> Self:
+        await self.gateway.start()
+        return self
+
+    async def close(self) -> None:
+        """Lets requests under way end (server.drain_s at most), then writes everything down."""
+        await self.gateway.stop()
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def chat(self, model: str, messages: str | Sequence[Mapping[str, Any]], **params: Any) -> Answer:
+        """A whole answer. ``messages`` is a prompt or OpenAI's list; ``params`` are OpenAI's (tools, max_tokens, …).
+
+        ``tieline={…}`` takes the request options. Raises RequestFailed.
+        """
+        reply = self._begin(model, messages, params, stream=False)
+        await reply.head()
+        body = b"".join([piece async for piece in reply.pieces()])
+        assert reply.task is not None
+        record = await reply.task
+        if record.outcome != "success":
+            raise RequestFailed(record)
+        return _answer(dialect_named("openai_chat").decode_response(body), record)
+
+    def stream(self, model: str, messages: str | Sequence[Mapping[str, Any]], **params: Any) -> AsyncStream:
+        """The same, piece by piece."""
+        return AsyncStream(self._begin(model, messages, params, stream=True))
+
+    def async_openai(self, **options: Any) -> openai.AsyncOpenAI:
+        """The official client, bound to this pipeline. ``options`` go to its constructor."""
+        import openai
+
+        from tieline.bound import AsyncBound, async_http_client
+
+        http = async_http_client(AsyncBound(self.gateway))
+        return openai.AsyncOpenAI(**{"api_key": "in-process", "base_url": f"{BASE_URL}/v1", "http_client": http, **options})
+
+    def async_anthropic(self, **options: Any) -> anthropic.AsyncAnthropic:
+        """The official client, bound to this pipeline."""
+        import anthropic
+
+        from tieline.bound import AsyncBound, async_http_client
+
+        http = async_http_client(AsyncBound(self.gateway))
+        return anthropic.AsyncAnthropic(**{"api_key": "in-process", "base_url": BASE_URL, "http_client": http, **options})
+
+    def _begin(
+        self, model: str, messages: str | Sequence[Mapping[str, Any]], params: Mapping[str, Any], *, stream: bool
+    ) -> MemoryReply:
+        turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
+        body = {"model": model, "messages": turns, **params}
+        if stream:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
+        return begin(self.gateway, "/v1/chat/completions", "", [], msgspec.json.encode(body))
+
+
+class Stream:
+    """Iterate for pieces of text; afterwards ``answer`` has everything."""
+
+    def __init__(self, run: Callable[[Coroutine[Any, Any, Any]], Any], open_: Callable[[], AsyncStream]) -> None:
+        self._run = run
+        self._open = open_
+        self.answer: Answer | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        async def opened() -> tuple[AsyncStream, AsyncIterator[str]]:
+            stream = self._open()
+            return stream, stream.__aiter__()
+
+        async def following(pieces: AsyncIterator[str]) -> str | None:
+            return await anext(pieces, None)
+
+        async def leave(pieces: Any) -> None:
+            await pieces.aclose()
+
+        stream, pieces = self._run(opened())
+        try:
+            while (piece := self._run(following(pieces))) is not None:
+                yield piece
+        finally:
+            self._run(leave(pieces))
+        self.answer = stream.answer
+
+
+class Tieline:
+    """One line to every model, without an event loop of yours: it runs one in a thread. Thread-safe."""
+
+    def __init__(
+        self, config: Config | str | Path | None = None, *, environ: Mapping[str, str] | None = None
+    ) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="tieline", daemon=True)
+        self._thread.start()
+        try:
+            self._inner = self._run(self._start(config, environ))
+        except BaseException:
+            self._stop_loop()
+            raise
+
+    @staticmethod
+    async def _start(config: Config | str | Path | None, environ: Mapping[str, str] | None) -> AsyncTieline:
+        return await AsyncTieline(config, environ=environ).start()
+
+    @property
+    def gateway(self) -> Gateway:
+        gateway: Gateway = self._inner.gateway
+        return gateway
+
+    def close(self) -> None:
+        if self._thread.is_alive():
+            self._run(self._inner.close())
+            self._stop_loop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def chat(self, model: str, messages: str | Sequence[Mapping[str, Any]], **params: Any) -> Answer:
+        """As ``AsyncTieline.chat``."""
+        answer: Answer = self._run(self._inner.chat(model, messages, **params))
+        return answer
+
+    def stream(self, model: str, messages: str | Sequence[Mapping[str, Any]], **params: Any) -> Stream:
+        """As ``AsyncTieline.stream``."""
+        return Stream(self._run, lambda: self._inner.stream(model, messages, **params))
+
+    def openai(self, **options: Any) -> openai.OpenAI:
+        """The official client, bound to this pipeline."""
+        import openai
+
+        from tieline.bound import Bound, http_client
+
+        http = http_client(Bound(self.gateway, self._run))
+        return openai.OpenAI(**{"api_key": "in-process", "base_url": f"{BASE_URL}/v1", "http_client": http, **options})
+
+    def anthropic(self, **options: Any) -> anthropic.Anthropic:
+        """The official client, bound to this pipeline."""
+        import anthropic
+
+        from tieline.bound import Bound, http_client
+
+        http = http_client(Bound(self.gateway, self._run))
+        return anthropic.Anthropic(**{"api_key": "in-process", "base_url": BASE_URL, "http_client": http, **options})
+
+    def async_openai(self, **options: Any) -> openai.AsyncOpenAI:
+        """The official client for your own event loop, bound to this pipeline."""
+        import openai
+
+        from tieline.bound import AsyncBridge, async_http_client
+
+        http = async_http_client(AsyncBridge(self.gateway, self._loop))
+        return openai.AsyncOpenAI(**{"api_key": "in-process", "base_url": f"{BASE_URL}/v1", "http_client": http, **options})
+
+    def async_anthropic(self, **options: Any) -> anthropic.AsyncAnthropic:
+        """The official client for your own event loop, bound to this pipeline."""
+        import anthropic
+
+        from tieline.bound import AsyncBridge, async_http_client
+
+        http = async_http_client(AsyncBridge(self.gateway, self._loop))
+        return anthropic.AsyncAnthropic(**{"api_key": "in-process", "base_url": BASE_URL, "http_client": http, **options})
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _stop_loop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+def _answer(response: Response, record: Record) -> Answer:
+    return Answer(
+        text=response.text,
+        tool_calls=response.tool_calls,
+        finish_reason=record.finish_reason,
+        provider=record.provider,
+        model=record.model,
+        deployment=record.deployment,
+        attempts=len(record.attempts),
+        cost_usd=format_usd(record.cost),
+        overhead_ms=record.overhead_ms,
+        request_id=record.id,
+        response=response,
+        record=record,
+    )

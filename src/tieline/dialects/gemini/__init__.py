@@ -1,0 +1,100 @@
+"""Google's Gemini API: generateContent, streamGenerateContent, countTokens. Model and stream come from the path."""
+
+from __future__ import annotations
+
+from tieline.dialects.base import (
+    Frame,
+    Glance,
+    Outgoing,
+    Peek,
+    Splitter,
+    StreamDecoder,
+    StreamEncoder,
+    Target,
+)
+from tieline.dialects.fields import to_json
+from tieline.dialects.gemini import answer_in, request_in, request_out, response_out
+from tieline.dialects.sse import MEDIA_TYPE, SseSplitter
+from tieline.types.call import Call, Headers
+from tieline.types.errors import ErrorInfo, Fault
+from tieline.types.request import Request
+from tieline.types.response import Response
+
+
+class Gemini:
+    """With ``alt=sse``, as the official SDK always asks; ``GeminiArray`` is the form without it."""
+
+    name = request_in.NAME
+    media_type = MEDIA_TYPE
+    terminator = b""
+
+    def peek(self, call: Call) -> Peek:
+        return request_in.peek(call)
+
+    def decode_request(self, call: Call, peek: Peek) -> Request:
+        return request_in.decode_request(call, peek)
+
+    def encode_response(self, response: Response, request: Request) -> bytes:
+        return response_out.encode_response(response, request)
+
+    def stream_encoder(self, request: Request) -> StreamEncoder:
+        return response_out.GeminiStream(request)
+
+    def encode_error(self, fault: Fault, request_id: str) -> bytes:
+        return response_out.encode_error(fault, request_id)
+
+    def encode_count(self, tokens: int) -> bytes:
+        """The answer to countTokens."""
+        return to_json({"totalTokens": tokens})
+
+    def encode_request(self, request: Request, target: Target) -> Outgoing:
+        return request_out.encode_request(request, target)
+
+    def encode_count_request(self, request: Request, target: Target) -> Outgoing:
+        return request_out.encode_count(request, target)
+
+    def forward(self, call: Call, peek: Peek, target: Target) -> Outgoing:
+        """The model stands in the path, so that the body goes as it came unless it holds options of ours."""
+        method = "streamGenerateContent" if call.stream else "generateContent"
+        if call.operation == "count_tokens":
+            method = "countTokens"
+        ours = b'"tieline"' in call.body or b'"models"' in call.body or b'"provider"' in call.body
+        body = to_json(peek.fields) if ours else call.body
+        return Outgoing(path=request_out.path_of(target, method), body=body)
+
+    def splitter(self) -> Splitter:
+        return SseSplitter()
+
+    def stream_decoder(self) -> StreamDecoder:
+        return answer_in.GeminiDecoder()
+
+    def decode_response(self, body: bytes) -> Response:
+        return answer_in.decode_response(body)
+
+    def decode_count(self, body: bytes) -> int:
+        return answer_in.decode_count(body)
+
+    def glance(self, body: bytes) -> Glance:
+        return answer_in.glance(body)
+
+    def decode_error(self, status: int, headers: Headers, body: bytes) -> ErrorInfo:
+        return answer_in.decode_error(status, headers, body)
+
+    def hides(self, frame: Frame, peek: Peek) -> bool:
+        """Usage comes with the chunks, for every caller."""
+        return False
+
+
+class GeminiArray(Gemini):
+    """A caller's stream without ``alt=sse``: one JSON array. It has a name of its own because bytes of an upstream,
+    which is always asked for events, cannot pass through to it."""
+
+    name = "gemini_array"
+    media_type = b"application/json"
+
+    def stream_encoder(self, request: Request) -> StreamEncoder:
+        return response_out.GeminiArrayStream(request)
+
+
+GEMINI = Gemini()
+GEMINI_ARRAY = GeminiArray()

@@ -1,0 +1,263 @@
+"""The first look at a Chat Completions body: a few fields decoded, the rest kept as bytes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from tieline.dialects.base import Outgoing, Peek, Target
+from tieline.dialects.openai_chat.wire import PATH
+from tieline.dialects.reading import ANY, BOOL, INT, OBJECT, STR, Fields, given, read, refuse, top_level
+from tieline.types.call import Call
+from tieline.types.errors import InvalidRequest, Unsupported
+
+_MEDIA_MARKS = (
+    b'"image_url"',
+    b'"input_audio"',
+    b'"file"',
+    b'"tool_use"',
+    b'"tool_result"',
+    b'"input_image"',
+)
+_BASE64_RUN = re.compile(rb"[A-Za-z0-9+/=]{1024,}")
+CHARS_PER_MEDIUM = 6000
+"""A picture or page counts as about 1,500 tokens before sending (vendors say 85 to 3,000)."""
+_TRUE = Raw(b"true")
+_EMPTY_LIST = Raw(b"[]")
+_DEVELOPER = Raw(b'"developer"')
+
+
+class _Turn(Struct):
+    role: str
+
+
+class _Typed(Struct):
+    type: str | None = None
+
+
+class _TurnParts(Struct):
+    role: str
+    content: str | list[str | _Typed | None] | None = None
+
+
+class _StreamOptions(Struct):
+    include_usage: bool | None = None
+
+
+class _Format(Struct):
+    type: str
+
+
+_TURNS = msgspec.json.Decoder(list[_Turn])
+_TURN_PARTS = msgspec.json.Decoder(list[_TurnParts])
+_STREAM_OPTIONS = msgspec.json.Decoder(_StreamOptions)
+_FORMAT = msgspec.json.Decoder(_Format)
+_TYPED = msgspec.json.Decoder(list[_Typed])
+_NAMES = msgspec.json.Decoder(tuple[str, ...])
+_RAW_OBJECT = msgspec.json.Decoder(dict[str, Raw])
+_RAW_OBJECTS = msgspec.json.Decoder(list[dict[str, Raw]])
+_OF_PART = {
+    "image_url": "images",
+    "input_image": "images",
+    "file": "pdf",
+    "input_audio": "audio",
+}
+
+
+def peek(call: Call) -> Peek:
+    fields = top_level(call.body)
+    _refuse_other_apis(fields)
+    roles = _turns(fields)
+    options = read(fields, "tieline", OBJECT)
+    seen = Peek(
+        model=_model(fields),
+        stream=read(fields, "stream", BOOL) or False,
+        max_output_tokens=_limit(fields),
+        n=_at_least_one(fields, "n") or 1,
+        user=read(fields, "user", STR),
+        options=options or {},
+        fallbacks=read(fields, "models", _NAMES) or (),
+        provider_preferences=read(fields, "provider", OBJECT),
+    )
+    if seen.stream:
+        asked = read(fields, "stream_options", _STREAM_OPTIONS)
+        seen.include_usage = bool(asked and asked.include_usage)
+    seen.features, media = _features(call.body, fields, seen.n, roles[-1].role)
+    seen.input_chars = _input_chars(fields, media)
+    for name in ("tieline", "models", "provider", "route"):
+        fields.pop(name, None)
+    seen.fields = fields
+    return seen
+
+
+def forward(peek: Peek, target: Target) -> Outgoing:
+    """The caller's body with the target's model name and, in streams, usage asked for."""
+    quirks = target.quirks
+    fields = dict(peek.fields)
+    fields["model"] = Raw(msgspec.json.encode(target.model))
+    for name in quirks.rejects:
+        if given(fields, name):
+            raise Unsupported(f"`{name}` is rejected by {target.provider}.", param=name)
+    if peek.stream and quirks.stream_usage and not peek.include_usage:
+        fields["stream_options"] = _with_usage(fields)
+    if fields.get("tools") == _EMPTY_LIST and not quirks.empty_tools:
+        del fields["tools"]
+        fields.pop("tool_choice", None)
+    if not quirks.developer_role and b'"developer"' in bytes(fields["messages"]):
+        fields["messages"] = _without_developer(fields["messages"])
+    return Outgoing(
+        path=quirks.path.replace("{model}", target.model) or PATH, body=msgspec.json.encode(fields)
+    )
+
+
+def _with_usage(fields: Fields) -> Raw:
+    options = read(fields, "stream_options", _RAW_OBJECT) or {}
+    options["include_usage"] = _TRUE
+    return Raw(msgspec.json.encode(options))
+
+
+def _without_developer(messages: Raw) -> Raw:
+    turns = _RAW_OBJECTS.decode(messages)
+    for turn in turns:
+        if turn.get("role") == _DEVELOPER:
+            turn["role"] = Raw(b'"system"')
+    return Raw(msgspec.json.encode(turns))
+
+
+def _refuse_other_apis(fields: Fields) -> None:
+    if "anthropic_version" in fields or ("system" in fields and "messages" in fields):
+        name = "anthropic_version" if "anthropic_version" in fields else "system"
+        raise InvalidRequest(
+            f"`{name}` belongs to Anthropic's Messages API.",
+            param=name,
+            hint="Send this body to /v1/messages, or put the instructions into a message with role `system`.",
+        )
+    if given(fields, "messages"):
+        return
+    if "contents" in fields:
+        raise InvalidRequest(
+            "`contents` belongs to the Gemini API; Chat Completions expects `messages`.",
+            param="messages",
+            hint="Send this body to /v1beta/models/{model}:generateContent.",
+        )
+    if "input" in fields:
+        raise InvalidRequest(
+            "`input` belongs to the Responses API; Chat Completions expects `messages`.",
+            param="messages",
+            hint="Send this body to /v1/responses.",
+        )
+    raise InvalidRequest(
+        "`messages` is missing: a list of at least one message is expected.", param="messages"
+    )
+
+
+def _turns(fields: Fields) -> list[_Turn]:
+    turns = read(fields, "messages", _TURNS)
+    if not turns:
+        raise InvalidRequest("`messages` is empty: at least one message is expected.", param="messages")
+    return turns
+
+
+def _model(fields: Fields) -> str:
+    model = read(fields, "model", STR)
+    if not model:
+        raise InvalidRequest("`model` is missing: the name of a model is expected.", param="model")
+    return model
+
+
+def _limit(fields: Fields) -> int | None:
+    newer = _at_least_one(fields, "max_completion_tokens")
+    return newer if newer is not None else _at_least_one(fields, "max_tokens")
+
+
+def _at_least_one(fields: Fields, name: str) -> int | None:
+    value = read(fields, name, INT)
+    if value is not None and value < 1:
+        raise InvalidRequest(f"`{name}` must be at least 1, not {value}.", param=name)
+    return value
+
+
+def _features(body: bytes, fields: Fields, n: int, last_role: str) -> tuple[frozenset[str], int]:
+    found: set[str] = set()
+    media = 0
+    if b'"type"' in body and any(mark in body for mark in _MEDIA_MARKS):
+        kinds = _part_kinds(fields["messages"])
+        found.update(_OF_PART[kind] for kind in kinds if kind in _OF_PART)
+        media = sum(kind in _OF_PART for kind in kinds)
+    if given(fields, "tools") or given(fields, "functions"):
+        _tool_features(fields, found)
+    if given(fields, "response_format"):
+        wanted = read(fields, "response_format", _FORMAT)
+        if wanted and wanted.type in ("json_object", "json_schema"):
+            found.add(wanted.type)
+    if _reasons(fields):
+        found.add("reasoning")
+    if given(fields, "logprobs") and read(fields, "logprobs", BOOL):
+        found.add("logprobs")
+    if n > 1:
+        found.add("n")
+    if last_role == "assistant":
+        found.add("prefill")
+    if given(fields, "web_search_options"):
+        found.add("server_tools")
+    return frozenset(found), media
+
+
+def _part_kinds(messages: Raw) -> list[str]:
+    try:
+        turns = _TURN_PARTS.decode(messages)
+    except (msgspec.DecodeError, RecursionError) as error:
+        refuse(error, "messages")
+    kinds = [
+        part.type
+        for turn in turns
+        if isinstance(turn.content, list)
+        for part in turn.content
+        if isinstance(part, _Typed) and part.type
+    ]
+    for kind in kinds:
+        if kind in ("tool_use", "tool_result"):
+            raise InvalidRequest(
+                f"Content blocks of type `{kind}` belong to Anthropic's Messages API.",
+                param="messages",
+                hint="Send this body to /v1/messages, or use `tool_calls` and messages with role `tool`.",
+            )
+    return kinds
+
+
+def _tool_features(fields: Fields, found: set[str]) -> None:
+    tools = read(fields, "tools", _TYPED) or ()
+    if tools or given(fields, "functions"):
+        found.add("tools")
+    if any(tool.type not in ("function", "custom", None) for tool in tools):
+        found.add("server_tools")
+    choice: Any = read(fields, "tool_choice", ANY) or read(fields, "function_call", ANY)
+    if isinstance(choice, dict) or choice in ("required", "any"):
+        found.add("forced_tool")
+
+
+def _reasons(fields: Fields) -> bool:
+    effort = read(fields, "reasoning_effort", STR)
+    if effort is not None:
+        return effort != "none"
+    for name in ("reasoning", "thinking"):
+        wanted: Any = read(fields, name, ANY)
+        if isinstance(wanted, dict):
+            off = wanted.get("enabled") is False or wanted.get("effort") == "none"
+            return not off and wanted.get("type") != "disabled"
+    return False
+
+
+def _input_chars(fields: Fields, media: int) -> int:
+    size = len(bytes(fields["messages"]))
+    if media:
+        raw = bytes(fields["messages"])
+        encoded = sum(len(run) for run in _BASE64_RUN.findall(raw))
+        size += media * CHARS_PER_MEDIUM - encoded
+    for name in ("tools", "functions", "response_format"):
+        if name in fields:
+            size += len(bytes(fields[name]))
+    return size

@@ -1,0 +1,74 @@
+"""OpenAI's Responses API, stateless: nothing is stored, every request carries its whole conversation."""
+
+from __future__ import annotations
+
+from msgspec import Raw
+
+from tieline.dialects.base import (
+    Frame,
+    Glance,
+    Outgoing,
+    Peek,
+    Splitter,
+    StreamDecoder,
+    StreamEncoder,
+    Target,
+)
+from tieline.dialects.fields import to_json
+from tieline.dialects.openai_responses import answer_in, request_in, request_out, response_out
+from tieline.dialects.sse import MEDIA_TYPE, SseSplitter
+from tieline.types.call import Call, Headers
+from tieline.types.errors import ErrorInfo, Fault
+from tieline.types.request import Request
+from tieline.types.response import Response
+
+
+class OpenAIResponses:
+    name = request_in.NAME
+    media_type = MEDIA_TYPE
+    terminator = b""
+
+    def peek(self, call: Call) -> Peek:
+        return request_in.peek(call)
+
+    def decode_request(self, call: Call, peek: Peek) -> Request:
+        return request_in.decode_request(call, peek)
+
+    def encode_response(self, response: Response, request: Request) -> bytes:
+        return response_out.encode_response(response, request)
+
+    def stream_encoder(self, request: Request) -> StreamEncoder:
+        return response_out.ResponsesStream(request)
+
+    def encode_error(self, fault: Fault, request_id: str) -> bytes:
+        return response_out.encode_error(fault, request_id)
+
+    def encode_request(self, request: Request, target: Target) -> Outgoing:
+        return request_out.encode_request(request, target)
+
+    def forward(self, call: Call, peek: Peek, target: Target) -> Outgoing:
+        fields = dict(peek.fields)
+        fields["model"] = Raw(to_json(target.model))
+        return Outgoing(path=request_out.path_of(target), body=to_json(fields))
+
+    def splitter(self) -> Splitter:
+        return SseSplitter()
+
+    def stream_decoder(self) -> StreamDecoder:
+        return answer_in.ResponsesDecoder()
+
+    def decode_response(self, body: bytes) -> Response:
+        return answer_in.decode_response(body)
+
+    def glance(self, body: bytes) -> Glance:
+        return answer_in.glance(body)
+
+    def decode_error(self, status: int, headers: Headers, body: bytes) -> ErrorInfo:
+        return answer_in.decode_error(status, headers, body)
+
+    def hides(self, frame: Frame, peek: Peek) -> bool:
+        """Usage is part of the last event, for every caller."""
+        return False
+
+
+OPENAI_RESPONSES = OpenAIResponses()

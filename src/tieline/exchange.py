@@ -1,0 +1,372 @@
+"""Step 7 of the pipeline: one try at one deployment, from encoding to a classified outcome.
+
+Everything that is observed of it (health, the ledger's entry, the plan's outcome) is told here, once, on every way out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from time import monotonic
+from time import time as wall_clock
+from typing import TYPE_CHECKING
+
+from tieline import resume
+from tieline.dialects import get as dialect_named
+from tieline.dialects.base import Dialect, Garbled, Outgoing, StreamFault, Truncated
+from tieline.dialects.transcript import Transcript, events_of
+from tieline.ledger import pricing
+from tieline.providers.errors import classify, classify_transport, rate_limits
+from tieline.providers.signing import needs_token, sign
+from tieline.providers.tokens import TokenError
+from tieline.relay import Relay
+from tieline.route.steps import Outcome, Try
+from tieline.transport.base import TransportError, UpstreamRequest, UpstreamResponse
+from tieline.types.call import Headers
+from tieline.types.errors import Failure, FailureClass, Unsupported
+from tieline.types.record import SUCCESS, Attempt
+from tieline.types.usage import Usage
+
+if TYPE_CHECKING:
+    from tieline.pipeline import Flight
+
+MAX_ERROR_BYTES = 64 * 1024
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""A whole answer; generated images in base64 are the largest."""
+LINGER_S = 0.25
+"""How long an upstream may take to close a body whose end was announced; then its connection is not reused."""
+USAGE_GRACE_S = 1.0
+"""How long a complete answer waits for the usage event that we asked for."""
+_CONTENT_TYPE = (b"content-type", b"application/json")
+
+
+class _Died(Exception):
+    """This try is over; carries how."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class _Enough(Exception):
+    """The answer is complete although the upstream keeps the connection open."""
+
+
+class Exchange:
+    """One try under way."""
+
+    __slots__ = ("began", "dialect", "entry", "failure", "flight", "relay", "response", "step")
+
+    def __init__(self, flight: Flight, step: Try) -> None:
+        self.flight = flight
+        self.step = step
+        self.dialect: Dialect = dialect_named(step.endpoint.target.dialect)
+        self.response: UpstreamResponse | None = None
+        self.relay: Relay | None = None
+        self.entry: Attempt
+        self.failure: Failure | None = None
+        self.began = 0.0
+
+    async def run(self) -> Outcome:
+        """Tries, relays, tells. Raises CancelledError when the caller goes, Unsupported is part of the outcome."""
+        flight, step = self.flight, self.step
+        try:
+            outgoing = self._encode()
+        except Unsupported as error:
+            flight.unsupported = error
+            return Outcome(unsupported=error.param or "request", elapsed_s=flight.elapsed_s(), committed=flight.committed)
+        self._open_entry()
+        self.began = monotonic()
+        health = flight.line.health
+        health.begin(step.deployment, step.credential, self.began, tokens=flight.tokens)
+        try:
+            await self._send(outgoing)
+        except asyncio.CancelledError:
+            self.failure = Failure(kind=FailureClass.CALLER_GONE, message="The caller went away.")
+            raise
+        except Exception as error:
+            self.failure = self._failure_of(error)
+        finally:
+            if self.response is not None:
+                self.response.close()
+            self._close_entry()
+            self._tell_health()
+        return Outcome(
+            failure=self.failure, elapsed_s=flight.elapsed_s(), committed=flight.committed, cost=self.entry.cost
+        )
+
+    # before -----------------------------------------------------------------------------------------------------
+
+    def _encode(self) -> Outgoing:
+        flight, step, target = self.flight, self.step, self.step.endpoint.target
+        if flight.committed:
+            going_on = resume.continuation(flight.typed_request(), flight.transcript.text, plain=step.plain)
+            return self.dialect.encode_request(going_on, target)
+        if self.dialect is flight.dialect:
+            return self.dialect.forward(flight.call, flight.peek, target)
+        return self.dialect.encode_request(flight.typed_request(), target)
+
+    async def _headers(self, outgoing: Outgoing, url: str) -> Headers:
+        deployment, credential = self.step.deployment, self.step.credential
+        headers = [_CONTENT_TYPE, *deployment.static_headers, *outgoing.headers]
+        if credential.headers is not None:
+            headers += credential.headers
+            return headers
+        token = None
+        if needs_token(credential):
+            tokens = self.flight.line.tokens
+            token = tokens.cached(credential) or await tokens.token(credential)
+        now = datetime.now(UTC)
+        return headers + sign(deployment.provider, credential, "POST", url, headers, outgoing.body, now, token)
+
+    # under way --------------------------------------------------------------------------------------------------
+
+    async def _send(self, outgoing: Outgoing) -> None:
+        flight, step, deadlines = self.flight, self.step, self.step.deadlines
+        url = step.endpoint.base_url + outgoing.path
+        request = UpstreamRequest(
+            url=url,
+            headers=await self._headers(outgoing, url),
+            body=outgoing.body,
+            connect_timeout_s=deadlines.connect_s,
+            response_timeout_s=deadlines.first_token_s,
+        )
+        response = self.response = await flight.line.transport.send(request)
+        flight.upstream_s += monotonic() - self.began
+        self.entry.status = response.status
+        if response.status >= 300:
+            raise _Died(await self._refusal(response))
+        limits = rate_limits(response.headers)
+        if limits is not None:
+            flight.line.health.observe_limits(step.deployment, step.credential, limits, monotonic())
+        if flight.record.stream and not (response.header(b"content-type") or b"").startswith(b"application/json"):
+            await self._stream(response)
+        else:
+            await self._whole(response)
+
+    async def _refusal(self, response: UpstreamResponse) -> Failure:
+        try:
+            body = await response.read(MAX_ERROR_BYTES)
+        except TransportError:
+            body = b""  # the status alone classifies it
+        info = self.dialect.decode_error(response.status, response.headers, body)
+        return classify(self.step.deployment.provider.name, self.dialect.name, response.status, info, response.headers)
+
+    async def _whole(self, response: UpstreamResponse) -> None:
+        flight, entry, began = self.flight, self.entry, monotonic()
+        body = await response.read(MAX_ANSWER_BYTES)
+        flight.upstream_s += monotonic() - began
+        if flight.record.stream:
+            answer = self.dialect.decode_response(body)
+            self._relay(encode=True).replay(events_of(answer))
+            return
+        if self.dialect is flight.dialect:
+            glance = self.dialect.glance(body)
+            entry.upstream_id, entry.upstream_model, entry.usage = glance.id, glance.model, glance.usage
+            entry.chars_out, finish = glance.output_chars, glance.finish_reason
+        else:
+            answer = self.dialect.decode_response(body)
+            entry.upstream_id, entry.upstream_model, entry.usage = answer.id, answer.model, answer.usage
+            entry.chars_out = len(answer.text)
+            finish = answer.choices[0].finish_reason if answer.choices else None
+            body = flight.encode_answer(answer)
+        if finish is None:
+            raise Truncated("it has no finish reason")
+        flight.record.finish_reason = finish
+        entry.outcome = SUCCESS
+        self._price()
+        flight.deliver(step=self.step, entry=entry, body=body)
+
+    async def _stream(self, response: UpstreamResponse) -> None:
+        """Relays until the upstream ends, watched by one timer; the caller's slowness pauses the upstream."""
+        flight = self.flight
+        relay = self._relay(encode=self.dialect is not flight.dialect)
+        watch = _Watch(relay, response, self.step, self.began)
+
+        def on_data(data: bytes) -> None:
+            relay.feed(data)
+            if relay.done or relay.nothing_missing:
+                watch.ending()
+            elif flight.congested:
+                response.pause()
+
+        flight.reply.on_drain(lambda: self._drained(response))
+        try:
+            await response.pipe(on_data)
+        except _Enough:
+            pass
+        finally:
+            watch.cancel()
+            flight.reply.on_drain(None)
+        relay.finish()
+
+    def _relay(self, *, encode: bool) -> Relay:
+        flight, resuming = self.flight, self.flight.committed
+        if not resuming:
+            flight.transcript, flight.encoder = Transcript(structured=flight.structured), None
+        self.relay = Relay(
+            dialect=self.dialect,
+            peek=flight.peek,
+            encoder=flight.stream_encoder() if resuming or encode else None,
+            sink=self,
+            transcript=flight.transcript,
+            clock=monotonic,
+            committed=resuming,
+            splicer=resume.Splicer(flight.transcript.text, flight.transcript.open_text_block) if resuming else None,
+            hold_until_chars=flight.hold_chars,
+        )
+        return self.relay
+
+    def _drained(self, response: UpstreamResponse) -> None:
+        self.flight.congested = False
+        response.resume()
+
+    # relay.Sink -------------------------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        self.flight.commit(self.step)
+
+    def write(self, data: bytes) -> None:
+        self.flight.write(data)
+
+    def end(self) -> None:
+        self.flight.reply.end()
+
+    def closing_comment(self) -> bytes:
+        self.entry.outcome = SUCCESS
+        self._read_relay()
+        self._price()
+        return self.flight.closing_comment(self.entry)
+
+    # after ------------------------------------------------------------------------------------------------------
+
+    def _failure_of(self, error: Exception) -> Failure:
+        name = self.step.deployment.id
+        if isinstance(error, _Died):
+            return error.failure
+        if isinstance(error, TransportError):
+            return classify_transport(error)
+        if isinstance(error, TokenError):
+            return Failure(kind=error.kind, message=error.message)
+        if isinstance(error, StreamFault):
+            return classify(self.step.deployment.provider.name, self.dialect.name, error.status, error.info, [])
+        if isinstance(error, Garbled):
+            return Failure(kind=FailureClass.GARBLED, message=f"{name} sent what is not {self.dialect.name}: {error}")
+        if isinstance(error, Truncated | resume.SpliceFailed):
+            return Failure(kind=FailureClass.TRUNCATED, message=f"The answer of {name} broke off: {error}.")
+        raise error
+
+    def _open_entry(self) -> None:
+        flight, deployment = self.flight, self.step.deployment
+        self.entry = Attempt(
+            number=len(flight.record.attempts) + 1,
+            deployment=deployment.id,
+            provider=deployment.provider.name,
+            model=deployment.model,
+            credential=self.step.credential.label,
+            dialect=self.dialect.name,
+            reason=self.step.reason,
+            started_ms=flight.elapsed_s() * 1000,
+        )
+        flight.record.attempts.append(self.entry)
+
+    def _close_entry(self) -> None:
+        entry, failure = self.entry, self.failure
+        entry.ended_ms = self.flight.elapsed_s() * 1000
+        if failure is None:
+            entry.outcome = SUCCESS
+        else:
+            entry.outcome, entry.message = failure.kind.value, failure.message[:1000]
+            self._read_relay()
+            self._price()
+
+    def _read_relay(self) -> None:
+        entry, relay = self.entry, self.relay
+        if relay is None:
+            return
+        entry.upstream_id, entry.upstream_model, entry.usage = relay.upstream_id, relay.upstream_model, relay.usage
+        entry.chars_out = relay.chars_out
+        if relay.first_at is not None:
+            entry.first_token_ms = entry.started_ms + (relay.first_at - self.began) * 1000
+            self.flight.record.finish_reason = relay.finish_reason
+
+    def _price(self) -> None:
+        """Exact from the upstream's usage, estimated from what was seen when it gave none; a refusal costs nothing."""
+        entry, card = self.entry, self.step.deployment.card
+        if entry.usage is None and entry.chars_out:
+            entry.usage = Usage(
+                input_tokens=self.flight.tokens, output_tokens=entry.chars_out // 4 + 1, estimated=True
+            )
+        if entry.usage is not None:
+            entry.cost = pricing.cost(card.price if card else None, entry.usage, at_unix=wall_clock())
+        elif entry.outcome == SUCCESS:
+            entry.cost = None
+
+    def _tell_health(self) -> None:
+        entry, relay, step = self.entry, self.relay, self.step
+        now = monotonic()
+        first = relay.first_at - self.began if relay is not None and relay.first_at is not None else None
+        usage = entry.usage
+        self.flight.line.health.observe(
+            step.deployment,
+            step.credential,
+            now,
+            failure=self.failure,
+            first_token_s=first,
+            input_tokens=self.flight.tokens,
+            output_tokens=usage.output_tokens if usage is not None else 0,
+            output_s=relay.last_at - relay.first_at if first is not None else 0.0,
+            gap_s=relay.max_gap_s if relay is not None else None,
+            shape=self.flight.shape,
+        )
+
+
+class _Watch:
+    """One timer for a stream: first token, then stall, then a short grace at its end. Re-armed lazily, never per chunk."""
+
+    __slots__ = ("began", "deadlines", "handle", "loop", "name", "relay", "response")
+
+    def __init__(self, relay: Relay, response: UpstreamResponse, step: Try, began: float) -> None:
+        self.relay = relay
+        self.response = response
+        self.deadlines = step.deadlines
+        self.name = step.deployment.id
+        self.began = began
+        self.loop = asyncio.get_running_loop()
+        self.handle = self.loop.call_later(max(0.0, self._due() - monotonic()), self._look)
+
+    def _due(self) -> float:
+        relay, deadlines = self.relay, self.deadlines
+        total = self.began + deadlines.total_s
+        if relay.first_at is None:
+            return min(total, self.began + deadlines.first_token_s)
+        if relay.decoder.complete:
+            return relay.last_at + USAGE_GRACE_S
+        return min(total, relay.last_at + (deadlines.thinking_stall_s if relay.thinking else deadlines.stall_s))
+
+    def _look(self) -> None:
+        due, now = self._due(), monotonic()
+        if now < due:
+            self.handle = self.loop.call_later(due - now + 0.001, self._look)
+        else:
+            self.response.abort(self._verdict(now))
+
+    def _verdict(self, now: float) -> Exception:
+        relay = self.relay
+        if relay.decoder.complete:
+            return _Enough()
+        if now >= self.began + self.deadlines.total_s:
+            kind, what = FailureClass.STALL, f"not done after {self.deadlines.total_s:g} s"
+        elif relay.first_at is None:
+            kind, what = FailureClass.FIRST_TOKEN_TIMEOUT, f"no first token after {self.deadlines.first_token_s:.1f} s"
+        else:
+            kind, what = FailureClass.STALL, f"silent for {now - relay.last_at:.1f} s in the middle of its answer"
+        return _Died(Failure(kind=kind, message=f"{self.name}: {what}."))
+
+    def ending(self) -> None:
+        """Complete: most upstreams close the body in the same segment, so this only bounds the wait."""
+        self.handle.cancel()
+        self.handle = self.loop.call_later(LINGER_S, self.response.abort, _Enough())
+
+    def cancel(self) -> None:
+        self.handle.cancel()

@@ -1,0 +1,292 @@
+"""The gateway: built from a configuration, started and stopped; the server and the SDK share it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from random import Random
+from time import monotonic
+from typing import Any
+
+import msgspec
+
+from tieline.admit.admission import Admission
+from tieline.config.load import Loaded, find, load
+from tieline.config.reload import Watcher
+from tieline.config.schema import Config
+from tieline.dialects import get as dialect_named
+from tieline.ledger.pricing import upper_bound
+from tieline.pipeline import Flight, Line, fault_headers
+from tieline.providers import build, catalog
+from tieline.providers.build import Fleet
+from tieline.providers.tokens import TokenSource
+from tieline.record.ids import new_id
+from tieline.record.metrics import Gauge, Metrics
+from tieline.record.recorder import Recorder
+from tieline.route.deployment import Deployment
+from tieline.route.health import Health
+from tieline.route.router import Router
+from tieline.route.steps import Needs
+from tieline.store.database import Database
+from tieline.transport.choose import RoutingTransport
+from tieline.transport.base import Transport
+from tieline.types.call import Call, Headers, Reply
+from tieline.types.errors import ConfigError, Fault, NotFound, Shedding, UnknownModel
+from tieline.types.record import Record
+
+log = logging.getLogger("tieline")
+
+
+class Gateway:
+    """``start`` before the first ``handle``, ``stop`` at the end. Everything runs on one event loop."""
+
+    def __init__(
+        self,
+        config: Config | str | Path | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+        host: str | None = None,
+        port: int | None = None,
+        in_process: bool = False,
+        transport: Transport | None = None,
+    ) -> None:
+        """Reads and checks the configuration; raises ConfigError. Nothing is opened yet."""
+        self.environ = os.environ if environ is None else environ
+        self.in_process = in_process
+        self.failed: ConfigError | None = None
+        self.in_flight = 0
+        self.draining = False
+        self._over = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+        self._loaded = self._load(config)
+        self.health = Health(Random())
+        self.metrics = Metrics()
+        self.metrics.add_source(self._gauges)
+        self.database = None if self.config.store.database == "none" else Database(self.config.store.database)
+        self.recorder = Recorder(
+            self.database, spool=Path(self.config.store.spool) if self.database else None, metrics=self.metrics
+        )
+        self.admission = Admission(self.database, self.config, in_process=in_process)
+        self.transport: Transport = transport or RoutingTransport(self.environ)
+        self.fleet, self.line = self._line(self._loaded.config)
+        self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def config(self) -> Config:
+        return self._loaded.config
+
+    @property
+    def path(self) -> Path | None:
+        """The tieline.yaml in force."""
+        return self._loaded.path
+
+    # life -------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Opens the database, takes over what was spooled, watches the configuration. Raises ConfigError."""
+        for name in sorted({dialect for host in self.fleet.hosts.values() for dialect in host.provider.endpoints}):
+            dialect_named(name)  # imported now rather than by somebody's first request
+        if self.database is not None:
+            self.database.open()
+        self.recorder.start()
+        await self.admission.start()
+        if not self.in_process:
+            self.admission.check_exposure()
+        if self.path is not None:
+            watcher = Watcher(self._loaded, self.environ, self._reloaded, self._not_reloaded)
+            if not self.in_process:
+                watcher.listen()
+            self._watching = asyncio.get_running_loop().create_task(watcher.run())
+
+    async def stop(self) -> None:
+        """Waits for requests under way (server.drain_s at most), then writes everything down. Idempotent."""
+        self.draining = True
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
+        deadline = monotonic() + self.config.server.drain_s
+        while self.in_flight and monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        await self.transport.aclose()
+        await self.admission.stop()
+        await asyncio.to_thread(self.recorder.close)
+        if self.database is not None:
+            self.database.close()
+
+    # requests ---------------------------------------------------------------------------------------------------
+
+    async def handle(self, call: Call, reply: Reply) -> Record:
+        """One request, from received to recorded. Never raises but CancelledError before anything was done."""
+        flight = Flight(self.line, call, reply)
+        if self.in_flight >= self.config.server.max_concurrency or self.draining:
+            flight.shed(self._shedding())
+            return flight.record
+        self.in_flight += 1
+        try:
+            await flight.run()
+        finally:
+            self.in_flight -= 1
+        return flight.record
+
+    def _shedding(self) -> Shedding:
+        if self.draining:
+            return Shedding("Tieline is shutting down.", hint="Send the request to another replica.", retry_after_s=1.0)
+        return Shedding(
+            f"{self.in_flight} requests are under way, as many as server.max_concurrency allows.", retry_after_s=1.0
+        )
+
+    def error_answer(self, dialect: str, fault: Fault) -> tuple[bytes, Headers]:
+        """An error outside of any request, in a dialect's shape: body and headers."""
+        request_id = new_id()
+        headers: Headers = [(b"content-type", b"application/json"), (b"tieline-request-id", request_id.encode())]
+        return dialect_named(dialect).encode_error(fault, request_id), [*headers, *fault_headers(fault)]
+
+    # configuration ----------------------------------------------------------------------------------------------
+
+    def reload(self, config: Config) -> None:
+        """Takes effect for requests that begin after it; those under way keep what they began with."""
+        fleet, line = self._line(config)
+        self._loaded = msgspec.structs.replace(self._loaded, config=config)
+        self.fleet, self.line = fleet, line
+        self.admission.reload(config)
+
+    def _line(self, config: Config) -> tuple[Fleet, Line]:
+        fleet = build.build(config, self.environ, catalog.packaged())
+        router = Router(
+            list(fleet.all()), config, self.health, upper_bound=upper_bound, random=Random(), deploy=_deploy(fleet)
+        )
+        return fleet, Line(
+            config=config,
+            router=router,
+            health=self.health,
+            admission=self.admission,
+            transport=self.transport,
+            tokens=TokenSource(self.transport),
+            recorder=self.recorder,
+        )
+
+    def _load(self, config: Config | str | Path | None) -> Loaded:
+        if isinstance(config, Config):
+            loaded = Loaded(config=config)
+        else:
+            path = Path(config) if config is not None else find(self.environ)
+            loaded = load(path, self.environ)
+        if self._over:
+            server = msgspec.structs.replace(loaded.config.server, **self._over)
+            loaded = msgspec.structs.replace(loaded, config=msgspec.structs.replace(loaded.config, server=server))
+        return loaded
+
+    def _reloaded(self, loaded: Loaded) -> None:
+        config = msgspec.structs.replace(loaded.config, server=self.config.server)
+        try:
+            self.reload(config)
+        except ConfigError as error:
+            self._not_reloaded(error)
+        else:
+            log.info("configuration reloaded from %s", self.path)
+
+    def _not_reloaded(self, error: ConfigError) -> None:
+        log.error("the configuration stays as it was: %s", error)
+
+    def explain(
+        self,
+        model: str,
+        *,
+        input_tokens: int = 1000,
+        max_output_tokens: int = 500,
+        intent: str | None = None,
+        features: frozenset[str] = frozenset(),
+        dialect: str = "openai_chat",
+    ) -> dict[str, Any]:
+        """Every candidate for a request like this, in order, and why the others are not. Nothing is sent."""
+        router = self.line.router
+        needs = Needs(
+            dialect=dialect,
+            input_tokens=input_tokens,
+            max_output_tokens=max_output_tokens,
+            intent=intent,
+            features=features,
+        )
+        return router.explain(router.match(model), needs, monotonic()).as_dict()
+
+    # asked by the control plane -----------------------------------------------------------------------------------
+
+    def readiness(self) -> dict[str, Any]:
+        health = self.recorder.health()
+        return {
+            "ready": not self.draining,
+            "draining": self.draining,
+            "providers": sorted(self.fleet.hosts),
+            "in_flight": self.in_flight,
+            "recorder": msgspec.to_builtins(health),
+        }
+
+    def exposition(self) -> tuple[bytes, str]:
+        """Prometheus text and its media type."""
+        return self.metrics.exposition()
+
+    def _gauges(self) -> list[Gauge]:
+        gauges = [Gauge("tieline_in_flight", "Requests under way.", {}, float(self.in_flight))]
+        for view in self.health.snapshot(monotonic()):
+            labels = {"deployment": view.deployment, "state": view.state}
+            gauges.append(Gauge("tieline_deployment_state", "1 for the state a deployment is in.", labels, 1.0))
+        return gauges
+
+    def authenticate(self, secret: str | None) -> None:
+        """Raises Unauthenticated when keys are needed and this is none."""
+        self.admission.identify(secret)
+
+    def models_listing(self, *, anthropic: bool = False) -> dict[str, Any]:
+        entries = [self._entry(name, found, anthropic) for name, found in self._listed()]
+        if anthropic:
+            ids = [entry["id"] for entry in entries]
+            return {"data": entries, "has_more": False, "first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None}
+        return {"object": "list", "data": entries}
+
+    def model_entry(self, name: str, *, anthropic: bool = False) -> dict[str, Any]:
+        for listed, found in self._listed():
+            if listed == name:
+                return self._entry(listed, found, anthropic)
+        raise UnknownModel(f"The model {name!r} is not known here.", param="model")
+
+    def _listed(self) -> list[tuple[str, Deployment | None]]:
+        router = self.line.router
+        return [(name, None) for name in self.config.models] + [(one.id, one) for one in router.deployments]
+
+    def _entry(self, name: str, found: Deployment | None, anthropic: bool) -> dict[str, Any]:
+        card = found.card if found is not None else None
+        detail = {
+            "provider": found.provider.name if found is not None else None,
+            "name": found.name if found is not None else name,
+            "context": card.context if card else None,
+            "max_output": card.max_output if card else None,
+        }
+        if anthropic:
+            title = card.title if card and card.title else name
+            return {"type": "model", "id": name, "display_name": title, "created_at": "1970-01-01T00:00:00Z", "tieline": detail}
+        owner = found.provider.name if found is not None else "tieline"
+        return {"id": name, "object": "model", "created": 0, "owned_by": owner, "tieline": detail}
+
+    async def request_record(self, request_id: str, secret: str | None) -> dict[str, Any]:
+        """One record, for the key that made the request. Raises NotFound."""
+        from tieline.store import queries
+
+        who = self.admission.identify(secret)
+        found = None
+        if self.database is not None:
+            found = await asyncio.to_thread(queries.show, self.database, request_id)
+        if found is None or (who is not None and who.key_id != found["key_id"]):
+            raise NotFound(f"There is no request {request_id!r}.", hint="Records are written within a second.")
+        return found
+
+
+def _deploy(fleet: Fleet) -> Any:
+    def deploy(provider: str, model: str) -> Deployment | None:
+        try:
+            return fleet.build_one(provider, model)
+        except UnknownModel:
+            return None
+
+    return deploy

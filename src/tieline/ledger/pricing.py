@@ -1,0 +1,219 @@
+"""Exact cost of usage: integers of pico-dollars, one rounding for each part, unknown stays None.
+
+Token counts are split so that every billed token is billed once: caches first, then audio and image out of what is
+left, the remainder at the plain price (WIRE_FACTS 29). A tier holds for the whole request (WIRE_FACTS 31).
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from tieline.providers.card import Price, PriceTier
+from tieline.types.money import Pico
+from tieline.types.usage import Usage
+
+STANDARD_TIERS = frozenset({None, "", "auto", "default", "standard", "standard_only", "on_demand"})
+"""Names that vendors give to what their price list calls the price."""
+
+_SECONDS_PER_DAY = 86_400
+_FULL = 10_000
+"""100 % as a product of two percentages."""
+
+
+class CostParts(Struct, frozen=True, kw_only=True):
+    """What each kind of token cost; ``total`` is their exact sum."""
+
+    input: Pico = 0
+    cache_read: Pico = 0
+    cache_write_5m: Pico = 0
+    cache_write_1h: Pico = 0
+    input_audio: Pico = 0
+    input_image: Pico = 0
+    output: Pico = 0
+    output_audio: Pico = 0
+    per_request: Pico = 0
+
+    @property
+    def total(self) -> Pico:
+        return (
+            self.input
+            + self.cache_read
+            + self.cache_write_5m
+            + self.cache_write_1h
+            + self.input_audio
+            + self.input_image
+            + self.output
+            + self.output_audio
+            + self.per_request
+        )
+
+
+def cost(
+    price: Price | None, usage: Usage | None, *, at_unix: float, service_tier: str | None = None
+) -> Pico | None:
+    """The exact cost, None when the price or the usage is unknown. Equals ``cost_parts(...).total``.
+
+    ``service_tier`` is what the answer says served it (batch, priority, flex); ``at_unix`` picks the time of day.
+    """
+    if price is None or usage is None or not price.tiers:
+        return None
+    if service_tier in STANDARD_TIERS and price.off_peak is None and _is_plain(usage):
+        tier = _tier_for(price, usage.input_tokens)
+        return usage.input_tokens * tier.input + usage.output_tokens * tier.output + price.per_request
+    parts = cost_parts(price, usage, at_unix=at_unix, service_tier=service_tier)
+    return parts.total if parts else None
+
+
+def cost_parts(
+    price: Price | None, usage: Usage | None, *, at_unix: float, service_tier: str | None = None
+) -> CostParts | None:
+    """The cost by kind of token, None when unknown. Percentages apply to tokens, not to the fee for each request."""
+    if price is None or usage is None or not price.tiers:
+        return None
+    percent = _percent(price, service_tier)
+    if percent is None:
+        return None
+    scale = percent * _off_peak_percent(price, at_unix)
+    split = split_tokens(usage)
+    tier = _tier_for(price, split.input_total)
+    cache_write_5m = _or(tier.cache_write_5m, tier.input)
+    return CostParts(
+        input=_scaled(split.plain * tier.input, scale),
+        cache_read=_scaled(split.cache_read * _or(tier.cache_read, tier.input), scale),
+        cache_write_5m=_scaled(split.cache_write_5m * cache_write_5m, scale),
+        cache_write_1h=_scaled(split.cache_write_1h * _or(tier.cache_write_1h, cache_write_5m), scale),
+        input_audio=_scaled(split.audio * _or(tier.input_audio, tier.input), scale),
+        input_image=_scaled(split.image * _or(tier.input_image, tier.input), scale),
+        output=_scaled(split.output * tier.output, scale),
+        output_audio=_scaled(split.output_audio * _or(tier.output_audio, tier.output), scale),
+        per_request=price.per_request,
+    )
+
+
+def upper_bound(
+    price: Price | None,
+    input_tokens: int,
+    output_tokens: int,
+    *,
+    service_tier: str | None = None,
+    cache_writes: bool = True,
+    media: bool = True,
+) -> Pico | None:
+    """No usage within these token counts costs more; None when the price is unknown.
+
+    Takes the dearest tier that fewer or as many tokens could reach and its dearest kind of token. A request known to
+    hold no cache marks (``cache_writes``) or no audio and images (``media``) gets a closer bound.
+    """
+    if price is None or not price.tiers:
+        return None
+    percent = _percent(price, service_tier)
+    if percent is None:
+        return None
+    reachable = [tier for tier in price.tiers if tier.above_input_tokens < input_tokens] or price.tiers[:1]
+    dearest_in = max(_dearest_input(tier, cache_writes, media) for tier in reachable)
+    dearest_out = max(max(tier.output, _or(tier.output_audio, 0) if media else 0) for tier in reachable)
+    scale = percent * max(100, price.off_peak[2] if price.off_peak else 100)
+    tokens = max(0, input_tokens) * dearest_in + max(0, output_tokens) * dearest_out
+    # Parts are rounded one by one, each by half a pico-dollar at most; eight parts carry tokens.
+    slack = 0 if scale == _FULL else 4
+    return _scaled(tokens, scale) + slack + price.per_request
+
+
+class TokenSplit(Struct, frozen=True):
+    """Disjoint counts; the input kinds add up to ``input_total``, the output kinds to the output."""
+
+    input_total: int
+    plain: int
+    cache_read: int
+    cache_write_5m: int
+    cache_write_1h: int
+    audio: int
+    image: int
+    output: int
+    output_audio: int
+
+
+def split_tokens(usage: Usage) -> TokenSplit:
+    """Each token once. Negative counts are read as 0; cached audio is billed as cached, not twice."""
+    cache_read = max(0, usage.cache_read_tokens)
+    write_5m = max(0, usage.cache_write_5m_tokens)
+    write_1h = max(0, usage.cache_write_1h_tokens)
+    cached = cache_read + write_5m + write_1h
+    total = max(usage.input_tokens, cached)
+    audio = min(max(0, usage.input_audio_tokens), total - cached)
+    image = min(max(0, usage.input_image_tokens), total - cached - audio)
+    output = max(0, usage.output_tokens)
+    output_audio = min(max(0, usage.output_audio_tokens), output)
+    return TokenSplit(
+        total,
+        total - cached - audio - image,
+        cache_read,
+        write_5m,
+        write_1h,
+        audio,
+        image,
+        output - output_audio,
+        output_audio,
+    )
+
+
+def _is_plain(usage: Usage) -> bool:
+    return (
+        usage.input_tokens >= 0
+        and usage.output_tokens >= 0
+        and not usage.cache_read_tokens
+        and not usage.cache_write_5m_tokens
+        and not usage.cache_write_1h_tokens
+        and not usage.input_audio_tokens
+        and not usage.input_image_tokens
+        and not usage.output_audio_tokens
+    )
+
+
+def _tier_for(price: Price, input_tokens: int) -> PriceTier:
+    chosen = price.tiers[0]
+    for tier in price.tiers[1:]:
+        if input_tokens > tier.above_input_tokens:
+            chosen = tier
+    return chosen
+
+
+def _percent(price: Price, service_tier: str | None) -> int | None:
+    """None for a tier whose price is not stated: guessing the standard price would be a wrong figure."""
+    if service_tier in STANDARD_TIERS:
+        return 100
+    stated = {
+        "batch": price.batch_percent,
+        "priority": price.priority_percent,
+        "flex": price.flex_percent,
+    }
+    return stated.get(service_tier or "")
+
+
+def _off_peak_percent(price: Price, at_unix: float) -> int:
+    if price.off_peak is None:
+        return 100
+    start, end, percent = price.off_peak
+    minute = int(at_unix) % _SECONDS_PER_DAY // 60
+    inside = start <= minute < end if start <= end else minute >= start or minute < end
+    return percent if inside else 100
+
+
+def _scaled(amount: Pico, scale: int) -> Pico:
+    """Rounds half up, once."""
+    if scale == _FULL:
+        return amount
+    return (amount * scale + _FULL // 2) // _FULL
+
+
+def _or(value: Pico | None, otherwise: Pico) -> Pico:
+    return otherwise if value is None else value
+
+
+def _dearest_input(tier: PriceTier, cache_writes: bool, media: bool) -> Pico:
+    kinds = [tier.input, tier.cache_read]
+    if cache_writes:
+        kinds += [tier.cache_write_5m, tier.cache_write_1h]
+    if media:
+        kinds += [tier.input_audio, tier.input_image]
+    return max(kind for kind in kinds if kind is not None)

@@ -1,0 +1,131 @@
+"""Hold before sending, settle after, exactly once: whatever happens in between.
+
+::
+
+    idle --reserve--> held --top_up--> held --settle--> settled
+      \\___________________settle_____________________/
+
+A hold draws on several purses (the key's day, the project's month, …): on all of them or on none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from tieline.types.money import Pico, parse_usd
+
+_PERCENT_SCALE = 10**6
+"""A markup percentage may have six decimals."""
+
+
+class Purse(Protocol):
+    """An allowance. Methods are synchronous and are called from one thread."""
+
+    def hold(self, amount: Pico, window: int) -> None:
+        """Sets ``amount`` aside. Raises BudgetExceeded, and holds nothing, when it does not fit."""
+
+    def settle(self, held: Pico, spent: Pico, window: int) -> None:
+        """Ends a hold of ``held``: ``spent`` of it is gone, the rest is free again."""
+
+    def window(self, now: float) -> int:
+        """Which period ``now`` falls into; given back with ``hold`` and ``settle`` so that both meet the same one."""
+
+
+class Hold:
+    """What one request has set aside. Not for several threads."""
+
+    __slots__ = ("_purses", "_windows", "held", "settled", "spent")
+
+    def __init__(self, purses: Sequence[Purse], now: float) -> None:
+        self._purses = purses
+        self._windows = [purse.window(now) for purse in purses]
+        self.held: Pico = 0
+        self.spent: Pico = 0
+        self.settled = False
+
+    def __repr__(self) -> str:
+        state = "settled" if self.settled else "held" if self.held else "idle"
+        return f"<Hold {state} held={self.held} spent={self.spent}>"
+
+    def reserve(self, amount: Pico) -> None:
+        """Raises the hold to ``amount`` in all. Raises BudgetExceeded and changes nothing when a purse lacks it."""
+        if amount > self.held:
+            self.top_up(amount - self.held)
+
+    def top_up(self, extra: Pico) -> None:
+        """Adds to the hold, all purses or none."""
+        if self.settled:
+            raise RuntimeError("a settled hold cannot grow")
+        taken = 0
+        try:
+            for purse, window in zip(self._purses, self._windows, strict=True):
+                purse.hold(extra, window)
+                taken += 1
+        except BaseException:
+            for purse, window in zip(self._purses[:taken], self._windows, strict=False):
+                purse.settle(extra, 0, window)
+            raise
+        self.held += extra
+
+    def settle(self, actual: Pico | None) -> Pico:
+        """Ends the hold and returns what was spent; later calls change nothing and return the same.
+
+        None is an unknown cost: all that was held counts as spent, so that an unknown never widens a budget. More
+        than was held is counted in full: the ledger states what happened.
+        """
+        if self.settled:
+            return self.spent
+        self.settled = True
+        self.spent = self.held if actual is None else actual
+        for purse, window in zip(self._purses, self._windows, strict=True):
+            purse.settle(self.held, self.spent, window)
+        return self.spent
+
+
+class Markup(Struct, frozen=True):
+    """What is added for resale. ``parts`` is the percentage in millionths of a percent."""
+
+    parts: int = 0
+    fixed: Pico = 0
+    charge_failed: Literal["nothing", "cost"] = "nothing"
+
+    @classmethod
+    def parse(
+        cls, percent: str = "0", usd: str = "0", charge_failed: Literal["nothing", "cost"] = "nothing"
+    ) -> Markup:
+        """From the settings of ``ledger``. Raises ValueError that names the setting."""
+        try:
+            parts = Decimal(percent) * _PERCENT_SCALE
+        except InvalidOperation as error:
+            raise ValueError(f"markup_percent is not a number: {percent!r}") from error
+        if not parts.is_finite() or parts != parts.to_integral_value() or parts < 0:
+            raise ValueError(f"markup_percent must be 0 or more with at most six decimals: {percent!r}")
+        fixed = parse_usd(usd)
+        if fixed < 0:
+            raise ValueError(f"markup_usd must be 0 or more: {usd!r}")
+        return cls(int(parts), fixed, charge_failed)
+
+    def apply(self, cost: Pico) -> Pico:
+        """Cost with markup, rounded half up once."""
+        whole = 100 * _PERCENT_SCALE
+        return cost + (cost * self.parts + whole // 2) // whole + self.fixed
+
+    def charge(self, cost: Pico | None, wasted: Pico | None, *, served: bool) -> Pico | None:
+        """What the caller bears: None when unknown.
+
+        ``wasted`` is the part of ``cost`` that bought nothing; it is passed on only with ``charge_failed: cost``.
+        A request that nobody served bears no markup.
+        """
+        if self.charge_failed == "cost":
+            borne = cost
+        else:
+            borne = None if cost is None or wasted is None else cost - wasted
+            if not served:
+                return 0
+        if borne is None:
+            return None
+        return self.apply(borne) if served else borne

@@ -1,0 +1,423 @@
+"""The life of a request, in order. Each step says why it stands where it stands; docs/life-of-a-request.md has the
+same numbers. ``Gateway.handle`` makes one ``Flight`` for each request and runs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from time import monotonic
+from time import time as wall_clock
+
+import msgspec
+from msgspec import Struct
+
+from tieline.admit.admission import Admission, Ask, Permit
+from tieline.config.schema import Config
+from tieline.dialects import get as dialect_named
+from tieline.dialects.base import Dialect, Peek, StreamEncoder
+from tieline.dialects.transcript import Transcript
+from tieline.exchange import Exchange
+from tieline.providers.tokens import TokenSource
+from tieline.record.ids import new_id
+from tieline.record.recorder import Recorder
+from tieline.route.health import Health
+from tieline.route.plan import Plan
+from tieline.route.router import Router
+from tieline.route.steps import GiveUp, Needs, Try
+from tieline.transport.base import Transport
+from tieline.types.call import Call, Headers, Reply
+from tieline.types.errors import (
+    FailureClass,
+    Fault,
+    NoCandidate,
+    TielineError,
+    Unsupported,
+    UpstreamFailed,
+    fault_of,
+)
+from tieline.types.money import format_usd
+from tieline.types.options import NO_OPTIONS, Options, read_options
+from tieline.types.record import SUCCESS, Attempt, Record
+from tieline.types.request import Request
+from tieline.types.response import Response
+
+log = logging.getLogger("tieline")
+
+CHARS_PER_TOKEN = 4
+_EVENT_STREAM = (b"content-type", b"text/event-stream")
+_NO_CACHE = (b"cache-control", b"no-cache")
+_JSON = (b"content-type", b"application/json")
+
+
+class Line(Struct, eq=False, kw_only=True):
+    """What all requests share. Immutable: a change of configuration makes a new one, requests under way keep theirs."""
+
+    config: Config
+    router: Router
+    health: Health
+    admission: Admission
+    transport: Transport
+    tokens: TokenSource
+    recorder: Recorder
+
+
+class Flight:
+    """One request under way."""
+
+    __slots__ = (
+        "call",
+        "committed",
+        "congested",
+        "dialect",
+        "encoder",
+        "hold_chars",
+        "keepalive",
+        "line",
+        "options",
+        "peek",
+        "permit",
+        "plan",
+        "record",
+        "reply",
+        "request",
+        "shape",
+        "tokens",
+        "transcript",
+        "unsupported",
+        "upstream_s",
+    )
+
+    def __init__(self, line: Line, call: Call, reply: Reply) -> None:
+        self.line = line
+        self.call = call
+        self.reply = reply
+        self.dialect: Dialect = dialect_named(call.dialect)
+        self.options: Options = NO_OPTIONS
+        self.peek: Peek = None  # type: ignore[assignment]  # set by step 1, before anybody asks
+        self.plan: Plan = None  # type: ignore[assignment]  # set by step 5
+        self.permit: Permit | None = None
+        self.request: Request | None = None
+        self.encoder: StreamEncoder | None = None
+        self.transcript = Transcript()
+        self.unsupported: Unsupported | None = None
+        self.keepalive: asyncio.TimerHandle | None = None
+        self.shape: frozenset[str] | None = None
+        self.tokens = 0
+        self.hold_chars = 0
+        self.committed = False
+        self.congested = False
+        self.upstream_s = 0.0
+        self.record = Record(
+            id=new_id(), at_ms=int(wall_clock() * 1000), operation=call.operation, dialect=call.dialect
+        )
+
+    async def run(self) -> None:
+        """The ten steps. Ends with the caller answered (unless gone), the money settled and one record written."""
+        try:
+            self.receive()
+            self.admit()
+            self.match()
+            if not self.cached():
+                self.reserve()
+                await self.attempt()
+        except asyncio.CancelledError:
+            self.record.outcome, self.record.status = FailureClass.CALLER_GONE.value, 499
+        except TielineError as error:
+            self.refuse(error)
+        except Exception as error:
+            log.exception("request %s failed inside Tieline", self.record.id)
+            self.refuse(error)
+        finally:
+            if self.keepalive is not None:
+                self.keepalive.cancel()
+            self.settle()
+            self.write_record()
+
+    def shed(self, error: TielineError) -> None:
+        """No room: answered and recorded before any work is spent."""
+        self.refuse(error)
+        self.write_record()
+
+    # 1 ----------------------------------------------------------------------------------------------------------
+    def receive(self) -> None:
+        """First, because everything else asks what the body says; only the fields that decide are decoded."""
+        peek = self.peek = self.dialect.peek(self.call)
+        options = self.options = read_options(peek.options, self.call.headers)
+        self.tokens = peek.input_chars // CHARS_PER_TOKEN + 1
+        self.shape = peek.features
+        record = self.record
+        record.model_asked, record.stream, record.user = peek.model, peek.stream, peek.user
+        record.request_bytes = len(self.call.body)
+        if options is not NO_OPTIONS:
+            record.tags, record.session, record.run = options.tags, options.session, options.run
+            record.profile = options.profile
+
+    # 2 ----------------------------------------------------------------------------------------------------------
+    def admit(self) -> None:
+        """Before any work is spent on the request: who, may they, have we room."""
+        permit = self.permit = self.line.admission.admit(ask_of(self.call, self.peek, self.options, self.tokens))
+        self.record.key_id, self.record.project = permit.key_id, permit.project
+
+    # 3, 5 -------------------------------------------------------------------------------------------------------
+    def match(self) -> None:
+        """After admission, so that a stranger cannot probe which names exist.
+
+        The plan (5) is made in the same breath: candidates are filtered and ordered, alternatives wait until needed.
+        """
+        peek, options, router = self.peek, self.options, self.line.router
+        fallbacks = (*options.models, *peek.fallbacks) if options.models else peek.fallbacks
+        route = router.match(peek.model, fallbacks, peek.provider_preferences)
+        needs = Needs(
+            operation=self.call.operation,
+            dialect=self.call.dialect,
+            features=peek.features,
+            stream=peek.stream,
+            input_tokens=self.tokens,
+            max_output_tokens=peek.max_output_tokens,
+        )
+        if self.permit is not None and self.permit.rules:
+            needs.rules = self.permit.rules
+        if options is not NO_OPTIONS:
+            router.apply_options(route, needs, options)
+        self.plan = router.plan(route, needs, monotonic())
+        routing = needs.routing or route.routing
+        if routing.on_broken_stream == "hold":
+            self.hold_chars = routing.hold_tokens * CHARS_PER_TOKEN
+
+    # 4 ----------------------------------------------------------------------------------------------------------
+    def cached(self) -> bool:
+        """Before money is held: a hit needs no provider. No route has a cache yet, so everything is a miss."""
+        return False
+
+    # 6 ----------------------------------------------------------------------------------------------------------
+    def reserve(self) -> None:
+        """Before anything is sent: the first attempt's upper bound is held against budgets; ``attempt`` tops it up."""
+        if self.permit is not None and self.permit.budgeted:
+            self.permit.reserve(self.plan.first_price())
+
+    # 7 (8 inside) -----------------------------------------------------------------------------------------------
+    async def attempt(self) -> None:
+        """Tries what the plan yields until one answer is complete or the plan ends; relaying (8) happens inside a try."""
+        if self.record.stream:
+            self._arm_keepalive()
+        step = self.plan.start()
+        while isinstance(step, Try):
+            if step.wait_s > 0:
+                await asyncio.sleep(step.wait_s)
+            if self.permit is not None and self.permit.budgeted:
+                self.permit.top_up(step.price)
+            outcome = await Exchange(self, step).run()
+            if outcome.failure is None and outcome.unsupported is None:
+                self._served(step)
+                return
+            step = self.plan.send(outcome)
+        self._give_up(step)
+
+    def _served(self, step: Try) -> None:
+        self.record.outcome, self.record.status = SUCCESS, 200
+        if self.committed and self.record.attempts[-1].reason == "resume":
+            self.record.splices += 1
+
+    def _give_up(self, end: GiveUp) -> None:
+        if end.failure is not None:
+            raise UpstreamFailed(end.failure, attempts=len(self.record.attempts), hint=self._tried())
+        if self.unsupported is not None:
+            raise self.unsupported
+        raise NoCandidate(
+            f"No deployment can serve {self.record.model_asked!r} as asked.",
+            hint=_excluded(end.excluded),
+            details={"excluded": end.excluded},
+        )
+
+    def _tried(self) -> str | None:
+        tries = self.record.attempts
+        if not tries:
+            return None
+        return "(tried " + ", ".join(f"{entry.deployment}: {entry.outcome}" for entry in tries[:8]) + ")"
+
+    # 9 ----------------------------------------------------------------------------------------------------------
+    def settle(self) -> None:
+        """In ``finally``: exactly once, whatever happened. What was held and not spent goes back."""
+        record = self.record
+        cost = wasted = 0
+        unknown = wasted_unknown = False
+        for entry in record.attempts:
+            if entry.cost is None:
+                unknown = True
+                wasted_unknown = wasted_unknown or entry.outcome != SUCCESS
+            else:
+                cost += entry.cost
+                wasted += entry.cost if entry.outcome != SUCCESS else 0
+        record.cost = None if unknown else cost
+        record.wasted = None if wasted_unknown else wasted
+        if self.permit is not None:
+            self.permit.settle(record)
+
+    # 10 ---------------------------------------------------------------------------------------------------------
+    def write_record(self) -> None:
+        """Last, when everything is known; the recorder takes a reference, its thread does the work."""
+        record = self.record
+        record.total_ms = self.elapsed_s() * 1000
+        record.overhead_ms = max(0.0, record.total_ms - self.upstream_s * 1000)
+        if record.attempts:
+            last = record.attempts[-1]
+            record.usage = last.usage
+            record.first_token_ms = last.first_token_ms
+        if self.plan is not None:
+            record.decision = self.plan.decision()
+        self.line.recorder.put(record)
+
+    # answering --------------------------------------------------------------------------------------------------
+
+    def deliver(self, step: Try, entry: Attempt, body: bytes) -> None:
+        """A whole answer."""
+        self._serve_from(step)
+        self.record.response_bytes = len(body)
+        self.committed = True
+        headers = [_JSON, *self.head(), *self._figures(entry)]
+        self.reply.start(200, headers, len(body))
+        self.reply.write(body)
+        self.reply.end()
+
+    def commit(self, step: Try) -> None:
+        """The first content of a stream goes out: from now on this answer must be finished or end in an error."""
+        self._serve_from(step)
+        self.committed = True
+        if self.keepalive is not None:
+            self.keepalive.cancel()
+        if not self.reply.started:
+            self.reply.start(200, [_EVENT_STREAM, _NO_CACHE, *self.head(), self._overhead()], None)
+
+    def write(self, data: bytes) -> None:
+        self.record.response_bytes += len(data)
+        if not self.reply.write(data):
+            self.congested = True
+
+    def closing_comment(self, entry: Attempt) -> bytes:
+        """The last SSE comment: the figures that headers could not have."""
+        if self.dialect.media_type != b"text/event-stream":
+            return b""
+        record = self.record
+        known = [one.cost for one in record.attempts]
+        figures = {
+            "request_id": record.id,
+            "provider": record.provider,
+            "model": record.model,
+            "attempts": len(record.attempts),
+            "cost_usd": format_usd(None if None in known else sum(cost or 0 for cost in known)),
+            "overhead_ms": round(max(0.0, self.elapsed_s() - self.upstream_s) * 1000, 3),
+        }
+        return b": tieline " + msgspec.json.encode(figures) + b"\n\n"
+
+    def encode_answer(self, answer: Response) -> bytes:
+        return self.dialect.encode_response(answer, self.typed_request())
+
+    def refuse(self, error: Exception) -> None:
+        """Whatever went wrong reaches the caller in its dialect: as a status, or in-band once the stream has begun."""
+        fault = fault_of(error)
+        record = self.record
+        record.error_code, record.error_message = fault.code, fault.message[:1000]
+        if isinstance(error, UpstreamFailed):
+            record.outcome = error.failure.kind.value
+        else:
+            record.outcome = "refused" if isinstance(error, TielineError) else "internal_error"
+        if self.reply.started:
+            record.status = 200
+            self.reply.write(self.stream_encoder().error(fault, record.id))
+        else:
+            record.status = fault.status
+            body = self.dialect.encode_error(fault, record.id)
+            self.reply.start(fault.status, [_JSON, *self.head(), *fault_headers(fault)], len(body))
+            self.reply.write(body)
+        self.reply.end()
+
+    def head(self) -> Headers:
+        """Who served it, in how many attempts (DESIGN section 14)."""
+        record = self.record
+        request_id = record.id.encode()
+        headers: Headers = [
+            (b"tieline-request-id", request_id),
+            (b"x-request-id", request_id),
+            (b"request-id", request_id),
+            (b"tieline-attempts", b"%d" % len(record.attempts)),
+            (b"tieline-cache", record.cache.encode()),
+        ]
+        if record.provider is not None:
+            headers += (
+                (b"tieline-provider", record.provider.encode()),
+                (b"tieline-model", (record.model or "").encode()),
+                (b"tieline-deployment", (record.deployment or "").encode()),
+            )
+        return headers
+
+    def _figures(self, entry: Attempt) -> Headers:
+        known = [one.cost for one in self.record.attempts]
+        cost = None if None in known else sum(cost or 0 for cost in known)
+        return [(b"tieline-cost-usd", format_usd(cost).encode()), self._overhead()]
+
+    def _overhead(self) -> tuple[bytes, bytes]:
+        return (b"tieline-overhead-ms", b"%.3f" % (max(0.0, self.elapsed_s() - self.upstream_s) * 1000))
+
+    def _serve_from(self, step: Try) -> None:
+        record, deployment = self.record, step.deployment
+        record.provider, record.model, record.deployment = deployment.provider.name, deployment.model, deployment.id
+
+    # waiting callers --------------------------------------------------------------------------------------------
+
+    def _arm_keepalive(self) -> None:
+        every = self.line.config.server.keepalive_s
+        self.keepalive = asyncio.get_running_loop().call_later(every, self._ping)
+
+    def _ping(self) -> None:
+        """Idle proxies cut a stream that says nothing (WIRE_FACTS 12); the head goes out without naming who serves."""
+        if not self.reply.started:
+            self.reply.start(200, [_EVENT_STREAM, _NO_CACHE, *self.head()], None)
+        self.reply.write(self.stream_encoder().ping())
+        self._arm_keepalive()
+
+    @property
+    def structured(self) -> bool:
+        """Whether the answer must be JSON of a given shape, which cannot be resumed in the middle."""
+        return not self.peek.features.isdisjoint(("json_object", "json_schema"))
+
+    # what the steps share ---------------------------------------------------------------------------------------
+
+    def elapsed_s(self) -> float:
+        return monotonic() - self.call.received_at
+
+    def typed_request(self) -> Request:
+        """The whole request in typed form; only decoded when a target speaks another dialect."""
+        if self.request is None:
+            self.request = self.dialect.decode_request(self.call, self.peek)
+        return self.request
+
+    def stream_encoder(self) -> StreamEncoder:
+        """In step with what the caller has seen, also when frames passed through until now."""
+        if self.encoder is None:
+            encoder = self.encoder = self.dialect.stream_encoder(self.typed_request())
+            for event in self.transcript.events():
+                encoder.encode(event)
+        return self.encoder
+
+
+def ask_of(call: Call, peek: Peek, options: Options, tokens: int) -> Ask:
+    return Ask(
+        secret=call.secret,
+        model=peek.model,
+        operation=call.operation,
+        input_tokens=tokens,
+        output_tokens=peek.max_output_tokens,
+        options=options,
+    )
+
+
+def fault_headers(fault: Fault) -> Headers:
+    if fault.retry_after_s is None:
+        return []
+    return [(b"retry-after", b"%d" % max(1, -int(-fault.retry_after_s // 1)))]
+
+
+def _excluded(excluded: dict[str, str]) -> str | None:
+    """At most eight reasons, for a message."""
+    return "; ".join(f"{name}: {why}" for name, why in list(excluded.items())[:8]) or None

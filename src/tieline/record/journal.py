@@ -1,0 +1,218 @@
+"""A record survives the process from the moment it is appended: memory-mapped segments in a folder of the process's own.
+
+A copy into a shared mapping belongs to the kernel, so ``kill -9`` loses nothing; a power cut may lose what was not synced
+yet (``sync``). Why not ``write(2)``: docs/decisions/0002.
+
+A frame is ``length, crc32, payload``; the first frame that does not check out ends its segment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from struct import Struct as Layout
+
+from tieline.types.errors import ConfigError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock; there a slot is simply never shared
+    fcntl = None  # type: ignore[assignment]
+
+SEGMENT_BYTES = 2 * 1024 * 1024
+MAX_FRAME_BYTES = 4 * 1024 * 1024
+"""A longer payload in a file is damage, not a record."""
+_MAX_SLOTS = 1_024
+_MAGIC = b"TLJ1\0\0\0\0"
+_HEAD = Layout("<II")
+
+
+class Segment:
+    """One file. ``frames`` were appended, ``done`` of them need no replay any more."""
+
+    __slots__ = ("_fd", "_map", "_size", "_used", "closed", "done", "frames", "path", "spooled")
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path = path
+        self._size = size
+        self._used = len(_MAGIC)
+        self.frames = self.done = 0
+        self.closed = False
+        self.spooled = False
+        """Holds records that are nowhere else in this process."""
+        self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        try:
+            _reserve(self._fd, size)
+            self._map = mmap.mmap(self._fd, size)
+        except BaseException:
+            os.close(self._fd)
+            path.unlink(missing_ok=True)
+            raise
+        self._map[: self._used] = _MAGIC
+
+    def append(self, payload: bytes) -> bool:
+        """False when it does not fit."""
+        start = self._used + _HEAD.size
+        end = start + len(payload)
+        if end > self._size:
+            return False
+        # The length is written last: a kill between the two leaves no half frame that looks whole.
+        self._map[start:end] = payload
+        _HEAD.pack_into(self._map, self._used, len(payload), zlib.crc32(payload))
+        self._used = end
+        self.frames += 1
+        return True
+
+    @property
+    def finished(self) -> bool:
+        return self.done >= self.frames and not self.spooled
+
+    def sync(self) -> None:
+        if self._fd >= 0:
+            os.fsync(self._fd)
+
+    def close(self) -> None:
+        self.closed = True
+        if self._fd >= 0:
+            self._map.close()
+            os.close(self._fd)
+            self._fd = -1
+
+    def remove(self) -> None:
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+
+class Journal:
+    """The segments of one process in a slot of the spool folder. Not for several threads at once: the recorder locks."""
+
+    def __init__(self, spool: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
+        self.slot = Slot.claim(spool)
+        self._segment_bytes = segment_bytes
+        self._number = max((int(path.stem) for path in self.slot.segments()), default=0)
+        self._current: Segment | None = None
+        self.segments: list[Segment] = []
+
+    def append(self, payload: bytes) -> Segment:
+        """Raises OSError when the disk is full."""
+        current = self._current
+        if current is None or not current.append(payload):
+            current = self._next(len(payload))
+            current.append(payload)
+        return current
+
+    def rotate(self) -> None:
+        """The next append starts a new segment."""
+        if self._current:
+            self._current.closed = True
+            self._current = None
+
+    def sweep(self) -> None:
+        """Removes segments whose records are all safe elsewhere."""
+        for segment in [segment for segment in self.segments if segment.closed and segment.finished]:
+            self.segments.remove(segment)
+            segment.remove()
+
+    def close(self) -> None:
+        """Removes what is finished, leaves the rest to the next start, gives the slot up."""
+        self.rotate()
+        self.sweep()
+        for segment in self.segments:
+            segment.sync()
+            segment.close()
+        self.slot.release()
+
+    def _next(self, payload_bytes: int) -> Segment:
+        self.rotate()
+        self._number += 1
+        size = max(self._segment_bytes, payload_bytes + len(_MAGIC) + _HEAD.size)
+        segment = Segment(self.slot.folder / f"{self._number:012d}.seg", size)
+        self.segments.append(segment)
+        self._current = segment
+        return segment
+
+
+class Slot:
+    """A numbered folder in the spool that one living process has locked."""
+
+    def __init__(self, folder: Path, lock: int) -> None:
+        self.folder = folder
+        self._lock = lock
+
+    @classmethod
+    def claim(cls, spool: Path) -> Slot:
+        """The first that is free. Raises ConfigError when the folder cannot be written."""
+        try:
+            for number in range(_MAX_SLOTS):
+                folder = spool / str(number)
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                if slot := cls._try(folder):
+                    return slot
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write the folder {spool}: {error.strerror}.",
+                place="store.spool",
+                hint="Name a folder that can be written: records wait there while the database is away.",
+            ) from error
+        raise ConfigError(f"all {_MAX_SLOTS} slots of {spool} are in use", place="store.spool")
+
+    @classmethod
+    def orphans(cls, spool: Path) -> Iterator[Slot]:
+        """Slots with segments whose process is gone; locked while the caller looks at each."""
+        for folder in sorted(spool.glob("[0-9]*")):
+            if any(folder.glob("*.seg")) and (slot := cls._try(folder)):
+                try:
+                    yield slot
+                finally:
+                    slot.release()
+
+    @classmethod
+    def _try(cls, folder: Path) -> Slot | None:
+        lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+        if fcntl:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(lock)
+                return None
+        return cls(folder, lock)
+
+    def segments(self) -> list[Path]:
+        return sorted(self.folder.glob("*.seg"))
+
+    def release(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def read_segment(path: Path) -> Iterator[bytes]:
+    """Payloads up to the end or to the first frame that is torn or damaged."""
+    data = path.read_bytes()
+    position = len(_MAGIC)
+    if data[:position] != _MAGIC:
+        return
+    while position + _HEAD.size <= len(data):
+        length, crc = _HEAD.unpack_from(data, position)
+        position += _HEAD.size
+        payload = data[position : position + length]
+        if not 0 < length <= MAX_FRAME_BYTES or len(payload) < length or zlib.crc32(payload) != crc:
+            return
+        yield payload
+        position += length
+
+
+def _reserve(fd: int, size: int) -> None:
+    """Real blocks, not a hole: writing to a mapped hole on a full disk would kill the process."""
+    if hasattr(os, "posix_fallocate"):
+        with contextlib.suppress(OSError):
+            os.posix_fallocate(fd, 0, size)
+            return
+    block = bytes(65_536)
+    written = 0
+    while written < size:
+        written += os.pwrite(fd, block[: size - written], written)

@@ -1,0 +1,213 @@
+"""Prometheus metrics, added up from finished records off the hot path.
+
+Labels are bounded: they take names of ours (providers, served models, failure classes), never what a caller typed, and
+each metric keeps at most ``MAX_SERIES`` label sets; what comes after goes under ``other``.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from tieline.types.money import PICO_PER_USD
+from tieline.types.record import Attempt, Record
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.core import Metric
+
+MAX_SERIES = 500
+OTHER = "other"
+NOBODY = "none"
+"""The provider and model of a request that nobody served."""
+
+_OVERHEAD_S = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25)
+_LATENCY_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+_FIRST_TOKEN_S = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+
+Labels = tuple[str, ...]
+
+
+class Gauge(Struct, frozen=True):
+    """A figure that another room states when asked, such as a breaker's state or what is in flight."""
+
+    name: str
+    help: str
+    labels: dict[str, str]
+    value: float
+
+
+class Counter:
+    """Sums by labels. Values are integers, so that money stays exact until it is shown."""
+
+    def __init__(self, name: str, text: str, labels: Labels, scale: int = 1) -> None:
+        self.name, self.text, self.labels, self.scale = name, text, labels, scale
+        self.values: dict[Labels, int] = {}
+
+    def add(self, labels: Labels, amount: int = 1) -> None:
+        labels = _bounded(self.values, labels)
+        self.values[labels] = self.values.get(labels, 0) + amount
+
+
+class Histogram:
+    def __init__(self, name: str, text: str, labels: Labels, bounds: tuple[float, ...]) -> None:
+        self.name, self.text, self.labels, self.bounds = name, text, labels, bounds
+        self.values: dict[Labels, tuple[list[int], list[float]]] = {}
+
+    def add(self, labels: Labels, value: float) -> None:
+        labels = _bounded(self.values, labels)
+        series = self.values.get(labels)
+        if series is None:
+            series = self.values[labels] = ([0] * (len(self.bounds) + 1), [0.0])
+        series[0][bisect_left(self.bounds, value)] += 1
+        series[1][0] += value
+
+
+class Metrics:
+    """``observe`` from the recorder's thread, ``exposition`` from any other."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sources: list[Callable[[], Iterable[Gauge]]] = []
+        served = ("provider", "model")
+        self.requests = Counter(
+            "tieline_requests",
+            "Requests that ended.",
+            ("operation", "dialect", "provider", "model", "outcome", "status"),
+        )
+        self.attempts = Counter(
+            "tieline_attempts", "Attempts at deployments.", ("provider", "model", "reason", "outcome")
+        )
+        self.tokens = Counter("tieline_tokens", "Tokens of answers.", ("provider", "model", "kind"))
+        self.cost = Counter("tieline_cost_usd", "Known cost in US dollars.", served, PICO_PER_USD)
+        self.wasted = Counter(
+            "tieline_wasted_usd", "Cost that bought nothing for the caller.", ("provider",), PICO_PER_USD
+        )
+        self.unknown = Counter("tieline_cost_unknown", "Attempts whose cost is unknown.", served)
+        self.cache = Counter("tieline_cache", "Cache lookups.", ("result",))
+        self.splices = Counter("tieline_splices", "Streams resumed elsewhere after a break.", ("provider",))
+        self.overhead = Histogram(
+            "tieline_overhead_seconds", "Time added by the gateway.", ("operation",), _OVERHEAD_S
+        )
+        self.latency = Histogram(
+            "tieline_request_seconds", "Time from receipt to the end.", served, _LATENCY_S
+        )
+        self.first_token = Histogram(
+            "tieline_first_token_seconds", "Time from receipt to the first content.", served, _FIRST_TOKEN_S
+        )
+
+    def add_source(self, source: Callable[[], Iterable[Gauge]]) -> None:
+        """``source`` is asked at each exposition; it must be quick and must bound its labels."""
+        self._sources.append(source)
+
+    def observe(self, records: Iterable[Record]) -> None:
+        with self._lock:
+            for record in records:
+                self._observe(record)
+
+    def registry(self) -> CollectorRegistry:
+        """For use with prometheus-client directly."""
+        from prometheus_client import CollectorRegistry
+
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        return registry
+
+    def exposition(self) -> tuple[bytes, str]:
+        """The text that ``/metrics`` answers, and its content type."""
+        from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+        return generate_latest(self.registry()), CONTENT_TYPE_LATEST
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        with self._lock:
+            families = [_counter_family(value) for value in vars(self).values() if isinstance(value, Counter)]
+            families += [
+                _histogram_family(value) for value in vars(self).values() if isinstance(value, Histogram)
+            ]
+        yield from families
+        yield from _gauge_families(gauge for source in self._sources for gauge in source())
+
+    def _observe(self, record: Record) -> None:
+        provider, model = record.provider or NOBODY, record.model or NOBODY
+        served = (provider, model)
+        self.requests.add(
+            (record.operation, record.dialect, provider, model, record.outcome, str(record.status))
+        )
+        for attempt in record.attempts:
+            self._observe_attempt(attempt)
+        if record.wasted:
+            self.wasted.add((record.attempts[0].provider if record.attempts else NOBODY,), record.wasted)
+        if record.cache != "off":
+            self.cache.add((record.cache,))
+        if record.splices:
+            self.splices.add((provider,), record.splices)
+        self.overhead.add((record.operation,), record.overhead_ms / 1_000)
+        if record.provider:
+            self.latency.add(served, record.total_ms / 1_000)
+            if record.first_token_ms is not None:
+                self.first_token.add(served, record.first_token_ms / 1_000)
+
+    def _observe_attempt(self, attempt: Attempt) -> None:
+        served = (attempt.provider, attempt.model)
+        self.attempts.add((*served, attempt.reason, attempt.outcome))
+        if attempt.cost is None:
+            self.unknown.add(served)
+        elif attempt.cost:
+            self.cost.add(served, attempt.cost)
+        if usage := attempt.usage:
+            self.tokens.add((*served, "input"), usage.input_tokens)
+            self.tokens.add((*served, "output"), usage.output_tokens)
+            if usage.cache_read_tokens:
+                self.tokens.add((*served, "cache_read"), usage.cache_read_tokens)
+            if usage.reasoning_tokens:
+                self.tokens.add((*served, "reasoning"), usage.reasoning_tokens)
+
+
+def _bounded(values: dict[Labels, Any], labels: Labels) -> Labels:
+    if labels in values or len(values) < MAX_SERIES:
+        return labels
+    return (OTHER,) * len(labels)
+
+
+def _counter_family(counter: Counter) -> Metric:
+    from prometheus_client.core import CounterMetricFamily
+
+    family = CounterMetricFamily(counter.name, counter.text, labels=counter.labels)
+    for labels, value in counter.values.items():
+        family.add_metric(labels, value / counter.scale)
+    return family
+
+
+def _histogram_family(histogram: Histogram) -> Metric:
+    from prometheus_client.core import HistogramMetricFamily
+
+    family = HistogramMetricFamily(histogram.name, histogram.text, labels=histogram.labels)
+    for labels, (counts, total) in histogram.values.items():
+        running, buckets = 0, []
+        for bound, count in zip((*map(str, histogram.bounds), "+Inf"), counts, strict=True):
+            running += count
+            buckets.append((bound, running))
+        family.add_metric(labels, buckets, total[0])
+    return family
+
+
+def _gauge_families(gauges: Iterable[Gauge]) -> Iterator[Metric]:
+    from prometheus_client.core import GaugeMetricFamily
+
+    families: dict[str, GaugeMetricFamily] = {}
+    for gauge in gauges:
+        family = families.get(gauge.name)
+        if family is None:
+            family = families[gauge.name] = GaugeMetricFamily(
+                gauge.name, gauge.help, labels=sorted(gauge.labels)
+            )
+        family.add_metric([gauge.labels[name] for name in sorted(gauge.labels)], gauge.value)
+    return iter(families.values())

@@ -1,0 +1,456 @@
+"""From the hot path to the sinks: accepted once, kept once, whatever dies in between.
+
+``put`` encodes the record, copies it into the journal and queues it: no lock held long, no system call, nothing awaited. A
+thread takes batches to the sinks. What the database cannot take stays in the journal and is written later, also by
+the next process.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+from tieline.record.database import DatabaseSink
+from tieline.record.journal import Journal, Segment, Slot, read_segment
+from tieline.record.metrics import Metrics
+from tieline.record.sinks import Away, Item, Sink
+from tieline.types.money import Pico
+from tieline.types.record import Record
+
+if TYPE_CHECKING:
+    from tieline.store.database import Database
+
+FLUSH_INTERVAL_S = 0.1
+"""A record reaches the database this long after it was put, at the usual load."""
+MAX_QUEUE = 20_000
+"""Beyond it records are only in the journal until the queue is empty again: about 40 MB."""
+BATCH = 1_000
+_WAKE_AT = BATCH // 2
+_RETRY_S = (0.25, 0.5, 1.0, 2.0, 5.0)
+_MAX_INFLIGHT = 50_000
+
+
+class Begun(Struct, array_like=True, frozen=True):
+    """A request that was admitted and is not over: what a killed process leaves of it."""
+
+    id: str
+    at_ms: int
+    operation: str
+    dialect: str
+    model_asked: str
+    key_id: str | None
+    project: str | None
+    run: str | None
+    tags: dict[str, str]
+    held: Pico
+
+
+class RecorderHealth(Struct, frozen=True, kw_only=True):
+    accepted: int
+    written: int
+    queued: int
+    spooled: int
+    """Only in the journal, to be replayed."""
+    recovered: int
+    """Taken over from a process that had died."""
+    refused: int
+    """The database can never take them (not counted as written)."""
+    lost: int
+    """No journal and no room: these are gone."""
+    journal_failing: bool
+    """The disk is full or gone: records are only in memory."""
+    failing_since: float | None
+    """Unix time since when the database takes nothing."""
+    last_error: str | None
+
+    @property
+    def ok(self) -> bool:
+        return self.failing_since is None and not self.journal_failing and not self.lost
+
+
+class _Queued(Item):
+    segment: Segment | None = None
+    begun: Segment | None = None
+
+
+class Recorder:
+    """``start()`` before the first ``put``, ``close()`` at the end. ``put`` and ``begin`` may be called from any thread.
+
+    ``database`` None keeps nothing but metrics and further sinks; ``spool`` None has no journal: a kill then loses what
+    was put within the flush interval.
+    """
+
+    def __init__(
+        self,
+        database: Database | None = None,
+        *,
+        spool: Path | None = None,
+        sinks: Sequence[Sink] = (),
+        metrics: Metrics | None = None,
+        flush_interval_s: float = FLUSH_INTERVAL_S,
+        max_queue: int = MAX_QUEUE,
+    ) -> None:
+        self.metrics = metrics or Metrics()
+        self._spool = spool if database else None
+        self._journal = Journal(self._spool) if self._spool else None
+        self._store: Sink | None = None
+        if database:
+            self._store = DatabaseSink(database, self._writer_id())
+        self._sinks = list(sinks)
+        self._interval = flush_interval_s
+        self._max_queue = max_queue
+        self._encode = msgspec.msgpack.Encoder(enc_hook=str).encode
+        self._queue: deque[_Queued] = deque()
+        self._inflight: dict[str, Segment] = {}
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._idle = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._observed = 0
+        self._unrecovered = self._journal is not None
+        self._closing_at: float | None = None
+        self._overflowing = False
+        self._journal_failing = False
+        self._accepted = self._written = self._spooled = self._recovered = self._refused = self._lost = 0
+        self._failing_since: float | None = None
+        self._last_error: str | None = None
+        self.recovered = threading.Event()
+        """Set when what dead processes left has been taken over (or cannot be now)."""
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="tieline-recorder", daemon=True)
+        self._thread.start()
+
+    def begin(self, begun: Begun) -> None:
+        """Notes an admitted request, so that a kill in the middle of it leaves a record that bears what was held."""
+        if self._journal is None or len(self._inflight) >= _MAX_INFLIGHT:
+            return
+        with self._lock:
+            if segment := self._append(self._encode(begun)):
+                self._inflight[begun.id] = segment
+
+    def put(self, record: Record) -> None:
+        """Accepts a finished record. It must not be changed afterwards."""
+        body = self._encoded(record)
+        with self._lock:
+            self._accepted += 1
+            begun = self._inflight.pop(record.id, None) if self._inflight else None
+            segment = self._append(body) if self._journal else None
+            queue = self._queue
+            if len(queue) < self._max_queue and not self._overflowing:
+                queue.append(_Queued(record, body, segment, begun))
+            else:
+                self._overflow(record, segment, begun)
+        if len(queue) >= _WAKE_AT and not self._wake.is_set():
+            self._wake.set()
+
+    def flush(self, timeout_s: float = 5.0) -> bool:
+        """Waits until all that was put is in the database; False when that takes longer."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if self._settled():
+                return True
+            self._wake.set()
+            with self._idle:
+                self._idle.wait(0.02)
+        return self._settled()
+
+    def close(self, timeout_s: float = 5.0) -> bool:
+        """Writes what is left within the time; True when nothing stays behind in the journal."""
+        if self._thread is None:
+            return True
+        self._closing_at = time.monotonic() + timeout_s
+        self._wake.set()
+        # The grace beyond the deadline is for a statement that is under way.
+        self._thread.join(timeout_s + 1.0)
+        clean = self._settled()
+        if not self._thread.is_alive():
+            for sink in self._sinks:
+                sink.close()
+            if self._journal:
+                with self._lock:
+                    self._journal.close()
+        self._thread = None
+        return clean
+
+    def health(self) -> RecorderHealth:
+        return RecorderHealth(
+            accepted=self._accepted,
+            written=self._written,
+            queued=len(self._queue),
+            spooled=self._spooled,
+            recovered=self._recovered,
+            refused=self._refused,
+            lost=self._lost,
+            journal_failing=self._journal_failing,
+            failing_since=self._failing_since,
+            last_error=self._last_error,
+        )
+
+    # The hot path, under the lock.
+
+    def _append(self, body: bytes) -> Segment | None:
+        assert self._journal
+        try:
+            segment = self._journal.append(body)
+        except (OSError, ValueError) as error:
+            self._journal_failing = True
+            self._last_error = f"journal: {type(error).__name__}"
+            return None
+        self._journal_failing = False
+        return segment
+
+    def _overflow(self, record: Record, segment: Segment | None, begun: Segment | None) -> None:
+        if segment is None:
+            self._lost += 1
+            return
+        self._overflowing = True
+        self._spooled += 1
+        segment.spooled = True
+        if begun:
+            begun.spooled = True
+        self.metrics.observe([record])
+
+    def _encoded(self, record: Record) -> bytes:
+        try:
+            return self._encode(record)
+        except (UnicodeError, OverflowError, TypeError, ValueError, RecursionError):
+            # Never the caller's problem: what cannot be written down is left out, and the record says so.
+            record.decision = {}
+            record.tags = {_printable(name): _printable(value) for name, value in record.tags.items()}
+            for name in ("model_asked", "user", "session", "run", "error_message", "profile"):
+                value = getattr(record, name)
+                setattr(record, name, _printable(value) if value else value)
+            record.flags = [*record.flags, "unencodable"]
+            for attempt in record.attempts:
+                attempt.message = _printable(attempt.message or "")
+            return self._encode(record)
+
+    # The writer thread.
+
+    def _run(self) -> None:
+        failures = 0
+        while True:
+            self._wake.wait(_RETRY_S[min(failures, 5) - 1] if failures else self._interval)
+            self._wake.clear()
+            self._observe()
+            try:
+                self._recover()
+                self._drain()
+                failures = 0
+                self._failing_since = None
+            except Away as error:
+                failures += 1
+                self._failed(error)
+            with self._idle:
+                self._idle.notify_all()
+            if self._closing_at is not None and (self._settled() or time.monotonic() >= self._closing_at):
+                return
+            if self._closing_at is not None and failures:
+                # Waking up at once would make this a busy loop.
+                time.sleep(min(0.2, max(0.0, self._closing_at - time.monotonic())))
+                self._wake.set()
+
+    def _drain(self) -> None:
+        while batch := self._peek(BATCH):
+            if self._observed < len(batch):
+                self._observe()
+            if self._store:
+                self._keep(batch)
+            self._done(batch)
+        if self._spooled:
+            self._replay_own()
+        elif self._journal:
+            with self._lock:
+                self._journal.sweep()
+
+    def _peek(self, most: int) -> list[_Queued]:
+        """The head of the queue stays there until it is safe: a failure changes nothing."""
+        queue = self._queue
+        return [queue[index] for index in range(min(most, len(queue)))]
+
+    def _observe(self) -> None:
+        """Metrics of what came since; they go on while the database is away."""
+        queue = self._queue
+        self.metrics.observe([queue[index].record for index in range(self._observed, len(queue))])
+        self._observed = max(self._observed, len(queue))
+
+    def _keep(self, batch: Sequence[_Queued]) -> None:
+        assert self._store
+        refused = self._store.write(batch, replay=False)
+        self._refuse(refused)
+        self._written += len(batch) - len(refused)
+
+    def _refuse(self, items: Sequence[Item]) -> None:
+        """What the database can never take is kept as a line of JSON beside the journal."""
+        self._refused += len(items)
+        if items and self._journal:
+            with (self._journal.slot.folder / "refused.jsonl").open("ab") as file:
+                file.write(msgspec.json.Encoder(enc_hook=str).encode_lines([item.record for item in items]))
+
+    def _done(self, batch: Sequence[_Queued]) -> None:
+        for sink in self._sinks:
+            try:
+                sink.write(batch, replay=False)
+            except Away as error:
+                self._last_error = f"{type(sink).__name__}: {error}"
+        with self._lock:
+            for segment, count in Counter(_segments(batch)).items():
+                segment.done += count
+            for _ in batch:
+                self._queue.popleft()
+        self._observed -= len(batch)
+
+    def _failed(self, error: Away) -> None:
+        self._last_error = str(error)
+        if self._failing_since is None:
+            self._failing_since = time.time()
+        if self._journal:
+            with self._lock:
+                segments = list(self._journal.segments)
+            for segment in segments:
+                if not segment.finished:
+                    segment.sync()
+
+    def _replay_own(self) -> None:
+        """Writes what overflowed; the queue is empty. New records queue again as soon as the files are known."""
+        assert self._journal
+        with self._lock:
+            self._journal.rotate()
+            self._overflowing = False
+            spooled = [segment for segment in self._journal.segments if segment.spooled]
+            running = set(self._inflight)
+            behind = self._spooled
+            unfinished = Counter([*self._inflight.values(), *_segments(self._peek(len(self._queue)))])
+        for segment in spooled:
+            self._replay(segment.path, running)
+            segment.spooled = False
+            with self._lock:
+                segment.done += segment.frames - segment.done - unfinished[segment]
+        with self._lock:
+            self._spooled -= behind
+            self._journal.sweep()
+        self._written += behind
+
+    def _recover(self) -> None:
+        """Takes over what dead processes left: their segments are written and removed. Raises Away."""
+        if self._unrecovered and self._spool and self._journal:
+            try:
+                self._recover_slot(self._journal.slot)
+                for slot in Slot.orphans(self._spool):
+                    self._recover_slot(slot)
+                self._unrecovered = False
+            finally:
+                self.recovered.set()
+        self.recovered.set()
+
+    def _recover_slot(self, slot: Slot) -> None:
+        with self._lock:
+            ours = {segment.path for segment in self._journal.segments} if self._journal else set()
+        paths = [path for path in slot.segments() if path not in ours]
+        begun: dict[str, Begun] = {}
+        for path in paths:
+            begun.update(self._replay(path, set(), begun=begun))
+        self._write_items([self._item(_died(left)) for left in begun.values()])
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+    def _replay(
+        self, path: Path, running: set[str], *, begun: dict[str, Begun] | None = None
+    ) -> dict[str, Begun]:
+        """Writes the finished records of a segment; gives back the requests that only began in it."""
+        left: dict[str, Begun] = {}
+        items: list[Item] = []
+        for body in read_segment(path):
+            entry = _decoded(body)
+            if isinstance(entry, Begun):
+                left[entry.id] = entry
+                continue
+            if entry is None:
+                self._refused += 1
+                continue
+            left.pop(entry.id, None)
+            if begun is not None:
+                begun.pop(entry.id, None)
+            items.append(Item(entry, body))
+            if len(items) >= BATCH:
+                self._write_items(items, count=begun is not None)
+                items = []
+        self._write_items(items, count=begun is not None)
+        return {name: entry for name, entry in left.items() if name not in running}
+
+    def _write_items(self, items: Sequence[Item], *, count: bool = True) -> None:
+        if items and self._store:
+            refused = self._store.write(items, replay=True)
+            self._refuse(refused)
+            if count:
+                self._recovered += len(items) - len(refused)
+
+    def _item(self, record: Record) -> Item:
+        return Item(record, self._encode(record))
+
+    def _settled(self) -> bool:
+        return not self._queue and not self._spooled
+
+    def _writer_id(self) -> str:
+        """Lives with the slot, so that a chain goes on over restarts; without a slot, one for each process."""
+        if self._journal is None:
+            return f"w_{os.urandom(8).hex()}"
+        path = self._journal.slot.folder / "writer"
+        if not path.exists():
+            path.write_text(f"w_{os.urandom(8).hex()}")
+        return path.read_text().strip()
+
+
+def _segments(batch: Sequence[_Queued]) -> Iterable[Segment]:
+    for item in batch:
+        if item.segment:
+            yield item.segment
+        if item.begun:
+            yield item.begun
+
+
+_decode_record = msgspec.msgpack.Decoder(Record).decode
+_decode_begun = msgspec.msgpack.Decoder(Begun).decode
+
+
+def _decoded(body: bytes) -> Record | Begun | None:
+    try:
+        # A Begun is a MessagePack array of ten (fixarray: 0x9 in the high half of its first byte), a record is a map.
+        return _decode_begun(body) if body[0] >> 4 == 0x9 else _decode_record(body)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _died(begun: Begun) -> Record:
+    """A request whose process was killed: it bears what was held, since what the provider billed is unknown."""
+    return Record(
+        id=begun.id,
+        at_ms=begun.at_ms,
+        operation=begun.operation,
+        dialect=begun.dialect,
+        model_asked=begun.model_asked,
+        key_id=begun.key_id,
+        project=begun.project,
+        run=begun.run,
+        tags=begun.tags,
+        status=0,
+        outcome="process_died",
+        error_code="process_died",
+        error_message="The gateway's process ended before the request did.",
+        cost=None,
+        wasted=None,
+        charged=begun.held or None,
+    )
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,188 @@
+"""Who may serve a request at all: the hard filters. Each answers None (may) or a reason that a person understands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tieline.config.schema import PolicyRules
+from tieline.route.deployment import Deployment
+from tieline.route.preferences import Preferences, names_provider
+from tieline.route.steps import Needs
+
+EU = frozenset(
+    "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK EU".split()  # noqa: SIM905
+)
+SURELY_TOO_LONG = 1.5
+"""Our count of tokens is an estimate: the model that was asked for is skipped only when it is far too small."""
+DIALECT_OF_OPERATION = {"completions": "openai_chat"}
+"""Operations that only hosts of one dialect have."""
+
+
+def static_reason(
+    deployment: Deployment,
+    needs: Needs,
+    preferences: Preferences,
+    *,
+    asked: bool,
+    trust_catalog: bool = True,
+) -> str | None:
+    """Everything that does not depend on the size of the request. ``asked``: named by the caller or the user.
+
+    Without ``trust_catalog`` a host that speaks the caller's dialect is asked although the catalog doubts it.
+    """
+    doubted = trust_catalog or preferences.require_parameters or needs.dialect not in deployment.endpoints
+    return (
+        needs.excluded.get(deployment.id)
+        or _access(deployment, needs)
+        or _preferred(deployment, preferences)
+        or policy_reason(deployment, needs.rules)
+        or _operation(deployment, needs, asked=asked)
+        or (capability_reason(deployment, needs, strict=preferences.require_parameters) if doubted else None)
+    )
+
+
+def policy_reason(deployment: Deployment, rules: Sequence[PolicyRules]) -> str | None:
+    """Unknown policy is not allowed under a rule (DESIGN section 11)."""
+    for rule in rules:
+        reason = _policy(deployment, rule)
+        if reason:
+            return reason
+    return None
+
+
+def _policy(deployment: Deployment, rule: PolicyRules) -> str | None:
+    provider = deployment.provider
+    if rule.allow_providers is not None and provider.name not in rule.allow_providers:
+        return f"policy: provider {provider.name} is not among allow_providers"
+    if provider.name in rule.deny_providers:
+        return f"policy: provider {provider.name} is denied"
+    policy = provider.policy
+    if rule.jurisdictions is not None:
+        if policy.jurisdictions is None:
+            return "policy: where it processes prompts is unknown, and a rule asks for jurisdictions"
+        allowed = set(rule.jurisdictions) | (EU if "EU" in rule.jurisdictions else set())
+        outside = [place for place in policy.jurisdictions if place not in allowed and place != "local"]
+        if outside:
+            return f"policy: it processes prompts in {', '.join(outside)}, outside {', '.join(rule.jurisdictions)}"
+    if rule.no_training and policy.trains is not False:
+        return f"policy: {'it trains on prompts' if policy.trains else 'whether it trains on prompts is unknown'}"
+    if rule.zero_retention and policy.retention_days != 0:
+        known = policy.retention_days
+        return (
+            f"policy: {'its retention is unknown' if known is None else f'it keeps prompts for {known} days'}"
+        )
+    return None
+
+
+def _access(deployment: Deployment, needs: Needs) -> str | None:
+    allowed = needs.allowed
+    if allowed is None or deployment.id in allowed or deployment.name in allowed:
+        return None
+    return None if f"{deployment.provider.name}/*" in allowed else "the key may not use this model"
+
+
+def _preferred(deployment: Deployment, preferences: Preferences) -> str | None:
+    name = deployment.provider.name
+    if preferences.only and not any(names_provider(slug, name) for slug in preferences.only):
+        return "provider.only does not name it"
+    if any(names_provider(slug, name) for slug in preferences.ignore):
+        return "provider.ignore names it"
+    closed = bool(preferences.order) and not preferences.allow_fallbacks
+    if closed and not any(names_provider(slug, name) for slug in preferences.order):
+        return "provider.order does not name it, and allow_fallbacks is false"
+    return _max_price(deployment, preferences)
+
+
+def _max_price(deployment: Deployment, preferences: Preferences) -> str | None:
+    limits = preferences.price_limits() if preferences.max_price else (None, None, None)
+    if limits == (None, None, None):
+        return None
+    price = deployment.card.price if deployment.card else None
+    if price is None:
+        return "its price is unknown, and provider.max_price is set"
+    asked = (price.tiers[0].input, price.tiers[0].output, price.per_request)
+    for name, amount, limit in zip(("prompt", "completion", "request"), asked, limits, strict=True):
+        if limit is not None and amount > limit:
+            return f"its {name} price is above provider.max_price.{name}"
+    return None
+
+
+def _operation(deployment: Deployment, needs: Needs, *, asked: bool) -> str | None:
+    card = deployment.card
+    if card is not None:
+        if needs.operation == "embeddings" and not card.embedding:
+            return "it makes no embeddings"
+        if needs.operation != "embeddings" and card.embedding:
+            return "it only makes embeddings"
+        if card.status == "gone":
+            return "its provider has retired it"
+        if card.status == "deprecated" and not asked:
+            return "it is deprecated"
+    dialect = DIALECT_OF_OPERATION.get(needs.operation)
+    if dialect is not None and dialect not in deployment.endpoints:
+        return f"{needs.operation} needs {dialect}, which it does not speak"
+    return None
+
+
+def capability_reason(deployment: Deployment, needs: Needs, *, strict: bool = False) -> str | None:
+    """None is unknown and counts as able, unless ``strict``."""
+    if not needs.features:
+        return None
+    target = deployment.endpoint_for(needs.dialect).target
+    quirks = target.quirks
+    modalities = deployment.card.input_modalities if deployment.card else None
+    tools = _both(target.tools, quirks.tools)
+    able: dict[str, bool | None] = {
+        "tools": tools,
+        "forced_tool": tools,
+        "images": _modality(target.vision, modalities, "image"),
+        "pdf": _modality(target.pdf, modalities, "pdf"),
+        "audio": _modality(target.audio, modalities, "audio"),
+        "reasoning": target.reasoning,
+        "prefill": target.prefill,
+        # Where structured output is missing a forced tool stands in (WIRE_FACTS 23).
+        "json_schema": _either(_both(target.structured_output, quirks.json_schema), tools),
+        "json_object": _either(_both(target.structured_output, quirks.json_object), tools),
+    }
+    for feature in needs.features:
+        if feature == "server_tools":
+            if needs.dialect not in deployment.endpoints:
+                return f"server tools of {needs.dialect} run only where that dialect is spoken"
+        elif feature in able and (able[feature] is False or (strict and able[feature] is None)):
+            return f"{'it is not known to support' if able[feature] is None else 'it does not support'} {feature}"
+    return None
+
+
+def size_reason(deployment: Deployment, needs: Needs, *, asked: bool) -> str | None:
+    """Whether the request fits. An unknown window counts as large enough."""
+    card = deployment.card
+    if card is None:
+        return None
+    window = window_of(deployment)
+    if window is not None and needs.input_tokens > (window * SURELY_TOO_LONG if asked else window):
+        return f"about {needs.input_tokens} tokens do not fit its window of {window}"
+    wanted = needs.max_output_tokens
+    if not asked and wanted is not None and card.max_output is not None and wanted > card.max_output:
+        return f"it writes at most {card.max_output} tokens, {wanted} are asked"
+    return None
+
+
+def window_of(deployment: Deployment) -> int | None:
+    card = deployment.card
+    return None if card is None else (card.max_input or card.context)
+
+
+def _modality(capable: bool | None, modalities: tuple[str, ...] | None, name: str) -> bool | None:
+    if capable is not None or modalities is None:
+        return capable
+    return name in modalities
+
+
+def _both(model: bool | None, host: bool) -> bool | None:
+    return model if host else False
+
+
+def _either(first: bool | None, second: bool | None) -> bool | None:
+    if first or second:
+        return True
+    return None if first is None or second is None else False

@@ -1,0 +1,97 @@
+"""What a request may cost, and what each candidate would."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from tieline.config.schema import Routing
+from tieline.route.deployment import Deployment
+from tieline.route.equivalence import UpperBound
+from tieline.route.steps import Needs
+from tieline.types.money import Pico, format_usd, parse_usd
+
+USUAL_INPUT = 1000
+USUAL_OUTPUT = 1000
+"""Tokens by which prices are compared where the request states none."""
+_PER_MYRIAD = 10_000
+
+
+class Ceiling:
+    """Of one request. Prices are computed once for each deployment, and only where a ceiling asks for them."""
+
+    __slots__ = (
+        "_bound",
+        "_comparable",
+        "_input",
+        "_max_cost",
+        "_output",
+        "_ratio",
+        "_reference",
+        "_worst",
+        "spent",
+    )
+
+    def __init__(self, needs: Needs, routing: Routing, bound: UpperBound) -> None:
+        self._bound = bound
+        self._input = needs.input_tokens
+        self._output = needs.max_output_tokens
+        given = _parse(routing.max_cost_usd) if routing.max_cost_usd is not None else None
+        self._max_cost = given if needs.max_cost is None else min(given or needs.max_cost, needs.max_cost)
+        self._ratio = needs.max_price_ratio if needs.max_price_ratio is not None else routing.max_price_ratio
+        self._comparable: dict[str, Pico | None] = {}
+        self._worst: dict[str, Pico | None] = {}
+        self._reference: Pico | None = None
+        self.spent: Pico = 0
+        """By earlier attempts of this request."""
+
+    @property
+    def hard(self) -> bool:
+        return self._max_cost is not None
+
+    def price(self, deployment: Deployment) -> Pico | None:
+        """For this request's token mix. None: unknown."""
+        if deployment.id not in self._comparable:
+            price = deployment.card.price if deployment.card else None
+            output = self._output if self._output is not None else USUAL_OUTPUT
+            self._comparable[deployment.id] = self._bound(price, self._input, output)
+        return self._comparable[deployment.id]
+
+    def worst(self, deployment: Deployment) -> Pico | None:
+        """The most that one attempt can cost. None: unknown, because the price or the longest answer is."""
+        if deployment.id not in self._worst:
+            card = deployment.card
+            output = self._output if self._output is not None else (card.max_output if card else None)
+            unknown = card is None or card.price is None or output is None
+            self._worst[deployment.id] = None if unknown else self._bound(card.price, self._input, output)  # type: ignore[union-attr, arg-type]
+        return self._worst[deployment.id]
+
+    def cost_reason(self, deployment: Deployment, *, reserved: Pico = 0) -> str | None:
+        if self._max_cost is None:
+            return None
+        worst = self.worst(deployment)
+        if worst is None:
+            return "what it may cost is unknown, and a ceiling is set"
+        left = self._max_cost - self.spent - reserved
+        if worst > left:
+            return f"it may cost {format_usd(worst)} USD, the ceiling leaves {format_usd(max(left, 0))} USD"
+        return None
+
+    def ratio_reason(self, deployment: Deployment, reference: Pico | None) -> str | None:
+        price = self.price(deployment)
+        if price is None or reference is None:
+            whose = "its price" if price is None else "the price of the model asked for"
+            return f"{whose} is unknown, so max_price_ratio cannot be held"
+        if price * _PER_MYRIAD > reference * round(self._ratio * _PER_MYRIAD):
+            return f"it costs {format_usd(price)} USD against {format_usd(reference)} USD, above max_price_ratio {self._ratio:g}"
+        return None
+
+    def settle(self, deployment: Deployment, cost: Pico | None) -> None:
+        """An attempt is over; an unknown cost counts as its upper bound."""
+        if cost is None:
+            cost = self.worst(deployment) or 0
+        self.spent += cost
+
+
+@lru_cache(maxsize=256)
+def _parse(text: str) -> Pico:
+    return parse_usd(text)

@@ -1,0 +1,678 @@
+"""The order in which deployments are tried, decided lazily: like a generator it gives tries and is sent outcomes.
+
+No clock and no I/O, so that every sequence of failures can be enumerated in a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from random import Random
+
+from tieline.config.schema import Routing
+from tieline.route.balance import Stand, choose, least_bad, stand
+from tieline.route.candidates import size_reason, window_of
+from tieline.route.ceiling import Ceiling
+from tieline.route.deadlines import deadlines
+from tieline.route.decision import Decision, excluded_of
+from tieline.route.deployment import Deployment
+from tieline.route.equivalence import UpperBound
+from tieline.route.health import Health, Lane
+from tieline.route.hedge import HedgeBudget, after_s
+from tieline.route.pool import Pool, Tier
+from tieline.route.steps import Deadlines, GiveUp, Needs, Outcome, Step, Try
+from tieline.types.errors import ErrorInfo, Failure, FailureClass
+
+RETRY_ONCE = frozenset({FailureClass.CONNECT, FailureClass.TRANSIENT})
+FINAL = frozenset({FailureClass.CALLER_GONE, FailureClass.CONTENT_FILTERED})
+BAD_KEY = frozenset({FailureClass.CREDENTIAL, FailureClass.QUOTA_EXHAUSTED})
+REFUSED = frozenset({FailureClass.CALLER_FAULT, FailureClass.UNSUPPORTED_PARAMETER})
+LESS_TELLING = frozenset(
+    {
+        FailureClass.CREDENTIAL,
+        FailureClass.QUOTA_EXHAUSTED,
+        FailureClass.MODEL_GONE,
+        FailureClass.REGION_BLOCKED,
+        FailureClass.UNSUPPORTED_PARAMETER,
+    }
+)
+"""When a fallback dies of these the caller is told of the earlier failure, which says more."""
+MAX_HOPS = 2
+"""Resumes of one broken stream."""
+RETRY_JITTER_S = (0.05, 0.25)
+UNTOLD_WAIT_S = 1.0
+"""How long a 429 without Retry-After is waited out when there is nothing else to do."""
+
+MAX_KEPT = 1024
+KEPT_S = 0.25
+
+Accept = Callable[[Deployment], bool]
+
+
+class Past:
+    """What went wrong in this request so far; made when the first try has failed."""
+
+    __slots__ = (
+        "dead_deployments",
+        "dead_keys",
+        "dead_lanes",
+        "failures",
+        "fits",
+        "found",
+        "hops",
+        "ready_at",
+        "reshaped",
+        "retried",
+        "trial",
+        "waited",
+        "window",
+    )
+
+    def __init__(self) -> None:
+        self.failures: list[Failure] = []
+        self.dead_deployments: set[str] = set()
+        self.dead_lanes: set[Lane] = set()
+        self.dead_keys: set[tuple[str, str]] = set()
+        """(provider, credential label)"""
+        self.ready_at: dict[Lane, float | None] = {}
+        """Rate-limited lanes, and when they said they are ready again."""
+        self.fits: dict[str, bool] = {}
+        self.found: list[Tier] | None = None
+        self.retried: set[str] = set()
+        self.reshaped: set[Lane] = set()
+        """Resumed without the partial answer."""
+        self.trial: Deployment | None = None
+        """It seems to storm; a sibling is being asked whether it is us."""
+        self.hops = 0
+        self.waited = 0.0
+        self.window = 0
+        """The largest context window that was too small."""
+
+
+class Plan:
+    """``step = plan.start()``; while it is a ``Try``: make the attempt, ``step = plan.send(outcome)``."""
+
+    __slots__ = (
+        "_began",
+        "_ceiling",
+        "_draw",
+        "_health",
+        "_hedge",
+        "_hedges",
+        "_now",
+        "_past",
+        "_random",
+        "_upper_bound",
+        "attempts",
+        "choices",
+        "current",
+        "needs",
+        "pool",
+        "routing",
+        "why_not",
+    )
+
+    def __init__(
+        self,
+        pool: Pool,
+        needs: Needs,
+        routing: Routing,
+        upper_bound: UpperBound,
+        health: Health,
+        hedges: HedgeBudget,
+        random: Random,
+        now: float,
+    ) -> None:
+        self.pool = pool
+        self.needs = needs
+        self.routing = routing
+        self.attempts = 0
+        """Sent so far, hedges included."""
+        self.current: Try | None = None
+        self.why_not: dict[str, str] = {}
+        """Deployment id -> why it is out for this request."""
+        self.choices: list[tuple[Lane, str, float]] = []
+        """(lane, reason, expected seconds to first token) of each try, for the record."""
+        self._upper_bound = upper_bound
+        self._ceiling: Ceiling | None = None
+        self._past: Past | None = None
+        self._health = health
+        self._hedges = hedges
+        self._hedge: Try | None = None
+        self._random = random
+        self._draw = random.random()
+        self._began = now
+        self._now = now
+
+    # the pipeline's side ----------------------------------------------------------------------------------------
+
+    def start(self) -> Step:
+        return self._first() or self._next("first")
+
+    def send(self, outcome: Outcome) -> Step:
+        """What comes after the current try ended like this. Not needed after a success."""
+        step = self.current
+        if step is None:
+            raise RuntimeError("send() without a try under way")
+        self._now = max(self._now, self._began + outcome.elapsed_s)
+        return self._after(step, outcome)
+
+    def hedge_after(self) -> float | None:
+        """Seconds of silence after which ``hedge`` should be asked. None: this try is not hedged."""
+        step = self.current
+        if (
+            step is None
+            or step.lane is None
+            or self._hedge is not None
+            or (self._past is not None and self._past.hops)
+        ):
+            return None
+        if not (self.routing.hedge or step.probe) or not self._others(step.lane):
+            return None
+        return after_s(step.lane, self.needs.input_tokens, probe=step.probe)
+
+    def hedge(self, elapsed_s: float) -> Try | None:
+        """A second try to run beside the current one, at a different deployment. None: not now.
+
+        Both are then awaited: the one that ends badly first goes to ``note``, the last to ``send``.
+        """
+        step = self.current
+        if step is None or step.lane is None or self._hedge is not None or not self._may_send():
+            return None
+        self._now = self._began + elapsed_s
+        first = step.lane
+        reserved = self.ceiling.worst(first.deployment) if self._hard else 0
+        lane = self._ready_elsewhere(first, reserved or 0)
+        if lane is None or not (first.budget.allows and lane.budget.allows):
+            return None
+        if not step.probe and not self._hedges.take():
+            return None
+        self._hedge = self._try(lane, "hedge")
+        self.current = step
+        return self._hedge
+
+    def note(self, step: Try, outcome: Outcome) -> None:
+        """Of two tries under way this one failed; the other goes on and becomes the current one."""
+        self._now = max(self._now, self._began + outcome.elapsed_s)
+        self._settle(step.deployment, outcome)
+        if outcome.failure is not None and step.lane is not None:
+            self.past.failures.append(outcome.failure)
+            self._exclude(step.lane, outcome.failure)
+        if step is self.current and self._hedge is not None:
+            self.current = self._hedge
+
+    @property
+    def elapsed_s(self) -> float:
+        return self._now - self._began
+
+    def decision(self) -> Decision:
+        """What was decided so far, compact; its ``as_dict`` is for later, off the hot path."""
+        return Decision(self.pool, self.needs, self.routing, self.choices, self.why_not)
+
+    # how --------------------------------------------------------------------------------------------------------
+
+    @property
+    def past(self) -> Past:
+        if self._past is None:
+            self._past = Past()
+        return self._past
+
+    @property
+    def ceiling(self) -> Ceiling:
+        if self._ceiling is None:
+            self._ceiling = Ceiling(self.needs, self.routing, self._upper_bound)
+        return self._ceiling
+
+    @property
+    def _hard(self) -> bool:
+        """Whether a ceiling on cost is set."""
+        return self.needs.max_cost is not None or self.routing.max_cost_usd is not None
+
+    def _first(self) -> Try | None:
+        """The common case in one step: the first tier fits whole, no ceiling is set, and it has a ready lane."""
+        pool, needs = self.pool, self.needs
+        if not pool.named or pool.price_spread or self._hard:
+            return None
+        tier = pool.named[0]
+        if needs.input_tokens > tier.window:
+            return None
+        chosen = self._choose(tier.lanes)
+        return None if chosen is None else self._try(chosen[0], "first", probe=chosen[1])
+
+    def _after(self, step: Try, outcome: Outcome) -> Step:
+        lane = step.lane
+        if lane is None:
+            raise RuntimeError("a Try of another plan")
+        self._hedge = None
+        if outcome.unsupported is not None:
+            self.attempts -= 1
+            self._rule_out(lane.deployment, f"cannot do {outcome.unsupported}")
+            return self._next(
+                "first" if not self.past.failures else "failover", unsupported=outcome.unsupported
+            )
+        self._settle(lane.deployment, outcome)
+        failure = outcome.failure
+        if failure is None:
+            return GiveUp(None, {}, self.attempts)
+        self.past.failures.append(failure)
+        if failure.kind in FINAL or not self._time_left():
+            return self._give_up(failure)
+        if outcome.committed:
+            return self._resume(step, lane, failure)
+        if failure.kind in REFUSED:
+            return self._refused(lane, failure)
+        if failure.kind is FailureClass.RATE_LIMITED:
+            return self._limited(lane, failure)
+        if failure.kind in RETRY_ONCE and self._may_retry(lane):
+            self.past.retried.add(lane.deployment.id)
+            connect = failure.kind is FailureClass.CONNECT
+            return self._send_to(lane, "retry", 0.0 if connect else self._random.uniform(*RETRY_JITTER_S))
+        self._exclude(lane, failure)
+        if failure.kind in BAD_KEY:
+            sibling = self._sibling(lane)
+            if sibling is not None:
+                return self._send_to(sibling, "other_credential")
+        return self._next("failover")
+
+    def _settle(self, deployment: Deployment, outcome: Outcome) -> None:
+        if self._hard:
+            self.ceiling.settle(deployment, outcome.cost)
+
+    # after each class -------------------------------------------------------------------------------------------
+
+    def _exclude(self, lane: Lane, failure: Failure) -> None:
+        """What this failure takes out for the rest of this request."""
+        deployment = lane.deployment
+        if failure.kind in BAD_KEY:
+            self.past.dead_keys.add((deployment.provider.name, lane.credential.label))
+            self.why_not[deployment.id] = f"{failure.kind.value} on {lane.credential.label}"
+            return
+        if failure.kind is FailureClass.RATE_LIMITED:
+            wait = failure.retry_after_s
+            self.past.ready_at[lane] = None if wait is None else self._now + wait
+            self.past.dead_lanes.add(lane)
+            self.why_not[deployment.id] = failure.kind.value
+            return
+        if failure.kind is FailureClass.CONTEXT_LENGTH:
+            self.past.window = max(self.past.window, window_of(deployment) or self.needs.input_tokens)
+        self._rule_out(deployment, failure.kind.value)
+
+    def _rule_out(self, deployment: Deployment, reason: str) -> None:
+        self.past.dead_deployments.add(deployment.id)
+        self.why_not[deployment.id] = reason
+
+    def _refused(self, lane: Lane, failure: Failure) -> Step:
+        """A 400 is the caller's, unless it is an outage (a storm), or an alternative is merely fussier than M."""
+        deployment, shape = lane.deployment, self.needs.features
+        if self.past.trial is not None:
+            self._health.storm_refuted(self.past.trial, shape, self._now)
+            return self._give_up(failure)
+        if failure.status in (None, 400) and lane.storms.suspected(shape, self._now):
+            if any(other.storms.accepts(shape, self._now) for other in self._siblings(deployment)):
+                self._health.storm_confirmed(deployment, self._now)
+            else:
+                self.past.trial = deployment
+            self._rule_out(deployment, "refuses what it and others accept")
+            return self._next("failover")
+        if failure.kind is FailureClass.UNSUPPORTED_PARAMETER and self._is_alternative(lane):
+            self._rule_out(deployment, failure.kind.value)
+            return self._next("failover")
+        return self._give_up(failure)
+
+    def _limited(self, lane: Lane, failure: Failure) -> Step:
+        """Another credential, the same model elsewhere, a short wait, a different model: in this order."""
+        self._exclude(lane, failure)
+        if not self._may_send():
+            return self._give_up(failure)
+        sibling = self._sibling(lane)
+        if sibling is not None:
+            return self._send_to(sibling, "other_credential")
+        name = lane.deployment.name
+        asked = self.pool.deployments
+        same = self._pick(lambda one: one.name == name or one in asked, last_resort=False)
+        if same is not None:
+            return self._send_to(same[0], "failover", probe=same[1])
+        waiting = self._soonest()
+        if waiting is not None:
+            return self._wait(*waiting)
+        step = self._next("failover")
+        if (
+            isinstance(step, GiveUp)
+            and self.past.ready_at.get(lane, 0.0) is None
+            and self._patient(UNTOLD_WAIT_S)
+        ):
+            return self._wait(lane, self._random.uniform(0.5, 1.0) * UNTOLD_WAIT_S)
+        return step
+
+    def _wait(self, lane: Lane, seconds: float) -> Step:
+        self.past.waited += seconds
+        self.past.dead_lanes.discard(lane)
+        self.past.ready_at.pop(lane, None)
+        return self._send_to(lane, "wait", seconds)
+
+    def _soonest(self) -> tuple[Lane, float] | None:
+        """The rate-limited lane that said it is ready first, if that is within patience."""
+        told = [
+            (at, lane) for lane, at in self.past.ready_at.items() if at is not None and self._usable(lane)
+        ]
+        if not told:
+            return None
+        at, lane = min(told, key=lambda one: one[0])
+        seconds = max(at - self._now, 0.0)
+        return (lane, seconds) if self._patient(seconds) else None
+
+    def _usable(self, lane: Lane) -> bool:
+        return (
+            lane.deployment.id not in self.past.dead_deployments
+            and (lane.deployment.provider.name, lane.credential.label) not in self.past.dead_keys
+        )
+
+    def _patient(self, seconds: float) -> bool:
+        left = self.routing.timeouts.total_s - self.elapsed_s
+        return self.past.waited + seconds <= self.routing.patience_s and seconds < left
+
+    def _resume(self, step: Try, lane: Lane, failure: Failure) -> Step:
+        """The caller has part of the answer: at most two others may continue it."""
+        if self.routing.on_broken_stream != "resume":
+            return self._give_up(failure)
+        if failure.kind in REFUSED:
+            if not self.past.hops:
+                return self._give_up(failure)
+            if not step.plain and lane not in self.past.reshaped and self._may_send():
+                self.past.reshaped.add(lane)
+                again = self._send_to(lane, "resume")
+                if isinstance(again, Try):
+                    again.plain = True
+                return again
+        self._exclude(lane, failure)
+        self.past.dead_deployments.add(lane.deployment.id)
+        if self.past.hops >= MAX_HOPS or not self._may_send():
+            return self._give_up(failure)
+        name = self.pool.reference.name
+        picked = self._pick(lambda one: one.name == name, last_resort=False) or self._pick()
+        if picked is None:
+            return self._give_up(failure)
+        self.past.hops += 1
+        return self._send_to(picked[0], "resume", probe=picked[1])
+
+    # choosing ---------------------------------------------------------------------------------------------------
+
+    def _next(self, reason: str, *, unsupported: str | None = None) -> Step:
+        if not self._may_send():
+            return self._give_up(self.past.failures[-1] if self.past.failures else None)
+        picked = self._pick()
+        if picked is not None:
+            wait = self._told_wait(picked[0])
+            self.past.waited += wait
+            return self._send_to(picked[0], reason, wait, probe=picked[1])
+        return self._give_up(
+            self.past.failures[-1] if self.past.failures else self._nothing_sent(unsupported)
+        )
+
+    def _pick(self, accept: Accept | None = None, *, last_resort: bool = True) -> tuple[Lane, bool] | None:
+        """The next lane and whether it is a probe: the first tier that has a ready one, else the least bad of all."""
+        passed: list[Lane] = []
+        tokens = self.needs.input_tokens
+        for tier in self.tiers():
+            lanes = [lane for lane in tier.lanes if self.eligible(tier, lane)]
+            if accept is not None:
+                lanes = [lane for lane in lanes if accept(lane.deployment)]
+            if not lanes:
+                continue
+            chosen = self._choose(lanes)
+            if chosen is not None:
+                return chosen
+            passed += lanes
+        if not last_resort:
+            return None
+        lane = least_bad(
+            [lane for lane in passed if self._told_wait(lane) <= self._patience_left()], tokens, self._now
+        )
+        return None if lane is None else (lane, False)
+
+    def _choose(self, lanes: Sequence[Lane]) -> tuple[Lane, bool] | None:
+        sort = self.pool.route.sort
+        if sort is not None and len(lanes) > 1:
+            lanes = self._best_sorted(lanes, sort)
+        return choose(
+            lanes,
+            tokens=self.needs.input_tokens,
+            now=self._now,
+            random=self._random,
+            draw=self._draw,
+            explore=self.routing.explore,
+            session=self.needs.session,
+        )
+
+    def _best_sorted(self, lanes: Sequence[Lane], sort: str) -> list[Lane]:
+        """``provider.sort`` ends balancing: the best of those that are ready."""
+        ready = [lane for lane in lanes if self._stand(lane) <= Stand.PROBE] or lanes
+        if sort == "price":
+            unknown = 1 << 200
+            prices = {lane: self.ceiling.price(lane.deployment) for lane in ready}
+            return [min(ready, key=lambda lane: unknown if (known := prices[lane]) is None else known)]
+        if sort == "throughput":
+            return [max(ready, key=lambda lane: lane.latency.speed)]
+        return [min(ready, key=lambda lane: lane.latency.cost(self._now) if lane.latency.updated else 1.0)]
+
+    def _stand(self, lane: Lane) -> Stand:
+        return stand(lane, self.needs.input_tokens, self._now, self._draw)
+
+    def tiers(self) -> Iterator[Tier]:
+        yield from self.pool.named
+        yield from self._found_tiers()
+
+    def _found_tiers(self) -> list[Tier]:
+        """What we found ourselves, in this request's order: the same model balanced, then the cheapest dominating one
+        first, then the nearest lesser one."""
+        if self.past.found is None:
+            fitting = [
+                tier for tier in self.pool.alternatives if self._fitting(tier, tier.lanes[0].deployment)
+            ]
+            same = tuple(lane for tier in fitting if tier.kind == "same_model" for lane in tier.lanes)
+            equivalent = [tier for tier in fitting if tier.kind == "equivalent"]
+            equivalent.sort(key=lambda tier: self.ceiling.price(tier.lanes[0].deployment) or 0)
+            lesser = [tier for tier in fitting if tier.kind == "lesser"]
+            self.past.found = [*([Tier("same_model", same)] if same else []), *equivalent, *lesser]
+        return self.past.found
+
+    def eligible(self, tier: Tier, lane: Lane) -> bool:
+        deployment = lane.deployment
+        if deployment.id in self.past.dead_deployments or lane in self.past.dead_lanes:
+            return False
+        if self.past.dead_keys and (deployment.provider.name, lane.credential.label) in self.past.dead_keys:
+            return False
+        fits = self.past.fits.get(deployment.id)
+        if fits is None:
+            fits = self._fitting(tier, deployment)
+            self.past.fits[deployment.id] = fits
+        if not fits or (self.past.window and not self._larger(tier, deployment)):
+            return False
+        return not self._hard or self._affordable(deployment)
+
+    def _fitting(self, tier: Tier, deployment: Deployment) -> bool:
+        """Size and price ratio, which do not change during the request."""
+        reason = size_reason(deployment, self.needs, asked=tier.kind == "asked")
+        if reason is None and self._held_to_ratio(tier):
+            reason = self.ceiling.ratio_reason(deployment, self._reference_price(tier))
+        if reason is not None:
+            self.why_not[deployment.id] = reason
+        return reason is None
+
+    def _held_to_ratio(self, tier: Tier) -> bool:
+        if tier.kind == "asked":
+            return self.pool.price_spread
+        return tier.found or self.needs.max_price_ratio is not None
+
+    def _reference_price(self, tier: Tier) -> int | None:
+        """Of M for this request; of a bare name, its cheapest host's."""
+        if not self.pool.price_spread:
+            return self.ceiling.price(self.pool.reference)
+        asked = [lane.deployment for one in self.pool.named if one.kind == "asked" for lane in one.lanes]
+        known = [self.ceiling.price(deployment) for deployment in asked or self.pool.deployments]
+        return min((price for price in known if price is not None), default=None)
+
+    def _affordable(self, deployment: Deployment, reserved: int = 0) -> bool:
+        reason = self.ceiling.cost_reason(deployment, reserved=reserved)
+        if reason is not None:
+            self.why_not[deployment.id] = reason
+        return reason is None
+
+    def _larger(self, tier: Tier, deployment: Deployment) -> bool:
+        window = window_of(deployment)
+        larger = not tier.found if window is None else window > self.past.window
+        if not larger:
+            self.why_not[deployment.id] = f"context_length: no larger window than {self.past.window}"
+        return larger
+
+    # asking -----------------------------------------------------------------------------------------------------
+
+    def _siblings(self, deployment: Deployment) -> Iterator[Lane]:
+        for tier in (*self.pool.named, *self.pool.alternatives):
+            for lane in tier.lanes:
+                if lane.deployment is not deployment:
+                    yield lane
+
+    def _sibling(self, lane: Lane) -> Lane | None:
+        """Another credential of the same deployment that is ready."""
+        for tier in self.tiers():
+            mates = [one for one in tier.lanes if one.deployment is lane.deployment and one is not lane]
+            ready = [one for one in mates if self.eligible(tier, one) and self._stand(one) <= Stand.HELD]
+            if ready:
+                return min(ready, key=lambda one: one.inflight)
+        return None
+
+    def _is_alternative(self, lane: Lane) -> bool:
+        asked = self.pool.reference
+        return lane.deployment.name != asked.name or self.needs.dialect not in lane.deployment.endpoints
+
+    def _ready_elsewhere(self, than: Lane, reserved: int) -> Lane | None:
+        for tier in self.tiers():
+            for lane in tier.lanes:
+                if lane.deployment is than.deployment or not self.eligible(tier, lane):
+                    continue
+                if lane.ready(self.needs.input_tokens, self._now) and self._affordable(
+                    lane.deployment, reserved
+                ):
+                    return lane
+        return None
+
+    def _others(self, than: Lane) -> bool:
+        """Whether another deployment could take over now."""
+        deployment, tokens, now = than.deployment, self.needs.input_tokens, self._now
+        for tier in self.pool.named:
+            for lane in tier.lanes:
+                if (
+                    lane.deployment is not deployment
+                    and lane.ready(tokens, now)
+                    and self.eligible(tier, lane)
+                ):
+                    return True
+        for tier in self.pool.alternatives:
+            for lane in tier.lanes:
+                if (
+                    lane.deployment is not deployment
+                    and lane.ready(tokens, now)
+                    and self.eligible(tier, lane)
+                ):
+                    return True
+        return False
+
+    def _deadlines(self, lane: Lane, wait_s: float) -> Deadlines:
+        """Of a first try, remembered for a quarter of a second for requests of about the same size."""
+        times, needs = self.routing.timeouts, self.needs
+        if self._past is not None or wait_s:
+            more = self.attempts < self.routing.max_attempts and self._others(lane)
+            return deadlines(lane, needs, times, self.elapsed_s + wait_s, alternatives=more)
+        kept = self.pool.deadlines
+        key = (lane, needs.input_tokens >> 8, needs.max_output_tokens, needs.stream)
+        known = kept.get(key)
+        if known is not None and self._now < known[0] and known[1] is self.routing:
+            return known[2]
+        more = self.routing.max_attempts > 1 and self._others(lane)
+        made = deadlines(lane, needs, times, 0.0, alternatives=more)
+        if len(kept) >= MAX_KEPT:
+            kept.clear()
+        kept[key] = (self._now + KEPT_S, self.routing, made)
+        return made
+
+    def _may_retry(self, lane: Lane) -> bool:
+        if lane.deployment.id in self.past.retried or not lane.budget.allows or lane.breaker.tripped:
+            return False
+        left = self.routing.max_attempts - self.attempts
+        return left > 1 or (left == 1 and not self._others(lane))
+
+    def _may_send(self) -> bool:
+        return self.attempts < self.routing.max_attempts and self._time_left()
+
+    def _time_left(self) -> bool:
+        return self.elapsed_s < self.routing.timeouts.total_s
+
+    def _told_wait(self, lane: Lane) -> float:
+        """Seconds that the provider told us to stay away."""
+        return 0.0 if lane.quota.clear else max(lane.quota.told_until - self._now, 0.0)
+
+    def _patience_left(self) -> float:
+        left = self.routing.timeouts.total_s - self.elapsed_s
+        return min(self.routing.patience_s - self.past.waited, left)
+
+    # answering --------------------------------------------------------------------------------------------------
+
+    def _send_to(self, lane: Lane, reason: str, wait_s: float = 0.0, *, probe: bool = False) -> Step:
+        if not self._may_send():
+            return self._give_up(self.past.failures[-1] if self.past.failures else None)
+        if self._hard and not self._affordable(lane.deployment):
+            return self._next(reason)
+        return self._try(lane, reason, wait_s, probe=probe)
+
+    def _try(self, lane: Lane, reason: str, wait_s: float = 0.0, *, probe: bool = False) -> Try:
+        self.attempts += 1
+        self.choices.append((lane, reason, lane.latency.cost(self._now)))
+        step = Try(
+            lane.deployment,
+            lane.credential,
+            lane.deployment.endpoint_for(self.needs.dialect),
+            reason,
+            self._deadlines(lane, wait_s),
+            wait_s,
+            False,
+            probe,
+            self.ceiling.worst(lane.deployment) if self._hard else None,
+            lane,
+        )
+        self.current = step
+        return step
+
+    def _give_up(self, failure: Failure | None) -> GiveUp:
+        if failure is not None and failure.kind in LESS_TELLING:
+            telling = [one for one in self.past.failures if one.kind not in LESS_TELLING]
+            failure = telling[-1] if telling else failure
+        return GiveUp(failure, excluded_of(self.pool, self.why_not), self.attempts)
+
+    def _nothing_sent(self, unsupported: str | None) -> Failure | None:
+        """Nobody was asked; where one reason stands for all it is the failure, else None: no candidate."""
+        if unsupported is not None:
+            return Failure(
+                kind=FailureClass.UNSUPPORTED_PARAMETER,
+                message=f"None of the models that may serve this can do {unsupported}.",
+                status=400,
+                info=ErrorInfo(param=unsupported),
+            )
+        asked = [lane for tier in self.pool.named for lane in tier.lanes if self.eligible(tier, lane)]
+        waits = [wait for lane in asked if (wait := self._told_wait(lane)) > 0.0]
+        if waits:
+            return Failure(
+                kind=FailureClass.RATE_LIMITED,
+                message="Every deployment that may serve this asked for a pause.",
+                status=429,
+                retry_after_s=min(waits),
+            )
+        small = [
+            one.id for one in self.pool.deployments if size_reason(one, self.needs, asked=True) is not None
+        ]
+        if small and len(small) == len(self.pool.deployments):
+            return Failure(
+                kind=FailureClass.CONTEXT_LENGTH,
+                message=f"About {self.needs.input_tokens} tokens fit no model that may serve this.",
+                status=400,
+            )
+        return None

@@ -1,0 +1,84 @@
+"""A storm of 400s at one deployment that used to accept such requests (WIRE_FACTS 34, incident D12)."""
+
+from __future__ import annotations
+
+from math import exp
+
+WINDOW_S = 30.0
+MIN_REFUSALS = 5.0
+MIN_SHARE = 0.8
+MEMORY_S = 3600.0
+"""How long an earlier success proves that the shape was acceptable."""
+CALLERS_FAULT_S = 30.0
+"""After a sibling refused as well, nobody else is asked for this long."""
+MAX_SHAPES = 64
+
+
+class _Shape:
+    __slots__ = ("accepted_at", "blamed_until", "refused", "total", "updated")
+
+    def __init__(self) -> None:
+        self.accepted_at: float | None = None
+        self.refused = 0.0
+        self.total = 0.0
+        self.updated = 0.0
+        self.blamed_until = 0.0
+
+    def count(self, refused: bool, now: float) -> None:
+        factor = exp(-max(now - self.updated, 0.0) / WINDOW_S)
+        self.refused = self.refused * factor + (1.0 if refused else 0.0)
+        self.total = self.total * factor + 1.0
+        self.updated = now
+
+
+class Storms:
+    """Of one deployment, by the shape of a request (its features). Bounded: 64 shapes, the oldest goes."""
+
+    __slots__ = ("_shapes", "stormy")
+
+    def __init__(self) -> None:
+        self._shapes: dict[frozenset[str], _Shape] = {}
+        self.stormy = False
+        """Some refusal was seen: successes are counted too."""
+
+    def success(self, shape: frozenset[str], now: float) -> None:
+        found = self._shapes.get(shape)
+        if found is None:
+            found = self._add(shape)
+        found.accepted_at = now
+        if self.stormy:
+            found.count(False, now)
+
+    def refusal(self, shape: frozenset[str], now: float) -> None:
+        self.stormy = True
+        (self._shapes.get(shape) or self._add(shape)).count(True, now)
+
+    def suspected(self, shape: frozenset[str], now: float) -> bool:
+        """Nearly all requests of this shape are refused now although it was accepted within the hour."""
+        found = self._shapes.get(shape)
+        if found is None or found.accepted_at is None or now < found.blamed_until:
+            return False
+        return (
+            now - found.accepted_at <= MEMORY_S
+            and found.refused >= MIN_REFUSALS - 0.5
+            and found.refused >= MIN_SHARE * found.total
+        )
+
+    def accepts(self, shape: frozenset[str], now: float) -> bool:
+        """Whether such requests were accepted here just now, and not refused more often."""
+        found = self._shapes.get(shape)
+        if found is None or found.accepted_at is None:
+            return False
+        return now - found.accepted_at <= WINDOW_S and found.refused <= found.total / 2
+
+    def refuted(self, shape: frozenset[str], now: float) -> None:
+        """A sibling was asked and refused as well."""
+        found = self._shapes.get(shape)
+        if found is not None:
+            found.blamed_until = now + CALLERS_FAULT_S
+
+    def _add(self, shape: frozenset[str]) -> _Shape:
+        if len(self._shapes) >= MAX_SHAPES:
+            del self._shapes[next(iter(self._shapes))]
+        self._shapes[shape] = found = _Shape()
+        return found

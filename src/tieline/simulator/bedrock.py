@@ -1,0 +1,267 @@
+"""Amazon Bedrock's Converse API: JSON answers, and streams as binary event-stream frames with their checksums."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from tieline.simulator.answer import Answer, Ask, Refusal, Usage, sign
+from tieline.simulator.bedrock_checks import read_converse
+from tieline.simulator.exchange import (
+    Exchange,
+    Headers,
+    Piece,
+    Reply,
+    bearer,
+    cdn_page,
+    encode,
+    retry_headers,
+)
+from tieline.simulator.text import count_tokens, pieces
+from tieline.simulator.vectors import embed
+
+_FINISH = {
+    "stop": "end_turn",
+    "length": "max_tokens",
+    "tool_calls": "tool_use",
+    "content_filter": "content_filtered",
+    "stop_sequence": "stop_sequence",
+}
+_ARGUMENT_PIECE = 12
+_STRING = 7
+"""The event stream's header type of a string."""
+_KINDS: dict[str, tuple[int, str, str]] = {
+    "invalid": (400, "ValidationException", "The provided request is not valid"),
+    "rate_limit": (429, "ThrottlingException", "Too many requests, please wait before trying again."),
+    "quota": (
+        400,
+        "ServiceQuotaExceededException",
+        "Your request exceeds the service quota for your account.",
+    ),
+    "server_error": (
+        500,
+        "InternalServerException",
+        "The system encountered an unexpected error during processing.",
+    ),
+    "unavailable": (503, "ServiceUnavailableException", "Bedrock is unable to process your request."),
+    "overloaded": (529, "ModelNotReadyException", "The model is not ready for inference."),
+    "auth": (403, "UnrecognizedClientException", "The security token included in the request is invalid."),
+    "missing_key": (403, "MissingAuthenticationTokenException", "Missing Authentication Token"),
+    "expired": (403, "ExpiredTokenException", "The security token included in the request is expired"),
+    "forbidden": (
+        403,
+        "AccessDeniedException",
+        "You don't have access to the model with the specified model ID.",
+    ),
+    "geo": (400, "ValidationException", "Access to this model is not available from your country or region."),
+    "model_not_found": (
+        404,
+        "ResourceNotFoundException",
+        "Could not resolve the foundation model from the identifier: {model}",
+    ),
+    "not_found": (
+        404,
+        "UnknownOperationException",
+        "The requested operation is not recognized by the service.",
+    ),
+    "gone": (410, "ResourceNotFoundException", "This model version has reached the end of its life."),
+    "context": (400, "ValidationException", "Input is too long for requested model."),
+    "filter": (400, "ValidationException", "Output blocked by content filtering policy"),
+    "unsupported": (
+        400,
+        "ValidationException",
+        "This model doesn't support the temperature field. Remove it and try again.",
+    ),
+    "too_large": (413, "RequestEntityTooLargeException", "Request size exceeds the limit"),
+    "unprocessable": (
+        424,
+        "ModelErrorException",
+        "The model returned an error while processing the request.",
+    ),
+}
+_STREAM_KINDS = {
+    "overloaded_error": "unavailable",
+    "rate_limit_error": "rate_limit",
+    "model": "unprocessable",
+}
+_STREAM_NAMES = {
+    "unprocessable": "modelStreamErrorException",
+    "unavailable": "serviceUnavailableException",
+    "rate_limit": "throttlingException",
+    "server_error": "internalServerException",
+}
+
+
+def frame(headers: dict[str, str], payload: bytes) -> bytes:
+    """One message of ``application/vnd.amazon.eventstream``: prelude, its CRC, headers, payload, CRC of it all."""
+    packed = b"".join(
+        struct.pack(">B", len(name))
+        + name.encode()
+        + struct.pack(">BH", _STRING, len(value))
+        + value.encode()
+        for name, value in headers.items()
+    )
+    prelude = struct.pack(">II", 16 + len(packed) + len(payload), len(packed))
+    head = prelude + struct.pack(">I", zlib.crc32(prelude)) + packed + payload
+    return head + struct.pack(">I", zlib.crc32(head))
+
+
+def event(kind: str, body: Any) -> bytes:
+    headers = {":event-type": kind, ":content-type": "application/json", ":message-type": "event"}
+    return frame(headers, encode(body))
+
+
+class Bedrock:
+    """The Dialect protocol for bedrock-runtime. SigV4 is checked for its form and key id, not for its hash."""
+
+    name = "bedrock_converse"
+    comment = b""
+
+    def media_type(self, exchange: Exchange) -> str:
+        return "application/vnd.amazon.eventstream"
+
+    def credential(self, exchange: Exchange) -> str | None:
+        given = exchange.headers.get("authorization", "")
+        if given.startswith("AWS4-HMAC-SHA256"):
+            signed = "x-amz-date" in exchange.headers and "Signature=" in given
+            return given.partition("Credential=")[2].partition("/")[0] if signed else None
+        return bearer(exchange)
+
+    def model(self, exchange: Exchange) -> str:
+        return exchange.model
+
+    def read(self, exchange: Exchange) -> Ask:
+        return read_converse(exchange)
+
+    def whole(self, exchange: Exchange, ask: Ask, answers: list[Answer], usage: Usage) -> bytes:
+        answer = answers[0]
+        body = {
+            "output": {"message": {"role": "assistant", "content": list(_blocks(exchange, answer))}},
+            "stopReason": _FINISH[answer.finish],
+            "usage": _usage(usage),
+            "metrics": {"latencyMs": 412},
+        }
+        if exchange.flag("usage-missing"):
+            del body["usage"]
+        return msgspec.json.encode(body)
+
+    def stream(self, exchange: Exchange, ask: Ask, answers: list[Answer], usage: Usage) -> Iterator[Piece]:
+        answer = answers[0]
+        yield Piece(event("messageStart", {"role": "assistant"}), "start")
+        shift = 1 if exchange.flag("wrong-index") else 0
+        for index, block in enumerate(_blocks(exchange, answer), shift):
+            yield from _block(index, block)
+        yield Piece(event("messageStop", {"stopReason": _FINISH[answer.finish]}), "finish")
+        if not exchange.flag("usage-missing"):
+            yield Piece(event("metadata", {"usage": _usage(usage), "metrics": {"latencyMs": 412}}), "usage")
+
+    def other(self, exchange: Exchange) -> Reply:
+        """``invoke`` of the embedding models: Titan's and Cohere's shapes."""
+        body = exchange.body
+        if "inputText" in body:
+            text = str(body["inputText"])
+            tokens = count_tokens(text)
+            vector = embed(text, int(body.get("dimensions") or 64))
+            return _json(200, {"embedding": vector, "inputTextTokenCount": tokens}, tokens)
+        texts = body.get("texts")
+        if not isinstance(texts, list) or not texts:
+            raise Refusal("invalid", "Malformed input request: #: required key [inputText] not found")
+        tokens = sum(count_tokens(str(text)) for text in texts)
+        vectors = [embed(str(text)) for text in texts]
+        answer = {
+            "id": exchange.id(""),
+            "response_type": "embeddings_floats",
+            "embeddings": vectors,
+            "texts": texts,
+        }
+        return _json(200, answer, tokens)
+
+    def headers(self, exchange: Exchange) -> Headers:
+        return [("x-amzn-requestid", exchange.id("", 32).lower())]
+
+    def refuse(self, exchange: Exchange, refusal: Refusal) -> Reply:
+        page = cdn_page(refusal.kind)
+        if page is not None:
+            return page
+        status, name, message = _KINDS[refusal.kind]
+        body = json.dumps({"message": refusal.message or message.format(model=exchange.model)}).encode()
+        headers = [
+            ("content-type", "application/json"),
+            ("x-amzn-requestid", exchange.id("", 32).lower()),
+            ("x-amzn-errortype", f"{name}:http://internal.amazon.com/coral/com.amazon.bedrock/"),
+        ]
+        return Reply(status, body, headers + retry_headers(exchange.behaviour))
+
+    def stream_error(self, exchange: Exchange, kind: str) -> bytes:
+        known = _STREAM_KINDS.get(kind, "server_error")
+        headers = {
+            ":exception-type": _STREAM_NAMES[known],
+            ":content-type": "application/json",
+            ":message-type": "exception",
+        }
+        return frame(headers, encode({"message": _KINDS[known][2]}))
+
+    def malformed(self, content: bool) -> bytes:
+        headers = {":event-type": "contentBlockDelta" if content else "ping", ":message-type": "event"}
+        return frame(headers | {":content-type": "application/json"}, b'{"contentBlockIndex":0,"delta":{"te')
+
+
+def _blocks(exchange: Exchange, answer: Answer) -> Iterator[dict[str, Any]]:
+    if answer.thinking:
+        text = {"text": answer.thinking, "signature": sign(exchange.seed, "anthropic", answer.thinking)}
+        yield {"reasoningContent": {"reasoningText": text}}
+    if answer.text:
+        yield {"text": answer.text}
+    for call in answer.calls:
+        yield {
+            "toolUse": {
+                "toolUseId": exchange.id("tooluse_", 22),
+                "name": call.name,
+                "input": json.loads(call.arguments),
+            }
+        }
+
+
+def _block(index: int, block: dict[str, Any]) -> Iterator[Piece]:
+    """Text and reasoning blocks have no start event; tool blocks have."""
+
+    def delta(body: dict[str, Any], tokens: int = 1) -> Piece:
+        return Piece(event("contentBlockDelta", {"contentBlockIndex": index, "delta": body}), tokens=tokens)
+
+    if "text" in block:
+        for token in pieces(block["text"]):
+            yield delta({"text": token})
+    elif "reasoningContent" in block:
+        text = block["reasoningContent"]["reasoningText"]
+        for token in pieces(text["text"]):
+            yield delta({"reasoningContent": {"text": token}})
+        yield delta({"reasoningContent": {"signature": text["signature"]}}, 0)
+    else:
+        use = block["toolUse"]
+        start = {"toolUse": {"toolUseId": use["toolUseId"], "name": use["name"]}}
+        yield Piece(event("contentBlockStart", {"contentBlockIndex": index, "start": start}), "extra")
+        arguments = encode(use["input"]).decode()
+        for at in range(0, len(arguments), _ARGUMENT_PIECE):
+            yield delta({"toolUse": {"input": arguments[at : at + _ARGUMENT_PIECE]}})
+    yield Piece(event("contentBlockStop", {"contentBlockIndex": index}), "extra")
+
+
+def _usage(usage: Usage) -> dict[str, int]:
+    """Like Anthropic's, the input figure leaves out what the cache read and wrote."""
+    figures = {
+        "inputTokens": usage.input - usage.cached - usage.written,
+        "outputTokens": usage.output,
+        "totalTokens": usage.input + usage.output,
+    }
+    if usage.cached or usage.written:
+        figures |= {"cacheReadInputTokens": usage.cached, "cacheWriteInputTokens": usage.written}
+    return figures
+
+
+def _json(status: int, body: Any, tokens: int) -> Reply:
+    return Reply(status, encode(body), [("content-type", "application/json")], tokens)

@@ -1,0 +1,43 @@
+"""Configurations whose providers are simulated: for the first start without keys, the demo, and drills."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from tieline.config.schema import Config, ModelConfig, ProviderConfig
+
+_PRICE = {"input": "0.15", "output": "0.60"}
+_DEARER = {"input": "0.16", "output": "0.64"}
+
+
+def simulated(url: str, base: Config | None = None) -> Config:
+    """``base`` with three simulated providers at the simulator's ``url`` and a model, ``demo``, served by them.
+
+    ``demo`` is served by ``sim-openai``, with ``sim-anthropic`` and ``sim-backup`` to fall back to.
+    """
+    providers = {
+        "sim-openai": _provider(url, "sim-openai", "openai_chat", "gpt-sim", _PRICE),
+        "sim-anthropic": _provider(url, "sim-anthropic", "anthropic_messages", "claude-sim", _DEARER),
+        "sim-backup": _provider(url, "sim-backup", "openai_chat", "gpt-sim", _PRICE),
+    }
+    models = {
+        "demo": ModelConfig(
+            deployments=["sim-openai/gpt-sim"], fallbacks=["sim-anthropic/claude-sim", "sim-backup/gpt-sim"]
+        )
+    }
+    base = base or Config()
+    return replace(base, providers={**base.providers, **providers}, models={**base.models, **models})
+
+
+def _provider(url: str, name: str, dialect: str, model: str, price: dict[str, str]) -> ProviderConfig:
+    path = "" if dialect == "anthropic_messages" else "/v1"
+    return ProviderConfig(
+        base_url=f"{url}/{name}{path}",
+        dialect=dialect,  # type: ignore[arg-type]
+        auth="x-api-key" if dialect == "anthropic_messages" else "bearer",
+        api_key="simulated",
+        prices={model: price},  # type: ignore[dict-item]
+        jurisdictions=["local"],
+        no_training=True,
+        zero_retention=True,
+    )

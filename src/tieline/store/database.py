@@ -1,0 +1,165 @@
+"""One database, SQLite or PostgreSQL: opened, brought to the present schema, handed out as connections.
+
+Drivers are synchronous (docs/decisions/0002): call from a thread, not from the event loop.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tieline.store.schema import prepare
+from tieline.types.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL, Connection, Engine
+
+_LOCK = 0x7469656C696E65
+"""PostgreSQL advisory lock under which the schema changes: "tieline" as a number."""
+_BUSY_TIMEOUT_MS = 5_000
+_STATEMENT_TIMEOUT_MS = 15_000
+"""A statement that takes longer fails, and the records stay in the journal until the database recovers."""
+_CONNECT_TIMEOUT_S = 5
+
+
+class Database:
+    """``url`` is the setting ``store.database``. ``open()`` before use."""
+
+    def __init__(self, url: str) -> None:
+        self.url = _parse(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.engine: Engine = _engine(self.url, self.is_sqlite)
+
+    def __repr__(self) -> str:
+        return f"<Database {self.url.render_as_string(hide_password=True)}>"
+
+    def open(self) -> None:
+        """Connects and brings the schema up to date; several replicas may do so at once. Raises ConfigError."""
+        import sqlalchemy as sa
+
+        try:
+            if self.is_sqlite:
+                self._check_folder()
+            with self.write() as connection:
+                if not self.is_sqlite:
+                    connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+                prepare(connection)
+        except (sa.exc.DBAPIError, sqlite3.Error, OSError) as error:
+            raise self._explained(error) from error
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A consistent view for several queries."""
+        with self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction: committed at the end, rolled back on an exception. SQLite: takes the write lock at once,
+        since a transaction that reads first and writes later would fail when another wrote in between."""
+        options = {"tieline_begin": "BEGIN IMMEDIATE"}
+        with self.engine.connect().execution_options(**options) as connection, connection.begin():
+            yield connection
+
+    @property
+    def path(self) -> Path | None:
+        """The file, for SQLite that has one."""
+        name = self.url.database
+        return Path(name) if self.is_sqlite and name and name != ":memory:" else None
+
+    def _check_folder(self) -> None:
+        if self.path and not self.path.parent.is_dir():
+            raise ConfigError(
+                f"the folder of the database does not exist: {self.path.parent}",
+                place="store.database",
+                hint="Create it, or name another path.",
+            )
+
+    def _explained(self, error: Exception) -> ConfigError:
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        if self.is_sqlite:
+            message, hint = (
+                f"cannot use the database file {self.path}: {reason}.",
+                "Name a path that can be written",
+            )
+            if "not a database" in reason:
+                hint = "Name another path: this file is something else"
+        else:
+            place = f"{self.url.host}:{self.url.port or 5432}"
+            message, hint = f"cannot use PostgreSQL at {place}: {reason}.", "Start it, or correct the URL"
+        return ConfigError(
+            message, place="store.database", hint=f"{hint}; `store.database: none` keeps nothing."
+        )
+
+
+def _parse(url: str) -> URL:
+    import sqlalchemy as sa
+
+    try:
+        parsed = sa.make_url(url)
+        backend = parsed.get_backend_name()
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError) as error:
+        raise _bad_url() from error
+    if backend in ("postgresql", "postgres"):
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend == "sqlite":
+        return parsed
+    raise _bad_url()
+
+
+def _bad_url() -> ConfigError:
+    return ConfigError(
+        "not the URL of a database that Tieline can use.",
+        place="store.database",
+        hint="Use sqlite:///tieline.db, postgresql://user:password@host/name, or none.",
+    )
+
+
+def _engine(url: URL, is_sqlite: bool) -> Engine:
+    import sqlalchemy as sa
+
+    if is_sqlite:
+        engine = sa.create_engine(url)
+        sa.event.listen(engine, "connect", _set_up_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    try:
+        return sa.create_engine(
+            url,
+            pool_size=4,
+            max_overflow=4,
+            pool_pre_ping=True,
+            connect_args={
+                "connect_timeout": _CONNECT_TIMEOUT_S,
+                "options": f"-c statement_timeout={_STATEMENT_TIMEOUT_MS}",
+            },
+        )
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "PostgreSQL needs the package psycopg.",
+            place="store.database",
+            hint='pip install "tieline[postgres]"',
+        ) from error
+
+
+def _set_up_sqlite(connection: Any, _record: Any) -> None:
+    # Transactions are begun by us (_begin_sqlite); Python's own way would commit before DDL.
+    connection.isolation_level = None
+    for pragma in (
+        f"busy_timeout={_BUSY_TIMEOUT_MS}",
+        "journal_mode=WAL",
+        # With WAL, NORMAL may lose the last transactions in a power cut, never consistency; a kill loses nothing.
+        "synchronous=NORMAL",
+        "foreign_keys=ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("tieline_begin", "BEGIN"))

@@ -1,0 +1,1 @@
+"""Alembic scripts. ``store.schema`` runs them; nobody needs an ``alembic.ini``."""

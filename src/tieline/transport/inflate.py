@@ -1,0 +1,53 @@
+"""Content codings. We ask for ``identity``; some hosts compress all the same."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+
+from tieline.transport.base import TransportError
+
+_PIECE = 65_536
+_MAX_PER_SEGMENT = 16 * 1024 * 1024
+"""A segment read from the socket is at most 256 KiB; more than this out of one is a decompression bomb."""
+
+
+class Inflater:
+    """Feeds the decoded body to ``sink`` in pieces of at most 64 KiB. Raises TransportError on a bad body."""
+
+    def __init__(self, coding: bytes, sink: Callable[[bytes], object]) -> None:
+        self._coding = coding.strip().lower()
+        if self._coding not in (b"gzip", b"x-gzip", b"deflate"):
+            name = coding[:40].decode("latin-1")
+            raise TransportError(
+                "protocol", f"the body has the coding {name!r}, which was not asked for", sent=True
+            )
+        self._sink = sink
+        self._stream: zlib._Decompress | None = None
+
+    def feed(self, data: bytes) -> None:
+        made = 0
+        try:
+            while data:
+                if self._stream is None or self._stream.eof:
+                    self._stream = self._open(data)
+                piece = self._stream.decompress(data, _PIECE)
+                data = self._stream.unused_data or self._stream.unconsumed_tail
+                made += len(piece)
+                if made > _MAX_PER_SEGMENT:
+                    raise TransportError("too_large", "the compressed body expands without bound", sent=True)
+                if piece:
+                    self._sink(piece)
+        except zlib.error as error:
+            raise TransportError("protocol", f"the compressed body is damaged: {error}", sent=True) from error
+
+    def finish(self) -> None:
+        """Raises ``reset`` when the compressed stream lacks its end."""
+        if self._stream is not None and not self._stream.eof:
+            raise TransportError("reset", "the compressed body ended early", sent=True)
+
+    def _open(self, data: bytes) -> zlib._Decompress:
+        if self._coding != b"deflate":
+            return zlib.decompressobj(16 + zlib.MAX_WBITS)
+        # "deflate" means zlib (RFC 9110, 8.4.1.2), yet some servers send it raw; a zlib header has method 8.
+        return zlib.decompressobj(zlib.MAX_WBITS if data[0] & 0x0F == 8 else -zlib.MAX_WBITS)

@@ -1,0 +1,76 @@
+"""Where a URL leads, and the first bytes of a request to it."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from tieline.transport.base import TransportError, UpstreamRequest
+
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
+_TOKEN = re.compile(r"[A-Za-z]{1,20}")
+_OURS = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection"))
+_IDENTITY = b"accept-encoding: identity\r\n"
+
+
+class Origin(Struct, frozen=True):
+    scheme: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+def split_url(url: str) -> tuple[Origin, bytes]:
+    """The origin, and the request line from the target on with the Host header. Raises TransportError."""
+    try:
+        if not _VISIBLE.fullmatch(url):
+            raise ValueError("it holds spaces or characters beyond ASCII")
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("it is not http://host or https://host")
+        if parts.username is not None:
+            raise ValueError("it holds credentials")
+        usual = 443 if parts.scheme == "https" else 80
+        origin = Origin(parts.scheme, parts.hostname, parts.port or usual)
+    except ValueError as error:
+        raise TransportError("protocol", f"the URL cannot be used: {error}", sent=False) from None
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    name = f"[{origin.host}]" if ":" in origin.host else origin.host
+    host = name if origin.port == usual else f"{name}:{origin.port}"
+    return origin, f" {path} HTTP/1.1\r\nhost: {host}\r\n".encode()
+
+
+def request_head(rest: bytes, request: UpstreamRequest) -> bytes:
+    """Everything before the body. ``rest`` is from ``split_url``. Framing headers are ours, whatever the caller set.
+
+    Raises TransportError when a header would smuggle in another line.
+    """
+    method, body = request.method, request.body
+    if method != "POST" and not _TOKEN.fullmatch(method):
+        raise TransportError("protocol", "the method is not a word", sent=False)
+    parts = [method.encode(), rest]
+    coding = _IDENTITY
+    for name, value in request.headers:
+        if name in _OURS:
+            continue
+        if name == b"accept-encoding":
+            coding = b""
+        parts.append(b"%b: %b\r\n" % (name, value))
+    lines = len(parts) + 1
+    if coding:
+        lines += 1
+    if body or method not in ("GET", "HEAD"):
+        lines += 1
+        parts.append(b"%bcontent-length: %d\r\n\r\n" % (coding, len(body)))
+    else:
+        parts.append(b"%b\r\n" % coding)
+    head = b"".join(parts)
+    # One count over the whole head is cheaper than a look at each header: every line has exactly one CR and one LF.
+    if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
+        raise TransportError("protocol", "a header holds a line break or NUL", sent=False)
+    return head

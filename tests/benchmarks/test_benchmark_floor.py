@@ -1,0 +1,131 @@
+"""The floor and the load generators on loopback, a few hundred requests: what they count must be what happened."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+from benchmarks.cells import Cell
+from benchmarks.contenders import DIRECT, FLOOR
+from benchmarks.measure import Bench, Running, chunks_written, generate, measure, target
+from benchmarks.run import start, upstreams
+
+from benchmarks import process
+
+WHOLE = Cell(name="whole", kind="stream", concurrency=4)
+STREAM = Cell(name="stream", kind="stream", route="stream-50-1", concurrency=8)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bench, Running]]:
+    work = tmp_path_factory.mktemp("bench")
+    with ExitStack() as stack:
+        sse_port, rows = stack.enter_context(upstreams(work, with_nginx=False))
+        yield Bench(work, {row.public: row for row in rows}, sse_port, 5.0), start(stack, FLOOR, work, rows)
+
+
+def _post(port: int, body: dict[str, object]) -> tuple[int, bytes]:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+        connection.request("POST", "/v1/chat/completions", json.dumps(body))
+        response = connection.getresponse()
+        return response.status, response.read()
+
+
+def test_the_floor_swaps_the_model_and_forwards(bench: tuple[Bench, Running]) -> None:
+    status, body = _post(bench[1].port, {"model": "whole-10k", "messages": []})
+    answer = json.loads(body)
+    assert status == 200
+    assert answer["model"] == "whole-10240"
+    assert abs(len(body) - 10240) < 16
+
+
+def test_the_floor_forwards_streams_unchanged(bench: tuple[Bench, Running]) -> None:
+    through = _post(bench[1].port, {"model": "stream-50-0", "stream": True})
+    direct = _post(bench[0].sse_port, {"model": "sse-50-0", "stream": True})
+    assert through == direct
+    assert through[1].count(b"\n\n") == 54
+    assert through[1].endswith(b"data: [DONE]\n\n")
+
+
+def test_closed_loop_counts_whole_answers(bench: tuple[Bench, Running]) -> None:
+    result = measure(*_with(bench, WHOLE), requests=300, warm=True)
+    assert (result["requests"], result["errors"]) == (300, 0)
+    assert 5 < result["cpu_us_per_request"] < 5000
+
+
+def test_streams_are_counted_chunk_by_chunk(bench: tuple[Bench, Running]) -> None:
+    before = chunks_written(bench[0].sse_port)
+    result = measure(*_with(bench, STREAM), requests=40, warm=False)
+    assert (result["requests"], result["errors"]) == (40, 0)
+    assert result["chunks"] == chunks_written(bench[0].sse_port) - before == 40 * 52
+    assert result["events"] == 40 * 54
+    assert 40 * 2 <= result["reads"] <= 40 * 55
+    assert result["first_token_us"]["p50"] < result["latency_us"]["p50"]
+
+
+def test_anthropic_streams_end_with_message_stop(bench: tuple[Bench, Running]) -> None:
+    cell = Cell(name="messages", kind="stream", route="stream-50-1", dialect="anthropic", concurrency=4)
+    job = {"mode": "closed", "requests": 8, "concurrency": 4}
+    result = generate(job | {"target": target(bench[0], cell, Running(DIRECT, 0, None))})
+    assert (result["requests"], result["errors"], result["events"]) == (8, 0, 8 * 55)
+
+
+def test_the_open_loop_keeps_its_rate(bench: tuple[Bench, Running]) -> None:
+    asked = target(bench[0], WHOLE, bench[1])
+    result = generate({"mode": "open", "rate": 400.0, "requests": 200, "target": asked, "concurrency": 2})
+    assert (result["requests"], result["errors"], result["unanswered"]) == (200, 0, 0)
+    assert 0.45 < result["elapsed_s"] < 3
+
+
+def test_paired_differences_are_those_of_the_gateway(bench: tuple[Bench, Running]) -> None:
+    direct = target(bench[0], STREAM, Running(DIRECT, 0, None))
+    job = {
+        "mode": "paired",
+        "requests": 8,
+        "gaps": True,
+        "direct": direct,
+        "target": target(bench[0], STREAM, bench[1]),
+    }
+    result = generate(job)
+    assert result["pairs"] == 8
+    assert result["through"]["errors"] == result["direct"]["errors"] == 0
+    assert "p99" in result["added_us"]
+    assert result["through"]["gap_us"]["p50"] > 500
+
+
+def test_held_streams_stay_open_until_told(bench: tuple[Bench, Running]) -> None:
+    cell = Cell(name="hold", kind="hold", route="stream-2-600000", concurrency=50)
+    result = measure(*_with(bench, cell), requests=50, warm=False)
+    assert (result["held"], result["lost"]) == (50, 0)
+    assert result["load_mb"] > 0
+
+
+def test_a_refused_request_is_an_error_not_a_fast_success(bench: tuple[Bench, Running]) -> None:
+    asked = target(bench[0], WHOLE, bench[1]) | {"body": '{"model": "no-such-model"}'}
+    result = generate({"mode": "closed", "requests": 3, "target": asked})
+    assert result["errors"] == result["requests"] > 0
+    assert result["latency_us"] == {}
+
+
+def test_cpu_of_a_process_tree_counts_children(tmp_path: Path) -> None:
+    code = "import subprocess, sys, time; subprocess.run([sys.executable, '-c', "
+    code += '\'import time\\nend = time.process_time() + 0.1\\nwhile time.process_time() < end: pass\\nopen("done", "w")\'])'
+    argv = [sys.executable, "-c", code + "; time.sleep(30)"]
+    with process.running(argv, lambda: True, log=tmp_path / "log", cwd=tmp_path) as pid:
+        before = process.cpu(pid)
+        deadline = time.monotonic() + 5
+        while not (tmp_path / "done").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.1)
+        assert process.cpu(pid).since(before) >= 0.08
+        assert process.memory(pid).pss_bytes > 1_000_000
+
+
+def _with(bench: tuple[Bench, Running], cell: Cell) -> tuple[Bench, Cell, Running]:
+    return bench[0], cell, bench[1]

@@ -1,0 +1,214 @@
+"""Money is exact: parts add up, nothing is billed twice, more never costs less, the bound holds."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import structs
+
+from tieline.ledger.pricing import cost, cost_parts, split_tokens, upper_bound
+from tieline.providers.card import Price, PriceTier
+from tieline.types.money import parse_usd
+from tieline.types.usage import Usage
+
+MILLION = 10**6
+tokens = st.integers(0, 2_000_000)
+amount = st.integers(0, 200_000_000)
+maybe = st.none() | amount
+TOKEN_FIELDS = [name for name in Usage.__struct_fields__ if name.endswith("_tokens")]
+
+
+def usd_per_million(text: str) -> int:
+    return parse_usd(text) // MILLION
+
+
+@st.composite
+def usages(draw: st.DrawFn) -> Usage:
+    parts = {
+        name: draw(st.integers(0, 100_000))
+        for name in TOKEN_FIELDS
+        if name not in ("input_tokens", "output_tokens", "reasoning_tokens", "output_audio_tokens")
+    }
+    audio_out = draw(st.integers(0, 10_000))
+    return Usage(
+        input_tokens=sum(parts.values()) + draw(tokens),
+        output_tokens=audio_out + draw(tokens),
+        output_audio_tokens=audio_out,
+        **parts,
+    )
+
+
+@st.composite
+def tiers(draw: st.DrawFn, above: int = 0) -> PriceTier:
+    values = {name: draw(maybe) for name in PriceTier.__struct_fields__[2:-1]}
+    return PriceTier(input=draw(amount), output=draw(amount), above_input_tokens=above, **values)
+
+
+@st.composite
+def prices(draw: st.DrawFn, ascending: bool = False) -> Price:
+    levels = [draw(tiers())]
+    for above in sorted(draw(st.sets(st.integers(1, 500_000), max_size=2))):
+        if ascending:
+            levels.append(_dearer(levels[-1], draw(st.integers(0, 1_000_000)), above))
+        else:
+            levels.append(draw(tiers(above=above)))
+    percent = st.none() | st.integers(1, 300)
+    return Price(
+        tiers=tuple(levels),
+        per_request=draw(st.integers(0, 10**10)),
+        batch_percent=draw(percent),
+        priority_percent=draw(percent),
+        flex_percent=draw(percent),
+        off_peak=draw(st.none() | st.tuples(st.integers(0, 1439), st.integers(0, 1439), st.integers(1, 150))),
+    )
+
+
+def _dearer(tier: PriceTier, more: int, above: int) -> PriceTier:
+    raised = {
+        name: None if getattr(tier, name) is None else getattr(tier, name) + more
+        for name in PriceTier.__struct_fields__[:-1]
+    }
+    return PriceTier(**raised, above_input_tokens=above)
+
+
+service_tiers = st.sampled_from([None, "default", "batch", "priority", "flex"])
+times = st.integers(0, 2_000_000_000)
+
+
+@given(prices(), usages(), times, service_tiers)
+def test_parts_add_up_to_the_total(price: Price, usage: Usage, at: int, tier: str | None) -> None:
+    parts = cost_parts(price, usage, at_unix=at, service_tier=tier)
+    total = cost(price, usage, at_unix=at, service_tier=tier)
+    if parts is None:
+        assert total is None
+        return
+    assert total == parts.total == sum(structs.astuple(parts))
+    assert all(isinstance(part, int) and part >= 0 for part in structs.astuple(parts))
+
+
+@given(usages())
+def test_every_token_is_billed_once(usage: Usage) -> None:
+    split = split_tokens(usage)
+    kinds = (
+        split.plain,
+        split.cache_read,
+        split.cache_write_5m,
+        split.cache_write_1h,
+        split.audio,
+        split.image,
+    )
+    assert sum(kinds) == usage.input_tokens
+    assert split.output + split.output_audio == usage.output_tokens
+
+
+@given(st.builds(Usage, **dict.fromkeys(TOKEN_FIELDS, st.integers(-5, 1_000_000))))
+def test_inconsistent_usage_is_never_negative_nor_billed_twice(usage: Usage) -> None:
+    split = split_tokens(usage)
+    counts = structs.astuple(split)
+    assert min(counts) >= 0
+    assert sum(counts[1:7]) == split.input_total
+    assert sum(counts[7:]) == max(0, usage.output_tokens)
+
+
+@given(usages(), amount, amount)
+def test_with_one_price_cached_tokens_cost_as_much_as_any(usage: Usage, each_in: int, each_out: int) -> None:
+    price = Price(tiers=(PriceTier(input=each_in, output=each_out),))
+    assert cost(price, usage, at_unix=0) == usage.input_tokens * each_in + usage.output_tokens * each_out
+
+
+@given(prices(ascending=True), usages(), times, st.sampled_from(TOKEN_FIELDS), st.integers(1, 10_000))
+def test_more_tokens_never_cost_less(price: Price, usage: Usage, at: int, name: str, more: int) -> None:
+    grown = structs.replace(usage)
+    setattr(grown, name, getattr(grown, name) + more)
+    if name.startswith(("cache", "input_")) and name != "input_tokens":
+        grown.input_tokens += more
+    elif name in ("reasoning_tokens", "output_audio_tokens"):
+        grown.output_tokens += more
+    before, after = cost(price, usage, at_unix=at), cost(price, grown, at_unix=at)
+    assert before is not None
+    assert after is not None
+    assert after >= before
+
+
+@given(prices(), usages(), times, service_tiers)
+def test_the_bound_holds(price: Price, usage: Usage, at: int, tier: str | None) -> None:
+    bound = upper_bound(price, usage.input_tokens, usage.output_tokens, service_tier=tier)
+    actual = cost(price, usage, at_unix=at, service_tier=tier)
+    assert (bound is None) == (actual is None)
+    if bound is not None and actual is not None:
+        assert actual <= bound
+
+
+@given(prices(), usages(), st.integers(0, 100_000), st.integers(0, 100_000))
+@settings(max_examples=60)
+def test_the_bound_holds_for_less_usage_too(price: Price, usage: Usage, more_in: int, more_out: int) -> None:
+    bound = upper_bound(price, usage.input_tokens + more_in, usage.output_tokens + more_out)
+    actual = cost(price, usage, at_unix=0)
+    assert bound is not None
+    assert actual is not None
+    assert actual <= bound
+
+
+def test_the_closer_bound_for_plain_text() -> None:
+    price = Price(tiers=(PriceTier(input=3, output=15, cache_write_5m=4, cache_write_1h=6, input_audio=40),))
+    assert upper_bound(price, 10, 10) == 400 + 150
+    assert upper_bound(price, 10, 10, media=False) == 60 + 150
+    assert upper_bound(price, 10, 10, media=False, cache_writes=False) == 30 + 150
+
+
+def test_unknown_stays_unknown() -> None:
+    price = Price(tiers=(PriceTier(input=1, output=1),))
+    assert cost(None, Usage(input_tokens=1), at_unix=0) is None
+    assert cost(price, None, at_unix=0) is None
+    assert cost(Price(tiers=()), Usage(), at_unix=0) is None
+    assert cost(price, Usage(input_tokens=1), at_unix=0, service_tier="priority") is None
+    assert cost(price, Usage(input_tokens=1), at_unix=0, service_tier="never heard of") is None
+    assert upper_bound(None, 1, 1) is None
+    assert upper_bound(price, 1, 1, service_tier="batch") is None
+
+
+def test_a_known_bill_with_caches() -> None:
+    """3 / 15 USD per million, cache read 0.30, write 3.75 and 6: 1,000 plain + 2,000 read + 500 + 100 written."""
+    price = Price(
+        tiers=(
+            PriceTier(
+                input=usd_per_million("3"),
+                output=usd_per_million("15"),
+                cache_read=usd_per_million("0.30"),
+                cache_write_5m=usd_per_million("3.75"),
+                cache_write_1h=usd_per_million("6"),
+            ),
+        )
+    )
+    usage = Usage(
+        input_tokens=3_600,
+        cache_read_tokens=2_000,
+        cache_write_5m_tokens=500,
+        cache_write_1h_tokens=100,
+        output_tokens=200,
+    )
+    expected = "0.003", "0.0006", "0.001875", "0.0006", "0.003"
+    assert cost(price, usage, at_unix=0) == sum(map(parse_usd, expected))
+
+
+def test_a_tier_holds_for_the_whole_request() -> None:
+    price = Price(
+        tiers=(PriceTier(input=1, output=2), PriceTier(input=10, output=20, above_input_tokens=200))
+    )
+    assert cost(price, Usage(input_tokens=200, output_tokens=1), at_unix=0) == 202
+    assert cost(price, Usage(input_tokens=201, output_tokens=1), at_unix=0) == 2_030
+    assert upper_bound(price, 200, 1) == 202
+    assert upper_bound(price, 201, 1) == 2_030
+
+
+def test_percentages_round_half_up_once_and_spare_the_fee() -> None:
+    price = Price(tiers=(PriceTier(input=1, output=0),), per_request=7, batch_percent=50)
+    assert cost(price, Usage(input_tokens=1), at_unix=0, service_tier="batch") == 1 + 7
+    assert cost(price, Usage(input_tokens=3), at_unix=0, service_tier="batch") == 2 + 7
+
+
+def test_time_of_day_wraps_midnight() -> None:
+    price = Price(tiers=(PriceTier(input=100, output=0),), off_peak=(16 * 60 + 30, 30, 50))
+    day = 1_700_006_400 - 1_700_006_400 % 86_400
+    for minute, expected in ((16 * 60 + 29, 100), (16 * 60 + 30, 50), (0, 50), (29, 50), (30, 100)):
+        assert cost(price, Usage(input_tokens=1), at_unix=day + minute * 60) == expected

@@ -1,0 +1,67 @@
+"""The exposition parses, adds up, and its size is bounded whatever is thrown at it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.record.samples import attempt, record
+from tieline.record.metrics import MAX_SERIES, Gauge, Metrics
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    text, content_type = metrics.exposition()
+    assert content_type.startswith("text/plain")
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+    }
+
+
+def total(metrics: Metrics, name: str, **labels: str) -> float:
+    found = samples(metrics)
+    return sum(value for (sample, have), value in found.items() if sample == name and labels.items() <= have)
+
+
+def test_what_was_observed_is_shown() -> None:
+    metrics = Metrics()
+    failed = attempt(1, provider="azure", outcome="stall", reason="first", cost=None, usage=None)
+    metrics.observe(
+        [
+            record(),
+            record(attempts=[failed, attempt(2, reason="failover")], first_token_ms=300.0, wasted=None),
+            record(attempts=[], provider=None, model=None, outcome="refused", status=429),
+        ]
+    )
+    assert total(metrics, "tieline_requests_total") == 3
+    assert total(metrics, "tieline_requests_total", outcome="refused", provider="none", status="429") == 1
+    assert total(metrics, "tieline_attempts_total", provider="azure", outcome="stall") == 1
+    assert total(metrics, "tieline_attempts_total", reason="failover") == 1
+    assert total(metrics, "tieline_cost_unknown_total", provider="azure") == 1
+    assert total(metrics, "tieline_cost_usd_total") == 2 * 1_234_567 / 10**12
+    assert total(metrics, "tieline_tokens_total", kind="input") == 200
+    assert total(metrics, "tieline_request_seconds_count") == 2
+    assert total(metrics, "tieline_first_token_seconds_bucket", le="0.3") == 1
+    assert total(metrics, "tieline_first_token_seconds_bucket", le="0.2") == 0
+    assert total(metrics, "tieline_overhead_seconds_count") == 3
+
+
+def test_labels_are_bounded() -> None:
+    metrics = Metrics()
+    metrics.observe(record(model=f"m{index}", deployment="x", attempts=[]) for index in range(MAX_SERIES * 3))
+    text, _ = metrics.exposition()
+    assert len(text) < 4_000_000
+    assert total(metrics, "tieline_requests_total") == MAX_SERIES * 3
+    assert total(metrics, "tieline_requests_total", model="other") == MAX_SERIES * 2
+
+
+def test_other_rooms_add_gauges() -> None:
+    def breakers() -> Iterator[Gauge]:
+        for state, value in (("open", 1.0), ("closed", 0.0)):
+            yield Gauge("tieline_breaker", "Breaker states.", {"deployment": "a/b", "state": state}, value)
+
+    metrics = Metrics()
+    metrics.add_source(breakers)
+    assert total(metrics, "tieline_breaker", state="open") == 1

@@ -1,0 +1,177 @@
+"""A database is made, migrated, shared by starters, and refused with the fix when it cannot be used."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from tests.services import Postgres
+from tieline.store import schema
+from tieline.store.database import Database
+from tieline.store.tables import metadata
+from tieline.types.errors import ConfigError
+
+
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'tieline.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path)
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.new_database()
+
+
+def described(database: Database) -> dict[str, object]:
+    """Everything the database says about its schema."""
+    with database.read() as connection:
+        inspector = sa.inspect(connection)
+        return {
+            table: (
+                [
+                    (column["name"], str(column["type"]), column["nullable"])
+                    for column in inspector.get_columns(table)
+                ],
+                inspector.get_pk_constraint(table),
+                sorted(map(repr, inspector.get_indexes(table))),
+                sorted(map(repr, inspector.get_unique_constraints(table))),
+                sorted(map(repr, inspector.get_foreign_keys(table))),
+            )
+            for table in sorted(inspector.get_table_names())
+        }
+
+
+def test_versions_are_the_scripts() -> None:
+    config = Config()
+    config.set_main_option("script_location", "tieline.store:migrations")
+    scripts = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+    assert tuple(reversed(scripts)) == schema.VERSIONS
+
+
+def test_a_new_database_equals_a_migrated_one(
+    url: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    made = Database(url)
+    made.open()
+    other = f"sqlite:///{tmp_path / 'other.db'}"
+    if not made.is_sqlite:
+        other = request.getfixturevalue("postgres").new_database()
+    migrated = Database(other)
+    with migrated.write() as connection:
+        schema.upgrade(connection)
+    assert described(made) == described(migrated)
+    with made.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+    with migrated.read() as connection:
+        assert schema.version_of(connection) == schema.HEAD
+    made.close()
+    migrated.close()
+
+
+def test_opening_again_changes_nothing(url: str) -> None:
+    for _ in range(2):
+        database = Database(url)
+        database.open()
+        database.close()
+
+
+def test_starters_at_the_same_time(url: str) -> None:
+    def start(_: int) -> str | None:
+        database = Database(url)
+        database.open()
+        with database.read() as connection:
+            version = schema.version_of(connection)
+        database.close()
+        return version
+
+    with ThreadPoolExecutor(6) as pool:
+        assert set(pool.map(start, range(6))) == {schema.HEAD}
+
+
+def test_starting_processes_at_the_same_time(tmp_path: Path) -> None:
+    program = "import sys; from tieline.store.database import Database; Database(sys.argv[1]).open()"
+    environment = {**os.environ, "PYTHONPATH": "src"}
+    started = [
+        subprocess.Popen([sys.executable, "-c", program, sqlite_url(tmp_path)], env=environment)
+        for _ in range(3)
+    ]
+    assert [process.wait(60) for process in started] == [0, 0, 0]
+
+
+def test_the_usual_start_imports_no_alembic(tmp_path: Path) -> None:
+    program = (
+        "import sys; from tieline.store.database import Database; Database(sys.argv[1]).open();"
+        "assert 'alembic' not in sys.modules"
+    )
+    for _ in range(2):
+        subprocess.run(
+            [sys.executable, "-c", program, sqlite_url(tmp_path)],
+            env={**os.environ, "PYTHONPATH": "src"},
+            check=True,
+        )
+
+
+def test_a_database_of_a_newer_version(url: str) -> None:
+    database = Database(url)
+    database.open()
+    with database.write() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(ConfigError, match=r"schema 9999.*newer Tieline.*Install"):
+        database.open()
+    database.close()
+
+
+def test_a_failed_open_writes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "tieline.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE records (x)")
+    connection.close()
+    database = Database(f"sqlite:///{path}")
+    with pytest.raises(ConfigError, match="not Tieline's"):
+        database.open()
+    with database.read() as reader:
+        assert sa.inspect(reader).get_table_names() == ["records"]
+    database.close()
+
+
+def test_what_cannot_be_used_says_the_fix(tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text("not a database, but long enough to be looked at" * 10)
+    (tmp_path / "folder.db").mkdir()
+    for url, words in {
+        f"sqlite:///{tmp_path}/text.db": "not a database",
+        f"sqlite:///{tmp_path}/folder.db": "unable to open",
+        f"sqlite:///{tmp_path}/nowhere/tieline.db": "folder of the database does not exist",
+    }.items():
+        database = Database(url)
+        with pytest.raises(ConfigError, match=words) as caught:
+            database.open()
+        database.close()
+        assert "\n" not in str(caught.value)
+        assert str(caught.value).startswith("store.database: ")
+        assert caught.value.hint
+    for url in ("mysql://x", "tieline.db", ""):
+        with pytest.raises(ConfigError, match="not the URL"):
+            Database(url)
+
+
+def test_an_absent_server_is_one_line_without_the_password() -> None:
+    database = Database("postgresql://tieline:hunter22@127.0.0.1:1/x")
+    with pytest.raises(ConfigError, match=r"cannot use PostgreSQL at 127\.0\.0\.1:1") as caught:
+        database.open()
+    assert "hunter22" not in f"{caught.value} {database!r}"
+    assert "\n" not in str(caught.value)
+    database.close()
