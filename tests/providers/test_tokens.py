@@ -84,7 +84,7 @@ async def test_one_exchange_for_all_who_wait() -> None:
     service.gate.clear()
     source = TokenSource(service, Clock())
     assert source.cached(APP) is None
-    waiting = [asyncio.create_task(source.get(APP)) for _ in range(5)]
+    waiting = [asyncio.create_task(source.token(APP)) for _ in range(5)]
     await asyncio.sleep(0)
     waiting[0].cancel()
     service.gate.set()
@@ -99,21 +99,21 @@ async def test_one_exchange_for_all_who_wait() -> None:
 async def test_renewed_ahead_without_anyone_waiting() -> None:
     service, clock = Service(), Clock()
     source = TokenSource(service, clock)
-    assert await source.get(APP) == "t1"
+    assert await source.token(APP) == "t1"
     clock.now += 3600 - 200
     assert source.cached(APP) == "t1"
     await asyncio.sleep(0.01)
     assert source.cached(APP) == "t2"
     clock.now += 3600 - 5
     assert source.cached(APP) is None
-    assert await source.get(APP) == "t3"
+    assert await source.token(APP) == "t3"
     await source.aclose()
 
 
 async def test_a_failed_renewal_leaves_the_token_that_still_holds() -> None:
     service, clock = Service(), Clock()
     source = TokenSource(service, clock)
-    await source.get(APP)
+    await source.token(APP)
     service.next = TransportError("connect", "refused", sent=False)
     clock.now += 3600 - 200
     assert source.cached(APP) == "t1"
@@ -142,7 +142,7 @@ async def test_failures_say_whose_they_are(answer: Answer | Exception, kind: Fai
     service = Service()
     service.next = answer
     with pytest.raises(TokenError) as caught:
-        await TokenSource(service, Clock()).get(APP)
+        await TokenSource(service, Clock()).token(APP)
     assert caught.value.kind is kind
     assert said in caught.value.message
     assert "secret" not in caught.value.message

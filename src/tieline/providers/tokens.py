@@ -65,7 +65,7 @@ class TokenSource:
         self._under_way: dict[Credential, asyncio.Task[_Token]] = {}
 
     def cached(self, credential: Credential) -> str | None:
-        """Without waiting; None when ``get`` must be awaited. Renews in the background when the end is near."""
+        """Without waiting; None when ``token`` must be awaited. Renews in the background when the end is near."""
         token = self._tokens.get(credential)
         if token is None:
             return None
@@ -76,7 +76,7 @@ class TokenSource:
             self._renew(credential)
         return token.text
 
-    async def get(self, credential: Credential) -> str:
+    async def token(self, credential: Credential) -> str:
         """Callers at the same time share one exchange, which goes on if one of them is cancelled. Raises TokenError."""
         known = self.cached(credential)
         if known is not None:
