@@ -332,7 +332,7 @@ def spoken(row: Provider, key: str, facts: dict[str, Any]) -> bool:
     return sdk not in DIALECT_OF_SDK or DIALECT_OF_SDK[sdk] in row.endpoints
 
 
-def claude_facts(name: str) -> dict[str, bool]:
+def claude_facts(name: str) -> dict[str, Any]:
     """Prefill ended and adaptive thinking began with 4.6 (WIRE_FACTS 20; platform.claude.com/docs, 2026-11-21)."""
     if not name.startswith("claude-"):
         return {}

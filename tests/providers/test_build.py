@@ -101,7 +101,7 @@ def test_vertex_paths() -> None:
     one = made.find("vertex/gemini-2.5-pro").endpoints["gemini"]
     assert one.base_url == "https://aiplatform.googleapis.com"
     assert one.target.quirks.path == (
-        "/v1/projects/proj/locations/global/publishers/google/models/{model}:{action}"
+        "/v1/projects/proj/locations/global/publishers/google/models/{model}:{method}"
     )
     two = made.find("vertex@europe-west4/gemini-2.5-pro").endpoints["gemini"]
     assert two.base_url == "https://europe-west4-aiplatform.googleapis.com"
@@ -211,6 +211,24 @@ def test_unknown_says_the_fix(asked: str, said: str) -> None:
     assert said in caught.value.full_message
 
 
+def test_faults_of_what_the_configuration_names() -> None:
+    text = """
+models:
+  fast: [openai/gpt-5-mini, groq/x]
+  smart: {deployments: [opnai/gpt-5], fallbacks: [fast, claude-sonnet-4-5, nothing, openai/any]}
+policy: {allow_providers: [openai, grok], deny_providers: [qwen]}
+"""
+    environ = dict(KEYS)
+    found = fleet(text, environ).faults(parse(text, environ).config)
+    assert [(error.place, error.message) for error in found] == [
+        ("models.fast.deployments.1", "the provider `groq` is not set up."),
+        ("models.smart.deployments.0", "unknown provider `opnai`."),
+        ("models.smart.fallbacks.2", "`nothing` is not provider/model."),
+        ("policy.allow_providers", "unknown provider `grok`."),
+    ]
+    assert found[3].hint == "Did you mean `groq`?"
+
+
 def test_invented_names_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(building, "MAX_ON_DEMAND", 5)
     made = fleet(environ=KEYS)
@@ -228,19 +246,19 @@ def test_unlisted_models_are_not_proposed_but_can_be_asked_for() -> None:
         if (card := catalog.card("together", model)) is not None and card.status == "unlisted"
     ]
     assert hidden
-    listed = {deployment.model for deployment in made.all()}
+    listed = {deployment.model for deployment in made.listed()}
     assert not listed.intersection(hidden)
     assert made.find(f"together/{hidden[0]}").card is not None
 
 
-def test_the_pool_has_each_model_once_at_each_host() -> None:
+def test_all_has_each_model_once_at_each_host() -> None:
     made = fleet("providers: {acme: {base_url: 'https://x', models: [own]}}", KEYS)
-    pool = list(made.pool())
+    pool = list(made.all())
     pairs = [(item.provider.name, item.name) for item in pool]
     assert len(pairs) == len(set(pairs))
     assert ("openai", "gpt-4o") in pairs
     assert ("acme", "own") in pairs
-    assert len(pool) < len(list(made.all()))
+    assert len(pool) < len(list(made.listed()))
     rated = list(made.rated())
     assert {item.id for item in rated} <= {item.id for item in pool}
     assert rated

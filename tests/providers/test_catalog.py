@@ -95,9 +95,9 @@ def test_spot_prices_against_genai_prices(made: Catalog, ours: str, theirs: str,
     assert card.price is not None
     prices = found.prices
     if isinstance(prices, list):
-        prices = [
-            item.prices for item in prices if item.constraint is None or item.constraint.start_date <= TODAY
-        ][-1]
+        prices = [item.prices for item in prices if getattr(item.constraint, "start_date", TODAY) <= TODAY][
+            -1
+        ]
     for name, amount in (
         ("input_mtok", card.price.tiers[0].input),
         ("output_mtok", card.price.tiers[0].output),

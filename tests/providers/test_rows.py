@@ -81,7 +81,7 @@ def test_addresses(row: Provider) -> None:
         assert not parts.query
         assert not url.endswith("/")
         assert set(re.findall(r"\{(\w+)\}", url)) <= set(row.params_env)
-    assert set(re.findall(r"\{(\w+)\}", row.quirks.path)) <= {*row.params_env, "model", "action"}
+    assert set(re.findall(r"\{(\w+)\}", row.quirks.path)) <= {*row.params_env, "model", "method"}
     assert row.docs
     assert row.docs.startswith("https://")
 

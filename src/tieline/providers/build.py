@@ -144,15 +144,15 @@ class Fleet:
         found = {self._catalog.name_of(model) for provider in self.hosts for model in self.ids(provider)}
         return sorted(found)
 
-    def all(self) -> Iterator[Deployment]:
-        """Every listed deployment. Decodes the cards of every usable provider: not for the request path."""
+    def listed(self) -> Iterator[Deployment]:
+        """Every deployment, with every id that a host has for the same model. Decodes every card: not for requests."""
         for provider, host in self.hosts.items():
             for model in self.ids(provider):
                 if self._offers(host, model) or model in host.config.prices:
                     yield self.build_one(provider, model)
 
-    def pool(self) -> Iterator[Deployment]:
-        """What routing may choose from of its own accord: of each model at each host one deployment."""
+    def all(self) -> Iterator[Deployment]:
+        """What routing may choose from of its own accord: each model once at each host. Decodes every card."""
         for provider, host in self.hosts.items():
             by_name: dict[str, list[str]] = {}
             for model in self.ids(provider):
@@ -164,9 +164,32 @@ class Fleet:
                     yield self.build_one(provider, chosen)
 
     def rated(self) -> Iterator[Deployment]:
-        """The part of ``pool`` whose quality the catalog knows: where equally capable models are looked for."""
+        """The part of ``all`` whose quality the catalog knows: where equally capable models are looked for."""
         for name in self._catalog.rated_names():
             yield from self.by_name(name)
+
+    def faults(self, config: Config) -> list[ConfigError]:
+        """What the configuration names that there is not; each with the setting's path as its place."""
+        found: list[ConfigError] = []
+        for name, model in config.models.items():
+            for number, wanted in enumerate(model.deployments):
+                found += self._fault(wanted, f"models.{name}.deployments.{number}")
+            for number, wanted in enumerate(model.fallbacks):
+                if wanted not in config.models and not self.by_name(wanted):
+                    found += self._fault(wanted, f"models.{name}.fallbacks.{number}")
+        policy = config.policy
+        for rule, providers in (("allow", policy.allow_providers), ("deny", policy.deny_providers)):
+            for provider in providers or ():
+                if provider not in self.hosts and registry.get(provider) is None:
+                    found.append(_unknown_provider(provider, f"policy.{rule}_providers"))
+        return found
+
+    def _fault(self, wanted: str, place: str) -> list[ConfigError]:
+        try:
+            self.find(wanted)
+        except UnknownModel as error:
+            return [ConfigError(error.message, place=place, hint=error.hint)]
+        return []
 
     def _name(self, host: Host, model: str) -> str:
         card = self._catalog.card(host.catalog_name, model)
@@ -242,6 +265,13 @@ def _profile_rank(model: str, order: tuple[str, ...]) -> int:
     return order.index(prefix) if prefix in order else len(order)
 
 
+def _unknown_provider(name: str, place: str) -> ConfigError:
+    near = registry.nearest(name)
+    return ConfigError(
+        f"unknown provider `{name}`.", place=place, hint=f"Did you mean `{near}`?" if near else None
+    )
+
+
 def _switch(row: Provider) -> str:
     return row.base_url_env if row.auth == "none" and row.base_url_env else " or ".join(row.env) or "its key"
 
@@ -313,7 +343,7 @@ def placed(row: Provider, environ: Mapping[str, str], *, override: bool = True) 
     filled = {dialect: _fill(url, row, environ) for dialect, url in endpoints.items()}
     quirks = row.quirks
     if "{" in quirks.path:
-        quirks = replace(quirks, path=_fill(quirks.path, row, environ, keep=("model", "action")))
+        quirks = replace(quirks, path=_fill(quirks.path, row, environ, keep=("model", "method")))
     edge = _fill(row.edge, row, environ) if row.edge else None
     return replace(row, endpoints=filled, quirks=quirks, edge=edge)
 

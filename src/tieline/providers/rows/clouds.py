@@ -47,7 +47,7 @@ ROWS: tuple[Provider, ...] = (
             "project": "GOOGLE_VERTEX_PROJECT GOOGLE_CLOUD_PROJECT",
         },
         params={"location": "global"},
-        quirks=Quirks(path=_VERTEX + "/google/models/{model}:{action}"),
+        quirks=Quirks(path=_VERTEX + "/google/models/{model}:{method}"),
         edge="gcp",
         policy=_GOOGLE_POLICY,
         catalog="google-vertex",
@@ -64,7 +64,7 @@ ROWS: tuple[Provider, ...] = (
         },
         params={"location": "global"},
         quirks=Quirks(
-            path=_VERTEX + "/anthropic/models/{model}:{action}", tool_id_pattern=r"^[a-zA-Z0-9_-]+$"
+            path=_VERTEX + "/anthropic/models/{model}:{method}", tool_id_pattern=r"^[a-zA-Z0-9_-]+$"
         ),
         edge="gcp",
         policy=_GOOGLE_POLICY,
