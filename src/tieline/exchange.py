@@ -130,8 +130,10 @@ class Exchange:
 
     async def _send(self) -> None:
         flight, step = self.flight, self.step
-        response = self.response = await flight.line.transport.send(self.request)
-        flight.upstream_s += monotonic() - self.began
+        try:
+            response = self.response = await flight.line.transport.send(self.request)
+        finally:
+            flight.upstream_s += monotonic() - self.began
         self.entry.status = response.status
         if response.status >= 300:
             raise _Died(await self._refusal(response))
@@ -197,6 +199,8 @@ class Exchange:
         finally:
             watch.cancel()
             flight.reply.on_drain(None)
+            relay.woke()
+            self._count_wait(relay)
         relay.finish()
 
     def _relay(self, *, encode: bool) -> Relay:
@@ -216,6 +220,9 @@ class Exchange:
         )
         return self.relay
 
+    def _count_wait(self, relay: Relay) -> None:
+        self.flight.upstream_s += relay.take_wait()
+
     def _drained(self, response: UpstreamResponse) -> None:
         self.flight.congested = False
         response.resume()
@@ -223,6 +230,8 @@ class Exchange:
     # relay.Sink -------------------------------------------------------------------------------------------------
 
     def commit(self) -> None:
+        if self.relay is not None:
+            self._count_wait(self.relay)
         self.flight.commit(self.step)
 
     def write(self, data: bytes) -> None:
@@ -235,6 +244,8 @@ class Exchange:
         self.entry.outcome = SUCCESS
         self._read_relay()
         self._price()
+        if self.relay is not None:
+            self._count_wait(self.relay)
         return self.flight.closing_comment(self.entry)
 
     # after ------------------------------------------------------------------------------------------------------

@@ -205,6 +205,7 @@ class Flight:
         while isinstance(step, Try):
             if step.wait_s > 0:
                 await asyncio.sleep(step.wait_s)
+                self.upstream_s += step.wait_s
             if self.permit is not None and self.permit.budgeted:
                 self.permit.top_up(step.price)
             outcome = await Exchange(self, step).run()
