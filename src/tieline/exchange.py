@@ -138,8 +138,10 @@ class Exchange:
             connect_timeout_s=deadlines.connect_s,
             response_timeout_s=deadlines.first_token_s,
         )
-        response = self.response = await flight.line.transport.send(request)
-        flight.upstream_s += monotonic() - self.began
+        try:
+            response = self.response = await flight.line.transport.send(request)
+        finally:
+            flight.upstream_s += monotonic() - self.began
         self.entry.status = response.status
         if response.status >= 300:
             raise _Died(await self._refusal(response))
@@ -209,6 +211,8 @@ class Exchange:
         finally:
             watch.cancel()
             flight.reply.on_drain(None)
+            relay.woke()
+            self._count_wait(relay)
         relay.finish()
 
     def _relay(self, *, encode: bool) -> Relay:
@@ -230,6 +234,9 @@ class Exchange:
         )
         return self.relay
 
+    def _count_wait(self, relay: Relay) -> None:
+        self.flight.upstream_s += relay.take_wait()
+
     def _drained(self, response: UpstreamResponse) -> None:
         self.flight.congested = False
         response.resume()
@@ -237,6 +244,8 @@ class Exchange:
     # relay.Sink -------------------------------------------------------------------------------------------------
 
     def commit(self) -> None:
+        if self.relay is not None:
+            self._count_wait(self.relay)
         self.flight.commit(self.step)
 
     def write(self, data: bytes) -> None:
@@ -249,6 +258,8 @@ class Exchange:
         self.entry.outcome = SUCCESS
         self._read_relay()
         self._price()
+        if self.relay is not None:
+            self._count_wait(self.relay)
         return self.flight.closing_comment(self.entry)
 
     # after ------------------------------------------------------------------------------------------------------

@@ -224,6 +224,7 @@ class Flight:
         while isinstance(step, Try):
             if step.wait_s > 0:
                 await asyncio.sleep(step.wait_s)
+                self.upstream_s += step.wait_s
             outcome = self._hold_for(step) or await Exchange(self, step).run()
             if outcome.failure is None and outcome.unsupported is None:
                 self._served(step)
