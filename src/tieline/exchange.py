@@ -131,6 +131,7 @@ class Exchange:
     async def _send(self, outgoing: Outgoing) -> None:
         flight, step, deadlines = self.flight, self.step, self.step.deadlines
         url = step.endpoint.base_url + outgoing.path
+        transport = flight.line.transports.of(step.deployment.http2, step.deployment.ca_file)
         request = UpstreamRequest(
             url=url,
             headers=await self._headers(outgoing, url),
@@ -139,7 +140,7 @@ class Exchange:
             response_timeout_s=deadlines.first_token_s,
         )
         try:
-            response = self.response = await flight.line.transport.send(request)
+            response = self.response = await transport.send(request)
         finally:
             flight.upstream_s += monotonic() - self.began
         self.entry.status = response.status

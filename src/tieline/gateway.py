@@ -36,8 +36,8 @@ from tieline.route.router import Router
 from tieline.route.steps import Needs
 from tieline.route.validate import validate_routes
 from tieline.store.database import Database
-from tieline.transport.choose import RoutingTransport
 from tieline.transport.base import Transport
+from tieline.transport.routing import Transports
 from tieline.types.call import Call, Headers, Reply
 from tieline.types.errors import ConfigError, Fault, NotFound, Shedding, UnknownModel
 from tieline.types.money import format_usd
@@ -81,7 +81,7 @@ class Gateway:
             open=server.open or in_process, loopback=_is_loopback(server.host), policy=self.config.policy
         )
         self.watch = Watch(self.admission, Accounts(self.database)) if self.database else None
-        self.transport: Transport = transport or RoutingTransport(self.environ)
+        self.transports = Transports(self.environ, transport)
         self.fleet, self.line = self._line(self._loaded.config)
         self._watching: asyncio.Task[None] | None = None
 
@@ -124,7 +124,7 @@ class Gateway:
         deadline = monotonic() + self.config.server.drain_s
         while self.in_flight and monotonic() < deadline:
             await asyncio.sleep(0.02)
-        await self.transport.aclose()
+        await self.transports.aclose()
         if self.watch is not None:
             await self.watch.stop()
         await asyncio.to_thread(self.recorder.close)
@@ -206,8 +206,8 @@ class Gateway:
             markup=Markup.parse(
                 config.ledger.markup_percent, config.ledger.markup_usd, config.ledger.charge_failed
             ),
-            transport=self.transport,
-            tokens=TokenSource(self.transport),
+            transports=self.transports,
+            tokens=TokenSource(self.transports.default),
             recorder=self.recorder,
         )
 

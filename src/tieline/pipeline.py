@@ -30,7 +30,7 @@ from tieline.route.match import Route
 from tieline.route.router import Router
 from tieline.route.routing import override
 from tieline.route.steps import GiveUp, Needs, Outcome, Try
-from tieline.transport.base import Transport
+from tieline.transport.routing import Transports
 from tieline.types.call import Call, Headers, Reply
 from tieline.types.errors import (
     FailureClass,
@@ -71,7 +71,7 @@ class Line(Struct, eq=False, kw_only=True):
     health: Health
     admission: Admission
     markup: Markup
-    transport: Transport
+    transports: Transports
     tokens: TokenSource
     recorder: Recorder
 

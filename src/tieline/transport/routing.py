@@ -31,6 +31,28 @@ def open_transport(
     return Http1Transport(limits=limits, ca_file=ca_file, tls=tls)
 
 
+class Transports:
+    """A transport for each way a provider wants to be reached; opened when first asked for, closed together."""
+
+    def __init__(self, environ: Mapping[str, str], default: Transport | None = None) -> None:
+        self._environ = environ
+        self.default = default or open_transport(environ=environ)
+        self._others: dict[tuple[bool, str | None], Transport] = {}
+
+    def of(self, http2: bool, ca_file: str | None) -> Transport:
+        if not http2 and ca_file is None:
+            return self.default
+        found = self._others.get((http2, ca_file))
+        if found is None:
+            found = open_transport(http2=http2, environ=self._environ, ca_file=ca_file)
+            self._others[http2, ca_file] = found
+        return found
+
+    async def aclose(self) -> None:
+        for transport in (self.default, *self._others.values()):
+            await transport.aclose()
+
+
 class RoutingTransport:
     """Picks once per origin. ``http2`` concerns https only; the environment is read when an origin is first seen."""
 
