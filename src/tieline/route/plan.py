@@ -660,10 +660,11 @@ class Plan:
         asked = [lane for tier in self.pool.named for lane in tier.lanes if self.eligible(tier, lane)]
         waits = [wait for lane in asked if (wait := self._told_wait(lane)) > 0.0]
         if waits:
+            limited = any(lane.quota.refusals for lane in asked)
             return Failure(
-                kind=FailureClass.RATE_LIMITED,
+                kind=FailureClass.RATE_LIMITED if limited else FailureClass.OVERLOADED,
                 message="Every deployment that may serve this asked for a pause.",
-                status=429,
+                status=429 if limited else 503,
                 retry_after_s=min(waits),
             )
         small = [
