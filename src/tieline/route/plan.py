@@ -621,7 +621,7 @@ class Plan:
         if not self._may_send():
             return self._give_up(self.past.failures[-1] if self.past.failures else None)
         if self._hard and not self._affordable(lane.deployment):
-            return self._next(reason)
+            return self._next("failover")
         return self._try(lane, reason, wait_s, probe=probe)
 
     def _try(self, lane: Lane, reason: str, wait_s: float = 0.0, *, probe: bool = False) -> Try:
