@@ -397,3 +397,36 @@ def test_every_answer_asked_for_counts_against_the_ceiling(deployment: Any, rout
     for n, expected in ((1, Try), (3, GiveUp)):
         needs = Needs(input_tokens=100, max_output_tokens=100, n=n, max_cost=400_000)
         assert isinstance(made.plan(made.match("m"), needs, 0.0).start(), expected)
+
+
+def test_an_overloaded_provider_is_left_alone_as_long_as_it_asked_but_not_for_ever(
+    deployment: Any, router: Any
+) -> None:
+    made = router([deployment("a", "m")])
+    one = made.deployments[0]
+    failure = Failure(kind=FailureClass.OVERLOADED, message="x", status=503, retry_after_s=3600.0)
+    made.health.observe(one, one.credentials[0], 0.0, failure=failure)
+    early = made.plan(made.match("m"), NEEDS, 10.0).start()
+    assert isinstance(early, GiveUp)
+    assert early.failure is not None
+    assert (early.failure.kind, early.failure.retry_after_s) == (FailureClass.OVERLOADED, 20.0)
+    assert isinstance(made.plan(made.match("m"), NEEDS, 31.0).start(), Try)
+
+
+def test_with_listed_fallbacks_their_order_holds_and_found_ones_come_last(
+    deployment: Any, router: Any
+) -> None:
+    models = {
+        "x": ModelConfig(deployments=["a/m"], fallbacks=["y", "d/p"]),
+        "y": ModelConfig(deployments=["c/o"], fallbacks=["x"]),
+    }
+    worlds = [
+        deployment("a", "m"),
+        deployment("b", "m"),
+        deployment("c", "o", price=(9, 9)),
+        deployment("d", "p", price=None),
+    ]
+    made = router(worlds, Config(models=models))
+    down = failed(FailureClass.OVERLOADED)
+    taken = path(made.plan(made.match("x"), NEEDS, 0.0), *[down] * 5)
+    assert [name.partition(":")[0] for name, _ in taken] == ["a/m", "c/o", "d/p", "b/m"]

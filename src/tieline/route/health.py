@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from tieline.providers.limits import RateLimits
 from tieline.providers.row import Credential
-from tieline.route.breaker import MAX_DEAD_S, Breaker, State
+from tieline.route.breaker import MAX_DEAD_S, MAX_OPEN_S, Breaker, State
 from tieline.route.deployment import Deployment, Endpoint
 from tieline.route.latency import COLD_SAMPLES, Latency
 from tieline.route.quota import Quota
@@ -324,7 +324,8 @@ class Health:
                 # Once may be one caller's odd request; twice in a row, the model is not there.
                 lane.breaker.trip(now, at_least_s=GONE_S)
             lane.latency.penalise(failure.retry_after_s, now)
-            lane.quota.told(failure.retry_after_s, now)
+            if failure.retry_after_s is not None:
+                lane.quota.told(min(failure.retry_after_s, MAX_OPEN_S), now)
             lane.budget.failure()
             if lane.breaker.consecutive >= 2:
                 for roll in (lane.provider, lane.edge):

@@ -621,7 +621,7 @@ class Plan:
         if not self._may_send():
             return self._give_up(self.past.failures[-1] if self.past.failures else None)
         if self._hard and not self._affordable(lane.deployment):
-            return self._next(reason)
+            return self._next("failover")
         return self._try(lane, reason, wait_s, probe=probe)
 
     def _try(self, lane: Lane, reason: str, wait_s: float = 0.0, *, probe: bool = False) -> Try:
@@ -660,10 +660,11 @@ class Plan:
         asked = [lane for tier in self.pool.named for lane in tier.lanes if self.eligible(tier, lane)]
         waits = [wait for lane in asked if (wait := self._told_wait(lane)) > 0.0]
         if waits:
+            limited = any(lane.quota.refusals for lane in asked)
             return Failure(
-                kind=FailureClass.RATE_LIMITED,
+                kind=FailureClass.RATE_LIMITED if limited else FailureClass.OVERLOADED,
                 message="Every deployment that may serve this asked for a pause.",
-                status=429,
+                status=429 if limited else 503,
                 retry_after_s=min(waits),
             )
         small = [
