@@ -333,7 +333,7 @@ def spoken(row: Provider, key: str, facts: dict[str, Any]) -> bool:
 
 
 def claude_facts(name: str) -> dict[str, Any]:
-    """Prefill ended and adaptive thinking began with 4.6 (WIRE_FACTS 20; platform.claude.com/docs, 2026-11-21)."""
+    """Prefill ended and adaptive thinking began with 4.6 (WIRE_FACTS 20)."""
     if not name.startswith("claude-"):
         return {}
     numbers = re.search(r"^claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2}))?(?=-|$)", name)

@@ -42,9 +42,13 @@ def test_nothing_found_nothing_built() -> None:
 
 def test_a_pinned_snapshot_is_taken_where_it_is_offered() -> None:
     made = fleet(environ=KEYS)
-    assert [item.id for item in made.by_name("gpt-4o-2024-08-06")] == [
-        "openai/gpt-4o-2024-08-06",
-        "openrouter/openai/gpt-4o",
+    assert [item.id for item in made.by_name("claude-sonnet-4-5-20250929")] == [
+        "anthropic/claude-sonnet-4-5-20250929",
+        "openrouter/anthropic/claude-sonnet-4.5",
+    ]
+    assert [item.id for item in made.by_name("gpt-5-2025-08-07")] == [
+        "openai/gpt-5",
+        "openrouter/openai/gpt-5",
     ]
     assert [item.id for item in made.by_name("gpt-4o")] == ["openai/gpt-4o", "openrouter/openai/gpt-4o"]
 
@@ -114,7 +118,7 @@ def test_azure_lists_nothing_of_its_own_accord() -> None:
     assert made.by_name("gpt-5") == []
     deployment = made.find("azure/my-gpt-5")
     assert deployment.endpoints["openai_chat"].base_url == "https://res.openai.azure.com/openai/v1"
-    assert deployment.provider.policy.trains is False
+    assert deployment.provider.edge == "azure"
     classic = made.find("azure-deployments/gpt-4o").endpoints["openai_chat"]
     assert classic.base_url == "https://res.openai.azure.com/openai"
     assert classic.target.quirks.path == "/deployments/{model}/chat/completions?api-version=2024-10-21"

@@ -148,8 +148,10 @@ def test_one_name_everywhere(made: Catalog) -> None:
     assert {"anthropic", "bedrock", "vertex-anthropic", "openrouter", "vercel"} <= hosts
     for asked in ("claude-sonnet-4-5-20250929", "anthropic/claude-sonnet-4.5", "claude-sonnet-4-5@20250929"):
         assert made.name_of(asked) == "claude-sonnet-4-5"
-    assert made.name_of("gpt-4o-2024-08-06") == "gpt-4o"
-    assert made.name_of("gpt-4o-2024-05-13") != "gpt-4o"
+    assert made.name_of("gpt-5-2025-08-07") == "gpt-5"
+    assert made.name_of("gpt-4-turbo-2024-04-09") == "gpt-4-turbo"
+    for snapshot in ("gpt-4o-2024-05-13", "gpt-4o-2024-08-06", "gpt-4o-2024-11-20"):
+        assert made.name_of(snapshot) != "gpt-4o"
     assert (
         made.name_of("groq/llama-3.3-70b-versatile") == "llama-3.3-70b-versatile"
     )  # only Groq's own card says more

@@ -106,7 +106,7 @@ class Fleet:
     def by_name(self, name: str) -> list[Deployment]:
         """The same model wherever it can be used, once for each host; also by an alias or a host's own id.
 
-        The id asked for is taken where a host has it, so that who pins ``gpt-4o-2024-08-06`` gets just that. May be empty.
+        The id asked for is taken where a host has it, so that who pins ``claude-sonnet-4-5-20250929`` gets just that. May be empty.
         """
         wanted = self._catalog.name_of(name)
         ids: dict[str, list[str]] = {}
