@@ -344,7 +344,7 @@ def test_count_tokens() -> None:
     sdk, _ = client(GEMINI.encode_count(42), media_type="application/json")
     assert sdk.models.count_tokens(model="g", contents="Hi").total_tokens == 42
     outgoing = GEMINI.encode_count_request(request, target("gemini", "g"))
-    assert outgoing.path == "/models/g:countTokens"
+    assert outgoing.path == "/v1beta/models/g:countTokens"
     assert GEMINI.decode_count(GEMINI.encode_count(42)) == 42
 
 
@@ -568,9 +568,9 @@ def test_request_round_trip() -> None:
 
 
 def test_paths() -> None:
-    assert GEMINI.encode_request(ask(), target("gemini", "g")).path == "/models/g:generateContent"
+    assert GEMINI.encode_request(ask(), target("gemini", "g")).path == "/v1beta/models/g:generateContent"
     streamed = GEMINI.encode_request(ask(stream=True), target("gemini", "g"))
-    assert streamed.path == "/models/g:streamGenerateContent?alt=sse"
+    assert streamed.path == "/v1beta/models/g:streamGenerateContent?alt=sse"
 
 
 def test_wire_8_no_signature_but_the_documented_stand_in_for_foreign_calls() -> None:
@@ -770,7 +770,7 @@ def test_wire_25_forward_leaves_the_body_alone() -> None:
     made = incoming(body, stream=True)
     outgoing = GEMINI.forward(made, GEMINI.peek(made), target("gemini", "other"))
     assert outgoing.body == body
-    assert outgoing.path == "/models/other:streamGenerateContent?alt=sse"
+    assert outgoing.path == "/v1beta/models/other:streamGenerateContent?alt=sse"
     made = incoming(hello(tieline={"profile": "p"}, brand_new=1))
     assert json.loads(GEMINI.forward(made, GEMINI.peek(made), target("gemini", "o")).body) == hello(
         brand_new=1
