@@ -26,6 +26,11 @@ _HARMLESS: dict[str, Callable[[Any], bool]] = {
     "prompt_cache_key": _always,
     "prompt_cache_options": _always,
     "prompt_cache_retention": _always,
+    "cache_control": _always,
+    # Switches of the vendor's own features, which come as fields or blocks that are judged by themselves.
+    "anthropic-beta": _always,
+    "anthropic_beta": _always,
+    "anthropic_version": _always,
     # Who the end user is: not telling another vendor is the more private choice.
     "safety_identifier": _always,
     # A guess of the answer that only speeds it up.

@@ -10,13 +10,13 @@ import msgspec
 from msgspec import Struct
 
 from tieline.dialects.base import Peek
+from tieline.dialects.cache_marks import cache_mark
 from tieline.dialects.openai_chat.wire import (
     NAME,
     ORIGINS,
     WireFunction,
     WireToolCall,
     arguments_of,
-    cache_mark,
     thinking_of,
     thought_signature,
 )

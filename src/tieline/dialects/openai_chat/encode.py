@@ -8,12 +8,14 @@ from typing import Any
 import msgspec
 
 from tieline.dialects.base import Outgoing, Quirks, Target
+from tieline.dialects.cache_marks import wire_mark
+from tieline.dialects.effort import effort_of
 from tieline.dialects.openai_chat.wire import (
     FORMATS,
     NAME,
     PATH,
-    wire_mark,
 )
+from tieline.dialects.schemas import stripped
 from tieline.dialects.structured_tool import as_tool, choice
 from tieline.dialects.turns import fitting_id
 from tieline.dialects.unmapped import left_over, unsupported
@@ -139,27 +141,6 @@ def _wire_tool(tool: Tool | ServerTool, request: Request, quirks: Quirks) -> Any
     return wire
 
 
-def stripped(schema: Any, keywords: tuple[str, ...]) -> Any:
-    """A schema without the keywords that a host rejects; names of properties are not keywords (WIRE_FACTS 16)."""
-    if not keywords:
-        return schema
-    if isinstance(schema, list):
-        return [stripped(each, keywords) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    kept = {}
-    for name, value in schema.items():
-        if name in keywords:
-            continue
-        if name in ("properties", "$defs", "definitions", "patternProperties") and isinstance(value, dict):
-            kept[name] = {key: stripped(inner, keywords) for key, inner in value.items()}
-        elif name in ("enum", "const", "default", "examples", "required"):
-            kept[name] = value
-        else:
-            kept[name] = stripped(value, keywords)
-    return kept
-
-
 def _add_format(body: dict[str, Any], request: Request, target: Target) -> None:
     wanted, quirks = request.response_format, target.quirks
     if wanted is None or wanted.kind == "text":
@@ -190,14 +171,6 @@ def _wire_format(wanted: ResponseFormat, quirks: Quirks) -> dict[str, Any]:
     if wanted.description:
         schema["description"] = wanted.description
     return {"type": "json_schema", "json_schema": schema}
-
-
-_BUDGETS = ((0, "none"), (4095, "low"), (16383, "medium"))
-
-
-def effort_of(budget: int) -> str:
-    """WIRE_FACTS 22: a thinking budget as the effort that would use about as much."""
-    return next((effort for most, effort in _BUDGETS if budget <= most), "high")
 
 
 def _add_reasoning(body: dict[str, Any], request: Request, target: Target) -> None:

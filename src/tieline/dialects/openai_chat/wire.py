@@ -8,7 +8,6 @@ import msgspec
 from msgspec import Struct
 
 from tieline.dialects.base import Garbled
-from tieline.types.request import CacheMark
 from tieline.types.response import FinishReason
 from tieline.types.usage import Usage
 
@@ -83,7 +82,9 @@ _CONTENT_MARKS = (
     b'"delta"',
     b'"arguments"',
     b'"tool_calls"',
-    b'"reasoning',
+    b'"reasoning"',
+    b'"reasoning_content"',
+    b'"reasoning_details"',
     b'"finish_reason"',
     b'"refusal"',
     b'"text"',
@@ -223,17 +224,6 @@ def thought_signature(extra: Any) -> str | None:
     google = extra.get("google") if isinstance(extra, dict) else None
     found = google.get("thought_signature") if isinstance(google, dict) else None
     return found if isinstance(found, str) and found else None
-
-
-def cache_mark(value: Any) -> CacheMark | None:
-    """OpenRouter's `cache_control` on a part."""
-    if not isinstance(value, dict):
-        return None
-    return CacheMark("1h") if value.get("ttl") == "1h" else CacheMark()
-
-
-def wire_mark(mark: CacheMark) -> dict[str, str]:
-    return {"type": "ephemeral"} if mark.ttl == "5m" else {"type": "ephemeral", "ttl": mark.ttl}
 
 
 def _part_text(part: Any) -> str:
