@@ -47,7 +47,7 @@ SAMPLES = [(OPENAI, FULL, path) for path in _places(FULL)] + [
 ]
 
 
-@settings(max_examples=400)
+@settings(max_examples=200, deadline=None)
 @given(sample=st.sampled_from(SAMPLES), junk=_JUNK)
 def test_spoiled_requests_are_read_or_refused(sample: tuple[str, dict[str, Any], Any], junk: Any) -> None:
     name, body, path = sample
@@ -64,6 +64,7 @@ def test_spoiled_requests_are_read_or_refused(sample: tuple[str, dict[str, Any],
             get(other).encode_request(request, target(other))
 
 
+@settings(max_examples=100, deadline=None)
 @given(body=st.binary(max_size=60))
 def test_any_bytes_are_refused(body: bytes) -> None:
     for name in (OPENAI, ANTHROPIC):

@@ -122,7 +122,7 @@ class Decoder:
 
     def decode(self, frame: Frame) -> list[Event]:
         data = frame.data
-        if not data:
+        if not data or self._done:
             return []
         if data[:6] == b"[DONE]":
             self.ended = True
