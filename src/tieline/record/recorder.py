@@ -299,6 +299,7 @@ class Recorder:
     def _keep(self, batch: Sequence[_Queued]) -> None:
         assert self._store
         refused = self._store.write(batch, replay=False)
+        self._failing_since = None
         self._refuse(refused)
         self._written += len(batch) - len(refused)
 
@@ -349,9 +350,9 @@ class Recorder:
             with self._lock:
                 segment.done += segment.frames - segment.done - unfinished[segment]
         with self._lock:
+            self._written += behind
             self._spooled -= behind
             self._journal.sweep()
-        self._written += behind
 
     def _recover(self) -> None:
         """Takes over what dead processes left: their segments are written and removed. Raises Away."""
@@ -403,6 +404,7 @@ class Recorder:
     def _write_items(self, items: Sequence[Item], *, count: bool = True) -> None:
         if items and self._store:
             refused = self._store.write(items, replay=True)
+            self._failing_since = None
             self._refuse(refused)
             if count:
                 self._recovered += len(items) - len(refused)
