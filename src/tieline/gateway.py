@@ -269,7 +269,7 @@ class Gateway:
         owner = found.provider.name if found is not None else "tieline"
         return {"id": name, "object": "model", "created": 0, "owned_by": owner, "tieline": detail}
 
-    async def request_record(self, request_id: str, secret: str | None) -> dict[str, Any]:
+    async def request_record(self, request_id: str, secret: str | None) -> Record:
         """One record, for the key that made the request. Raises NotFound."""
         from tieline.store import queries
 
@@ -277,7 +277,7 @@ class Gateway:
         found = None
         if self.database is not None:
             found = await asyncio.to_thread(queries.show, self.database, request_id)
-        if found is None or (who is not None and who.key_id != found["key_id"]):
+        if found is None or (who is not None and who.key_id != found.key_id):
             raise NotFound(f"There is no request {request_id!r}.", hint="Records are written within a second.")
         return found
 

@@ -144,12 +144,13 @@ def spend(
         str, typer.Option(help="model, provider, deployment, key, project, day, tag, outcome, run, total.")
     ] = "model",
     since: Annotated[str | None, typer.Option(help="`2h`, `3d`, or a date.")] = None,
+    tag: Annotated[str | None, typer.Option(help="By the values of this tag.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """What was spent, exactly."""
     from tieline.cli.ledger import spend as run
 
-    run(config, by, since, as_json)
+    run(config, by, since, tag, as_json)
 
 
 @app.command()

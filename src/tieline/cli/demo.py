@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from tieline.cli.ledger import plain, records_table
+from tieline.cli.ledger import records_table
 from tieline.cli.probe import Seen, ask
 from tieline.cli.terminal import console, write_json
 from tieline.config.schema import Config, ModelConfig, ServerConfig, StoreConfig
@@ -43,7 +43,8 @@ class Step(Struct, kw_only=True):
 
 def demo(as_json: bool) -> int:
     """Exit code 0 only if everything shown really happened."""
-    from tieline.server.serve import run_loop
+    from tieline.server.plain import plain
+from tieline.server.serve import run_loop
 
     logging.disable(logging.WARNING)
     result: list[tuple[list[Step], list[Any], dict[str, bool]]] = []

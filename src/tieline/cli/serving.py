@@ -11,10 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from rich.panel import Panel
-from rich.syntax import Syntax
 
-from tieline.cli.terminal import console
 from tieline.config.load import find, load
 from tieline.config.schema import Config
 from tieline.types.errors import ConfigError
@@ -101,7 +98,11 @@ async def _up(path: Path | None, port: int | None, once: bool) -> None:
 
 
 async def _show(gateway: Any, url: str, *, simulated: bool) -> None:
+    from rich.panel import Panel
+    from rich.syntax import Syntax
+
     from tieline.cli.probe import ask
+    from tieline.cli.terminal import console
 
     model = "demo" if simulated else _first_model(gateway)
     console.print(f"\n[bold]Tieline[/] listens on [bold cyan]{url}[/]")
@@ -160,27 +161,31 @@ def _first_model(gateway: Any) -> str:
 def snippets(url: str, model: str) -> list[tuple[str, str]]:
     """Ready to paste."""
     return [
-        (
-            "bash",
-            f"curl {url}/v1/chat/completions -H 'content-type: application/json' \\\n"
-            f'  -d \'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}\'',
-        ),
-        (
-            "python",
-            "from openai import OpenAI\n"
-            f'client = OpenAI(base_url="{url}/v1", api_key="unused")\n'
-            f'print(client.chat.completions.create(model="{model}", messages=[{{"role": "user", "content": "Hello"}}]).choices[0].message.content)',
-        ),
-        (
-            "python",
-            "from anthropic import Anthropic\n"
-            f'client = Anthropic(base_url="{url}", api_key="unused")\n'
-            f'print(client.messages.create(model="{model}", max_tokens=100, messages=[{{"role": "user", "content": "Hello"}}]).content[0].text)',
-        ),
+        ("bash", _CURL % (url, model)),
+        ("python", _OPENAI % (url, model)),
+        ("python", _ANTHROPIC % (url, model)),
     ]
 
 
+_CURL = """\
+curl %s/v1/chat/completions -H 'content-type: application/json' \\
+  -d '{"model": "%s", "messages": [{"role": "user", "content": "Hello"}]}'"""
+_OPENAI = """\
+from openai import OpenAI
+client = OpenAI(base_url="%s/v1", api_key="unused")
+answer = client.chat.completions.create(
+    model="%s", messages=[{"role": "user", "content": "Hello"}])
+print(answer.choices[0].message.content)"""
+_ANTHROPIC = """\
+from anthropic import Anthropic
+client = Anthropic(base_url="%s", api_key="unused")
+answer = client.messages.create(
+    model="%s", max_tokens=100, messages=[{"role": "user", "content": "Hello"}])
+print(answer.content[0].text)"""
+
+
 def simulate(port: int, seed: int, schedule: Path | None, speed: float) -> None:
+    from tieline.cli.terminal import console
     from tieline.server.serve import run_loop
     from tieline.simulator import Schedule, SimulatorServer
 

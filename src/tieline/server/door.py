@@ -71,7 +71,7 @@ class Door(asyncio.Protocol):
         self.max_body = self.limits.max_body_mb * 1024 * 1024
         self.max_head = self.limits.max_header_kb * 1024
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
-        self.parser = httptools.HttpRequestParser(self)
+        self.parser: Any = httptools.HttpRequestParser(self)
         self.replies: deque[Answer] = deque()
         self.url = b""
         self.headers: Headers = []
@@ -104,7 +104,7 @@ class Door(asyncio.Protocol):
         self.peer = name[0] if isinstance(name, tuple) else ""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.server_state.connections.discard(self)  # type: ignore[arg-type]
+        self.server_state.connections.discard(self)
         self.closing = True
         for reply in self.replies:
             reply.lost()

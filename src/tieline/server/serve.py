@@ -99,7 +99,7 @@ class Service:
         self.server = _Uvicorn(
             uvicorn.Config(
                 ControlPlane(gateway, self._started),
-                http=self.door,  # type: ignore[arg-type]  # the same four arguments as uvicorn's own
+                http=self.door,
                 ws="none",
                 lifespan="on",
                 log_config=None,

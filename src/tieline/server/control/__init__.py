@@ -8,6 +8,9 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+import tieline
 from tieline.types.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,8 +31,21 @@ class ControlPlane:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
             return
+        probe = self._probe(scope["path"])
+        if probe is not None:
+            await _answer(send, *probe)
+            return
         app = await self._build()
         await app(scope, receive, send)
+
+    def _probe(self, path: str) -> tuple[int, Any] | None:
+        """Health is asked for before the framework is there, and often."""
+        if path == "/health/live":
+            return 200, {"status": "alive", "version": tieline.__version__}
+        if path == "/health/ready":
+            state = self._gateway.readiness()
+            return 200 if state["ready"] else 503, state
+        return None
 
     def _build(self) -> asyncio.Future[Any]:
         if self._building is None:
@@ -44,12 +60,22 @@ class ControlPlane:
             self._gateway.failed = error
             await send({"type": "lifespan.startup.failed"})
             return
+        except OSError as error:
+            self._gateway.failed = ConfigError(f"Cannot start: {error}.")
+            await send({"type": "lifespan.startup.failed"})
+            return
         await send({"type": "lifespan.startup.complete"})
         self._started()
         self._build()
         await receive()
         await self._gateway.stop()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _answer(send: Any, status: int, value: Any) -> None:
+    headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": msgspec.json.encode(value)})
 
 
 def _built(gateway: Gateway) -> Any:

@@ -14,6 +14,7 @@ from msgspec import Struct, field
 import tieline
 from tieline.dialects import paths
 from tieline.server.control.landing import landing_page
+from tieline.server.plain import plain
 from tieline.types.errors import Fault, InvalidRequest, NotFound, TielineError, fault_of
 
 if TYPE_CHECKING:
@@ -40,15 +41,6 @@ def build(gateway: Gateway) -> Litestar:
     async def landing() -> str:
         return landing_page(gateway.readiness())
 
-    @get("/health/live", include_in_schema=False)
-    async def live() -> dict[str, str]:
-        return {"status": "alive", "version": tieline.__version__}
-
-    @get("/health/ready", include_in_schema=False)
-    async def ready() -> Response[dict[str, Any]]:
-        state = gateway.readiness()
-        return Response(state, status_code=200 if state["ready"] else 503)
-
     @get("/metrics", include_in_schema=False, media_type=MediaType.TEXT)
     async def metrics() -> Response[bytes]:
         body, media_type = gateway.exposition()
@@ -69,7 +61,7 @@ def build(gateway: Gateway) -> Litestar:
     async def request_record(request: Request[Any, Any, Any], request_id: str) -> Response[bytes]:
         """What is recorded of one request; a stream's final figures."""
         record = await gateway.request_record(request_id, _secret(request))
-        return Response(msgspec.json.encode(record, enc_hook=str), media_type=MediaType.JSON)
+        return Response(msgspec.json.encode(plain(record)), media_type=MediaType.JSON)
 
     @post("/v1/tieline/explain", status_code=200)
     async def explain(request: Request[Any, Any, Any]) -> Response[bytes]:
@@ -86,8 +78,15 @@ def build(gateway: Gateway) -> Litestar:
         )
         return Response(msgspec.json.encode(found, enc_hook=str), media_type=MediaType.JSON)
 
-    handlers = [landing, live, ready, metrics, models, model, request_record, explain]
-    served = sorted({*paths.EXACT, *(path for handler in handlers for path in handler.paths)})
+    handlers = [landing, metrics, models, model, request_record, explain]
+    served = sorted(
+        {
+            "/health/live",
+            "/health/ready",
+            *paths.EXACT,
+            *(path for handler in handlers for path in handler.paths),
+        }
+    )
     return Litestar(
         handlers,
         exception_handlers={Exception: _failed(gateway, served)},
