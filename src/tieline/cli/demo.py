@@ -16,6 +16,7 @@ from tieline.cli.ledger import records_table
 from tieline.cli.probe import Seen, ask
 from tieline.cli.terminal import console, write_json
 from tieline.config.schema import Config, ModelConfig, ServerConfig, StoreConfig
+from tieline.server.plain import plain
 
 PROMPT = "Why do ships carry bells?"
 _TOOL = {
@@ -43,8 +44,7 @@ class Step(Struct, kw_only=True):
 
 def demo(as_json: bool) -> int:
     """Exit code 0 only if everything shown really happened."""
-    from tieline.server.plain import plain
-from tieline.server.serve import run_loop
+    from tieline.server.serve import run_loop
 
     logging.disable(logging.WARNING)
     result: list[tuple[list[Step], list[Any], dict[str, bool]]] = []

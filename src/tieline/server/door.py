@@ -174,10 +174,18 @@ class Door(asyncio.Protocol):
                 self._head_too_large()
 
     def _stay_http(self, rest: bytes) -> None:
-        """An upgrade is an offer, and this one is not taken (RFC 9110 section 7.8): what follows is HTTP/1.1 again."""
+        """An upgrade is an offer, and this one is not taken (RFC 9110 section 7.8): the request is read again without it,
+        as the parser takes what follows such a head for another protocol."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(405, "method_not_allowed", "CONNECT is for proxies, which Tieline is not: use it as base URL.")
+            return
+        head = [b"%b %b HTTP/%b\r\n" % (method, self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            if name not in (b"connection", b"upgrade", b"http2-settings"):
+                head.append(b"%b: %b\r\n" % (name, value))
         self.parser = httptools.HttpRequestParser(self)
-        if rest:
-            self.data_received(rest)
+        self.data_received(b"".join((*head, b"\r\n", rest)))
 
     def _route(self, url: bytes) -> Route | None:
         found = self.routes.get(url)
@@ -244,6 +252,8 @@ class Door(asyncio.Protocol):
         if self.discarding or self.transport.is_closing():
             return
         parser = self.parser
+        if parser.should_upgrade():
+            return  # read again by _stay_http
         keep_alive = parser.should_keep_alive()
         reply = Answer(self, keep_alive, old=parser.get_http_version() == "1.0")
         if not keep_alive or len(self.replies) >= MAX_PIPELINED:

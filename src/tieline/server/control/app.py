@@ -53,14 +53,15 @@ def build(gateway: Gateway) -> Litestar:
         return gateway.models_listing(anthropic="anthropic-version" in request.headers)
 
     @get("/v1/models/{model_id:path}")
-    async def model(request: Request[Any, Any, Any], model_id: str) -> Any:
+    async def model(request: Request[Any, Any, Any]) -> Any:
         gateway.authenticate(_secret(request))
-        return gateway.model_entry(model_id.lstrip("/"), anthropic="anthropic-version" in request.headers)
+        name = str(request.path_params["model_id"]).lstrip("/")
+        return gateway.model_entry(name, anthropic="anthropic-version" in request.headers)
 
     @get("/v1/requests/{request_id:str}")
-    async def request_record(request: Request[Any, Any, Any], request_id: str) -> Response[bytes]:
+    async def request_record(request: Request[Any, Any, Any]) -> Response[bytes]:
         """What is recorded of one request; a stream's final figures."""
-        record = await gateway.request_record(request_id, _secret(request))
+        record = await gateway.request_record(str(request.path_params["request_id"]), _secret(request))
         return Response(msgspec.json.encode(plain(record)), media_type=MediaType.JSON)
 
     @post("/v1/tieline/explain", status_code=200)
