@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from tieline.config.schema import Config, ModelConfig, ServerConfig, StoreConfig
 from tieline.gateway import Gateway
@@ -20,6 +21,9 @@ from tieline.store import queries
 from tieline.types.record import Record
 
 HELLO: list[dict[str, Any]] = [{"role": "user", "content": "Hello"}]
+
+
+_PRICE: Any = {"input": "0.15", "output": "0.60"}
 
 
 def behaving(name: str) -> ModelConfig:
@@ -34,7 +38,12 @@ def configuration(url: str, folder: Path, models: dict[str, ModelConfig] | None 
         store=StoreConfig(database=f"sqlite:///{folder}/tieline.db", spool=str(folder / "spool")),
         models=models or {},
     )
-    return simulated(url, base)
+    config = simulated(url, base)
+    named = [name for model in config.models.values() for name in model.deployments]
+    host = config.providers["sim-openai"]
+    prices = {name.removeprefix("sim-openai/"): _PRICE for name in named if name.startswith("sim-openai/")}
+    providers = {**config.providers, "sim-openai": replace(host, prices=prices)}
+    return replace(config, providers=providers)
 
 
 class Served:

@@ -74,7 +74,9 @@ class Exchange:
             outgoing = self._encode()
         except Unsupported as error:
             flight.unsupported = error
-            return Outcome(unsupported=error.param or "request", elapsed_s=flight.elapsed_s(), committed=flight.committed)
+            return Outcome(
+                unsupported=error.param or "request", elapsed_s=flight.elapsed_s(), committed=flight.committed
+            )
         self._open_entry()
         self.began = monotonic()
         health = flight.line.health
@@ -92,7 +94,10 @@ class Exchange:
             self._close_entry()
             self._tell_health()
         return Outcome(
-            failure=self.failure, elapsed_s=flight.elapsed_s(), committed=flight.committed, cost=self.entry.cost
+            failure=self.failure,
+            elapsed_s=flight.elapsed_s(),
+            committed=flight.committed,
+            cost=self.entry.cost,
         )
 
     # before -----------------------------------------------------------------------------------------------------
@@ -117,13 +122,16 @@ class Exchange:
             tokens = self.flight.line.tokens
             token = tokens.cached(credential) or await tokens.token(credential)
         now = datetime.now(UTC)
-        return headers + sign(deployment.provider, credential, "POST", url, headers, outgoing.body, now, token)
+        return headers + sign(
+            deployment.provider, credential, "POST", url, headers, outgoing.body, now, token
+        )
 
     # under way --------------------------------------------------------------------------------------------------
 
     async def _send(self, outgoing: Outgoing) -> None:
         flight, step, deadlines = self.flight, self.step, self.step.deadlines
         url = step.endpoint.base_url + outgoing.path
+        transport = flight.line.transports.of(step.deployment.http2, step.deployment.ca_file)
         request = UpstreamRequest(
             url=url,
             headers=await self._headers(outgoing, url),
@@ -131,15 +139,19 @@ class Exchange:
             connect_timeout_s=deadlines.connect_s,
             response_timeout_s=deadlines.first_token_s,
         )
-        response = self.response = await flight.line.transport.send(request)
-        flight.upstream_s += monotonic() - self.began
+        try:
+            response = self.response = await transport.send(request)
+        finally:
+            flight.upstream_s += monotonic() - self.began
         self.entry.status = response.status
         if response.status >= 300:
             raise _Died(await self._refusal(response))
         limits = rate_limits(response.headers)
         if limits is not None:
             flight.line.health.observe_limits(step.deployment, step.credential, limits, monotonic())
-        if flight.record.stream and not (response.header(b"content-type") or b"").startswith(b"application/json"):
+        if flight.record.stream and not (response.header(b"content-type") or b"").startswith(
+            b"application/json"
+        ):
             await self._stream(response)
         else:
             await self._whole(response)
@@ -150,7 +162,9 @@ class Exchange:
         except TransportError:
             body = b""  # the status alone classifies it
         info = self.dialect.decode_error(response.status, response.headers, body)
-        return classify(self.step.deployment.provider.name, self.dialect.name, response.status, info, response.headers)
+        return classify(
+            self.step.deployment.provider.name, self.dialect.name, response.status, info, response.headers
+        )
 
     async def _whole(self, response: UpstreamResponse) -> None:
         flight, entry, began = self.flight, self.entry, monotonic()
@@ -198,6 +212,8 @@ class Exchange:
         finally:
             watch.cancel()
             flight.reply.on_drain(None)
+            relay.woke()
+            self._count_wait(relay)
         relay.finish()
 
     def _relay(self, *, encode: bool) -> Relay:
@@ -212,10 +228,15 @@ class Exchange:
             transcript=flight.transcript,
             clock=monotonic,
             committed=resuming,
-            splicer=resume.Splicer(flight.transcript.text, flight.transcript.open_text_block) if resuming else None,
+            splicer=resume.Splicer(flight.transcript.text, flight.transcript.open_text_block)
+            if resuming
+            else None,
             hold_until_chars=flight.hold_chars,
         )
         return self.relay
+
+    def _count_wait(self, relay: Relay) -> None:
+        self.flight.upstream_s += relay.take_wait()
 
     def _drained(self, response: UpstreamResponse) -> None:
         self.flight.congested = False
@@ -224,6 +245,8 @@ class Exchange:
     # relay.Sink -------------------------------------------------------------------------------------------------
 
     def commit(self) -> None:
+        if self.relay is not None:
+            self._count_wait(self.relay)
         self.flight.commit(self.step)
 
     def write(self, data: bytes) -> None:
@@ -236,6 +259,8 @@ class Exchange:
         self.entry.outcome = SUCCESS
         self._read_relay()
         self._price()
+        if self.relay is not None:
+            self._count_wait(self.relay)
         return self.flight.closing_comment(self.entry)
 
     # after ------------------------------------------------------------------------------------------------------
@@ -249,9 +274,13 @@ class Exchange:
         if isinstance(error, TokenError):
             return Failure(kind=error.kind, message=error.message)
         if isinstance(error, StreamFault):
-            return classify(self.step.deployment.provider.name, self.dialect.name, error.status, error.info, [])
+            return classify(
+                self.step.deployment.provider.name, self.dialect.name, error.status, error.info, []
+            )
         if isinstance(error, Garbled):
-            return Failure(kind=FailureClass.GARBLED, message=f"{name} sent what is not {self.dialect.name}: {error}")
+            return Failure(
+                kind=FailureClass.GARBLED, message=f"{name} sent what is not {self.dialect.name}: {error}"
+            )
         if isinstance(error, Truncated | resume.SpliceFailed):
             return Failure(kind=FailureClass.TRUNCATED, message=f"The answer of {name} broke off: {error}.")
         raise error
@@ -284,7 +313,11 @@ class Exchange:
         entry, relay = self.entry, self.relay
         if relay is None:
             return
-        entry.upstream_id, entry.upstream_model, entry.usage = relay.upstream_id, relay.upstream_model, relay.usage
+        entry.upstream_id, entry.upstream_model, entry.usage = (
+            relay.upstream_id,
+            relay.upstream_model,
+            relay.usage,
+        )
         entry.chars_out = relay.chars_out
         if relay.first_at is not None:
             entry.first_token_ms = entry.started_ms + (relay.first_at - self.began) * 1000
@@ -305,7 +338,9 @@ class Exchange:
     def _tell_health(self) -> None:
         entry, relay, step = self.entry, self.relay, self.step
         now = monotonic()
-        first = relay.first_at - self.began if relay is not None and relay.first_at is not None else None
+        first = output = gap = None
+        if relay is not None and relay.first_at is not None:
+            first, output, gap = relay.first_at - self.began, relay.last_at - relay.first_at, relay.max_gap_s
         usage = entry.usage
         self.flight.line.health.observe(
             step.deployment,
@@ -315,8 +350,8 @@ class Exchange:
             first_token_s=first,
             input_tokens=self.flight.tokens,
             output_tokens=usage.output_tokens if usage is not None else 0,
-            output_s=relay.last_at - relay.first_at if first is not None else 0.0,
-            gap_s=relay.max_gap_s if relay is not None else None,
+            output_s=output or 0.0,
+            gap_s=gap,
             shape=self.flight.shape,
         )
 
@@ -342,7 +377,9 @@ class _Watch:
             return min(total, self.began + deadlines.first_token_s)
         if relay.decoder.complete:
             return relay.last_at + USAGE_GRACE_S
-        return min(total, relay.last_at + (deadlines.thinking_stall_s if relay.thinking else deadlines.stall_s))
+        return min(
+            total, relay.last_at + (deadlines.thinking_stall_s if relay.thinking else deadlines.stall_s)
+        )
 
     def _look(self) -> None:
         due, now = self._due(), monotonic()
@@ -358,9 +395,15 @@ class _Watch:
         if now >= self.began + self.deadlines.total_s:
             kind, what = FailureClass.STALL, f"not done after {self.deadlines.total_s:g} s"
         elif relay.first_at is None:
-            kind, what = FailureClass.FIRST_TOKEN_TIMEOUT, f"no first token after {self.deadlines.first_token_s:.1f} s"
+            kind, what = (
+                FailureClass.FIRST_TOKEN_TIMEOUT,
+                f"no first token after {self.deadlines.first_token_s:.1f} s",
+            )
         else:
-            kind, what = FailureClass.STALL, f"silent for {now - relay.last_at:.1f} s in the middle of its answer"
+            kind, what = (
+                FailureClass.STALL,
+                f"silent for {now - relay.last_at:.1f} s in the middle of its answer",
+            )
         return _Died(Failure(kind=kind, message=f"{self.name}: {what}."))
 
     def ending(self) -> None:

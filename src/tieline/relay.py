@@ -59,7 +59,6 @@ class Relay:
     """
 
     __slots__ = (
-        "busy_s",
         "chars_out",
         "clock",
         "committed",
@@ -71,6 +70,7 @@ class Relay:
         "first_at",
         "held",
         "hold_until_chars",
+        "idle_since",
         "last_at",
         "last_gap_s",
         "max_gap_s",
@@ -84,6 +84,7 @@ class Relay:
         "upstream_id",
         "upstream_model",
         "usage",
+        "waited_s",
     )
 
     def __init__(
@@ -122,18 +123,20 @@ class Relay:
         self.chars_out = 0
         self.skipped = 0
         self.thinking = False
-        self.busy_s = 0.0
+        self.waited_s = 0.0
+        """Spent waiting for the upstream and not taken yet; the rest of a stream's time is ours."""
+        self.idle_since = perf_counter()
 
     def feed(self, data: bytes) -> None:
         """Bytes of the upstream, cut anywhere."""
-        began = perf_counter()
+        self.woke()
         if not self.done:
             untouched = not self.splitter.pending
             frames = self.splitter.feed(data)
             out = self._forward(data, frames, untouched) if self.encoder is None else self._translate(frames)
             if out:
                 self._send(out)
-        self.busy_s += perf_counter() - began
+        self.idle_since = perf_counter()
 
     def finish(self) -> None:
         """The upstream's EOF: completes the caller's stream, or raises Truncated."""
@@ -146,6 +149,17 @@ class Relay:
             self._end(out + tail, self.dialect.terminator)
         elif out:
             self._send(out)
+
+    def woke(self) -> None:
+        """The upstream said something, or is through."""
+        now = perf_counter()
+        self.waited_s += now - self.idle_since
+        self.idle_since = now
+
+    def take_wait(self) -> float:
+        """Seconds waited for the upstream since this was last asked."""
+        waited, self.waited_s = self.waited_s, 0.0
+        return waited
 
     def replay(self, events: list[Event]) -> None:
         """An answer that came whole although a stream was asked for."""

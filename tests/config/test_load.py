@@ -207,6 +207,22 @@ def test_places() -> None:
     assert loaded.place("server", "port") == "server.port"
 
 
+def test_a_key_written_into_the_file_is_in_no_repr() -> None:
+    config = parse(
+        "providers: {a: {base_url: 'https://x', api_key: sk-secret, headers: {k: sk-secret}}}", {}
+    ).config
+    assert config.providers["a"].api_key == "sk-secret"
+    assert "sk-secret" not in repr(config)
+
+
+def test_errors_found_later_get_their_line() -> None:
+    loaded = parse("providers:\n  acme:\n    base_url: https://x\n", {}, Path("tieline.yaml"))
+    error = loaded.located(ConfigError("bad.", place="providers.acme.quirks.x", hint="Fix."))
+    assert str(error) == "tieline.yaml:2: bad. Fix."
+    other = ConfigError("bad.", place="OPENAI_API_KEY")
+    assert loaded.located(other) is other
+
+
 def test_find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert find({}) is None

@@ -6,7 +6,7 @@ import json
 import sys
 import types
 from collections.abc import Iterator
-from typing import Any, is_typeddict
+from typing import Any
 
 import anthropic
 import httpx2
@@ -14,6 +14,7 @@ import openai
 from anthropic.types import message_create_params as anthropic_params
 from openai.types.chat import completion_create_params as openai_params
 from pydantic import TypeAdapter
+from typing_extensions import is_typeddict
 
 from tieline.dialects import get
 from tieline.dialects.base import Dialect, Frame, Peek, Quirks, Target
@@ -210,13 +211,21 @@ def _answering(status: int, body: bytes, media_type: str) -> httpx2.Client:
 
 def openai_client(body: bytes, status: int = 200, media_type: str = "application/json") -> openai.OpenAI:
     return openai.OpenAI(
-        api_key="k", base_url="http://127.0.0.1/v1", max_retries=0, http_client=_answering(status, body, media_type)
+        api_key="k",
+        base_url="http://127.0.0.1/v1",
+        max_retries=0,
+        http_client=_answering(status, body, media_type),
     )
 
 
-def anthropic_client(body: bytes, status: int = 200, media_type: str = "application/json") -> anthropic.Anthropic:
+def anthropic_client(
+    body: bytes, status: int = 200, media_type: str = "application/json"
+) -> anthropic.Anthropic:
     return anthropic.Anthropic(
-        api_key="k", base_url="http://127.0.0.1", max_retries=0, http_client=_answering(status, body, media_type)
+        api_key="k",
+        base_url="http://127.0.0.1",
+        max_retries=0,
+        http_client=_answering(status, body, media_type),
     )
 
 

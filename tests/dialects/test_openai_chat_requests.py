@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-
 from tests.dialects.samples import OPENAI, PDF, PNG, call, check, decode, encode, peek, target, translate
+
 from tieline.dialects import get
 from tieline.dialects.base import Quirks
 from tieline.types.errors import InvalidRequest, Unsupported
@@ -30,7 +30,11 @@ TOOL_LOOP: list[dict[str, Any]] = [
         "role": "assistant",
         "content": None,
         "tool_calls": [
-            {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city":"Köln"}'}},
+            {
+                "id": "call_1",
+                "type": "function",
+                "function": {"name": "get_weather", "arguments": '{"city":"Köln"}'},
+            },
             {"id": "call_2", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}},
         ],
     },
@@ -100,7 +104,10 @@ def refused(body: Any) -> InvalidRequest:
         ({"model": "m", "input": "hi"}, "/v1/responses", "messages"),
         ({"model": "m", "contents": []}, "generateContent", "messages"),
         (
-            {"model": "m", "messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "x"}]}]},
+            {
+                "model": "m",
+                "messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "x"}]}],
+            },
             "/v1/messages",
             "messages",
         ),
@@ -149,7 +156,10 @@ def test_no_features_in_plain_text_that_mentions_them() -> None:
 
 def test_media_are_seen_and_not_counted_as_text() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 400_000}}
-    body = {"model": "m", "messages": [{"role": "user", "content": [{"type": "text", "text": "x" * 40}, image]}]}
+    body = {
+        "model": "m",
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "x" * 40}, image]}],
+    }
     seen = peek(OPENAI, body)
     assert seen.features == {"images"}
     assert seen.input_chars < 10_000
@@ -181,8 +191,19 @@ def test_wire_25_routing_fields_are_taken_out_and_unknown_ones_survive() -> None
     }
 
 
+def test_a_provider_field_that_is_no_object_is_the_vendors_own() -> None:
+    seen = peek(OPENAI, {"model": "m", "messages": [USER], "provider": "x"})
+    assert seen.provider_preferences is None
+    assert "provider" in seen.fields
+
+
 def test_wire_03_forward_asks_for_usage_and_keeps_other_stream_options() -> None:
-    body = {"model": "m", "messages": [USER], "stream": True, "stream_options": {"include_obfuscation": False}}
+    body = {
+        "model": "m",
+        "messages": [USER],
+        "stream": True,
+        "stream_options": {"include_obfuscation": False},
+    }
     asked = call(OPENAI, body)
     seen = get(OPENAI).peek(asked)
     assert not seen.include_usage
@@ -359,9 +380,17 @@ def test_quirks_are_obeyed() -> None:
         ({"stop": ["a", "b"]}, Quirks(max_stop=1), "stop"),
         ({"tools": [TOOL]}, Quirks(tools=False), "tools"),
         ({"tools": [TOOL], "tool_choice": "required"}, Quirks(tool_choice_required=False), "tool_choice"),
-        ({"tools": [TOOL], "parallel_tool_calls": False}, Quirks(parallel_tool_calls=False), "parallel_tool_calls"),
+        (
+            {"tools": [TOOL], "parallel_tool_calls": False},
+            Quirks(parallel_tool_calls=False),
+            "parallel_tool_calls",
+        ),
         ({"reasoning_effort": "low"}, Quirks(reasoning_effort=False), "reasoning_effort"),
-        ({"response_format": {"type": "json_object"}}, Quirks(json_object=False, tools=False), "response_format"),
+        (
+            {"response_format": {"type": "json_object"}},
+            Quirks(json_object=False, tools=False),
+            "response_format",
+        ),
         ({"seed": 1}, Quirks(rejects=("seed",)), "seed"),
     ],
 )
@@ -383,7 +412,13 @@ def test_wire_23_structured_output_by_forced_tool_where_there_is_no_native_one()
 
 def test_wire_21_reasoning_goes_back_only_to_hosts_that_want_it() -> None:
     details = [
-        {"type": "reasoning.text", "text": "hm", "signature": "s", "format": "anthropic-claude-v1", "index": 0},
+        {
+            "type": "reasoning.text",
+            "text": "hm",
+            "signature": "s",
+            "format": "anthropic-claude-v1",
+            "index": 0,
+        },
         {"type": "reasoning.encrypted", "data": "d", "format": "anthropic-claude-v1", "index": 1},
     ]
     replayed = {"role": "assistant", "content": "a", "reasoning_details": details}
@@ -420,7 +455,12 @@ def test_cache_marks_go_only_to_hosts_that_know_them() -> None:
 def test_unknown_tool_choice_and_parts_survive_for_the_same_dialect() -> None:
     choice = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [{"type": "function"}]}}
     video = {"type": "video_url", "video_url": {"url": "https://example.com/v.mp4"}}
-    body = {"model": "m", "messages": [{"role": "user", "content": [video]}], "tools": [TOOL], "tool_choice": choice}
+    body = {
+        "model": "m",
+        "messages": [{"role": "user", "content": [video]}],
+        "tools": [TOOL],
+        "tool_choice": choice,
+    }
     sent = translate(OPENAI, body, target())
     assert sent["tool_choice"] == choice
     assert sent["messages"][0]["content"] == [video]

@@ -12,11 +12,10 @@ import msgspec
 from msgspec import Struct
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from tieline.cli.ledger import records_table
+from tieline.cli.ledger import plain, records_table
 from tieline.cli.probe import Seen, ask
 from tieline.cli.terminal import console, write_json
 from tieline.config.schema import Config, ModelConfig, ServerConfig, StoreConfig
-from tieline.server.plain import plain
 
 PROMPT = "Why do ships carry bells?"
 _TOOL = {

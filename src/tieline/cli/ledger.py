@@ -13,7 +13,6 @@ from rich.markup import escape
 
 from tieline.cli.terminal import console, milliseconds, outcome_style, rounded_usd, table, write_json
 from tieline.config.load import find, load
-from tieline.server.plain import plain
 from tieline.store import queries
 from tieline.store.database import Database
 from tieline.types.errors import ConfigError, InvalidRequest, NotFound
@@ -184,6 +183,13 @@ def show(request_id: str, config: Path | None, as_json: bool) -> None:
         write_json(plain(record))
     else:
         print_record(record)
+
+
+def plain(record: Record) -> dict[str, Any]:
+    """For JSON: money as decimal strings of US dollars."""
+    from tieline.gateway import shown
+
+    return shown(record)
 
 
 def print_record(record: Record) -> None:

@@ -14,7 +14,7 @@ ROWS: tuple[Provider, ...] = (
             "anthropic_messages": "https://openrouter.ai/api",
         },
         env=("OPENROUTER_API_KEY",),
-        quirks=Quirks(reasoning_field="reasoning", replay_reasoning=True),
+        quirks=Quirks(reasoning_field="reasoning", replay_reasoning=True, cache_marks=True),
         edge="cloudflare",
         docs="https://openrouter.ai/docs/api-reference/overview",
     ),

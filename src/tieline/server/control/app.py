@@ -14,7 +14,6 @@ from msgspec import Struct, field
 import tieline
 from tieline.dialects import paths
 from tieline.server.control.landing import landing_page
-from tieline.server.plain import plain
 from tieline.types.errors import Fault, InvalidRequest, NotFound, TielineError, fault_of
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def build(gateway: Gateway) -> Litestar:
     async def request_record(request: Request[Any, Any, Any]) -> Response[bytes]:
         """What is recorded of one request; a stream's final figures."""
         record = await gateway.request_record(str(request.path_params["request_id"]), _secret(request))
-        return Response(msgspec.json.encode(plain(record)), media_type=MediaType.JSON)
+        return Response(msgspec.json.encode(record), media_type=MediaType.JSON)
 
     @post("/v1/tieline/explain", status_code=200)
     async def explain(request: Request[Any, Any, Any]) -> Response[bytes]:
