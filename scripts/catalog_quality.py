@@ -47,7 +47,7 @@ def default_effort(name: str) -> tuple[str, ...]:
     """What a request that says nothing gets, then the nearest weaker ones that may have been measured.
 
     OpenAI: medium, none from GPT-5.1 on; Claude: thinking off and effort high, from 4.6 adaptive; Gemini: thinking on.
-    (platform.openai.com/docs/guides/reasoning, platform.claude.com/docs/en/build-with-claude/effort,
+    (see platform.openai.com/docs/guides/reasoning, platform.claude.com/docs/en/build-with-claude/effort,
     ai.google.dev/gemini-api/docs/thinking)
     """
     if re.match(r"gpt-5\.[1-4](?!.*codex)", name):

@@ -26,7 +26,11 @@ def async_http_client(transport: httpx2.AsyncBaseTransport) -> httpx2.AsyncClien
 
 def _headers_of(request: httpx2.Request) -> Headers:
     """Without the SDK's placeholder credential: in-process callers are trusted."""
-    return [(name.lower(), value) for name, value in request.headers.raw if name.lower() not in (b"authorization", b"x-api-key")]
+    return [
+        (name.lower(), value)
+        for name, value in request.headers.raw
+        if name.lower() not in (b"authorization", b"x-api-key")
+    ]
 
 
 async def _begin(gateway: Gateway, request: httpx2.Request, body: bytes) -> MemoryReply:

@@ -137,7 +137,10 @@ def begin(gateway: Gateway, path: str, query: str, headers: Headers, body: bytes
     """Starts a request as the server's door would. Raises NotFound for a path that is not of the data plane."""
     door = paths.find(path)
     if door is None:
-        raise NotFound(f"{path} is not served in-process.", hint="Only the data plane is; start `tieline serve` for more.")
+        raise NotFound(
+            f"{path} is not served in-process.",
+            hint="Only the data plane is; start `tieline serve` for more.",
+        )
     reply = MemoryReply()
     call = Call(
         dialect=door.dialect,
@@ -247,7 +250,9 @@ class AsyncTieline:
         from tieline.bound import AsyncBound, async_http_client
 
         http = async_http_client(AsyncBound(self.gateway))
-        return openai.AsyncOpenAI(**{"api_key": "in-process", "base_url": f"{BASE_URL}/v1", "http_client": http, **options})
+        return openai.AsyncOpenAI(
+            **{"api_key": "in-process", "base_url": f"{BASE_URL}/v1", "http_client": http, **options}
+        )
 
     def async_anthropic(self, **options: Any) -> anthropic.AsyncAnthropic:
         """The official client, bound to this pipeline."""
@@ -256,10 +261,17 @@ class AsyncTieline:
         from tieline.bound import AsyncBound, async_http_client
 
         http = async_http_client(AsyncBound(self.gateway))
-        return anthropic.AsyncAnthropic(**{"api_key": "in-process", "base_url": BASE_URL, "http_client": http, **options})
+        return anthropic.AsyncAnthropic(
+            **{"api_key": "in-process", "base_url": BASE_URL, "http_client": http, **options}
+        )
 
     def _begin(
-        self, model: str, messages: str | Sequence[Mapping[str, Any]], params: Mapping[str, Any], *, stream: bool
+        self,
+        model: str,
+        messages: str | Sequence[Mapping[str, Any]],
+        params: Mapping[str, Any],
+        *,
+        stream: bool,
     ) -> MemoryReply:
         turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
         body = {"model": model, "messages": turns, **params}
@@ -271,7 +283,9 @@ class AsyncTieline:
 class Stream:
     """Iterate for pieces of text; afterwards ``answer`` has everything."""
 
-    def __init__(self, run: Callable[[Coroutine[Any, Any, Any]], Any], open_: Callable[[], AsyncStream]) -> None:
+    def __init__(
+        self, run: Callable[[Coroutine[Any, Any, Any]], Any], open_: Callable[[], AsyncStream]
+    ) -> None:
         self._run = run
         self._open = open_
         self.answer: Answer | None = None
@@ -349,7 +363,9 @@ class Tieline:
         from tieline.bound import Bound, http_client
 
         http = http_client(Bound(self.gateway, self._run))
-        return openai.OpenAI(**{"api_key": "in-process", "base_url": f"{BASE_URL}/v1", "http_client": http, **options})
+        return openai.OpenAI(
+            **{"api_key": "in-process", "base_url": f"{BASE_URL}/v1", "http_client": http, **options}
+        )
 
     def anthropic(self, **options: Any) -> anthropic.Anthropic:
         """The official client, bound to this pipeline."""
@@ -358,7 +374,9 @@ class Tieline:
         from tieline.bound import Bound, http_client
 
         http = http_client(Bound(self.gateway, self._run))
-        return anthropic.Anthropic(**{"api_key": "in-process", "base_url": BASE_URL, "http_client": http, **options})
+        return anthropic.Anthropic(
+            **{"api_key": "in-process", "base_url": BASE_URL, "http_client": http, **options}
+        )
 
     def async_openai(self, **options: Any) -> openai.AsyncOpenAI:
         """The official client for your own event loop, bound to this pipeline."""
@@ -367,7 +385,9 @@ class Tieline:
         from tieline.bound import AsyncBridge, async_http_client
 
         http = async_http_client(AsyncBridge(self.gateway, self._loop))
-        return openai.AsyncOpenAI(**{"api_key": "in-process", "base_url": f"{BASE_URL}/v1", "http_client": http, **options})
+        return openai.AsyncOpenAI(
+            **{"api_key": "in-process", "base_url": f"{BASE_URL}/v1", "http_client": http, **options}
+        )
 
     def async_anthropic(self, **options: Any) -> anthropic.AsyncAnthropic:
         """The official client for your own event loop, bound to this pipeline."""
@@ -376,7 +396,9 @@ class Tieline:
         from tieline.bound import AsyncBridge, async_http_client
 
         http = async_http_client(AsyncBridge(self.gateway, self._loop))
-        return anthropic.AsyncAnthropic(**{"api_key": "in-process", "base_url": BASE_URL, "http_client": http, **options})
+        return anthropic.AsyncAnthropic(
+            **{"api_key": "in-process", "base_url": BASE_URL, "http_client": http, **options}
+        )
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)

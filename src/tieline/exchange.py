@@ -18,6 +18,7 @@ from tieline.dialects.transcript import Transcript, events_of
 from tieline.ledger import pricing
 from tieline.providers.errors import classify, classify_transport, rate_limits
 from tieline.providers.signing import needs_token, sign
+from tieline.providers.tokens import TokenError
 from tieline.relay import Relay
 from tieline.route.steps import Outcome, Try
 from tieline.transport.base import TransportError, UpstreamRequest, UpstreamResponse
@@ -54,13 +55,12 @@ class _Enough(Exception):
 class Exchange:
     """One try under way."""
 
-    __slots__ = ("began", "dialect", "entry", "failure", "flight", "relay", "request", "response", "step")
+    __slots__ = ("began", "dialect", "entry", "failure", "flight", "relay", "response", "step")
 
     def __init__(self, flight: Flight, step: Try) -> None:
         self.flight = flight
         self.step = step
         self.dialect: Dialect = dialect_named(step.endpoint.target.dialect)
-        self.request: UpstreamRequest
         self.response: UpstreamResponse | None = None
         self.relay: Relay | None = None
         self.entry: Attempt
@@ -71,16 +71,18 @@ class Exchange:
         """Tries, relays, tells. Raises CancelledError when the caller goes, Unsupported is part of the outcome."""
         flight, step = self.flight, self.step
         try:
-            await self._encode()
+            outgoing = self._encode()
         except Unsupported as error:
             flight.unsupported = error
-            return Outcome(unsupported=error.param or "request", elapsed_s=flight.elapsed_s(), committed=flight.committed)
+            return Outcome(
+                unsupported=error.param or "request", elapsed_s=flight.elapsed_s(), committed=flight.committed
+            )
         self._open_entry()
         self.began = monotonic()
         health = flight.line.health
         health.begin(step.deployment, step.credential, self.began, tokens=flight.tokens)
         try:
-            await self._send()
+            await self._send(outgoing)
         except asyncio.CancelledError:
             self.failure = Failure(kind=FailureClass.CALLER_GONE, message="The caller went away.")
             raise
@@ -92,29 +94,22 @@ class Exchange:
             self._close_entry()
             self._tell_health()
         return Outcome(
-            failure=self.failure, elapsed_s=flight.elapsed_s(), committed=flight.committed, cost=self.entry.cost
+            failure=self.failure,
+            elapsed_s=flight.elapsed_s(),
+            committed=flight.committed,
+            cost=self.entry.cost,
         )
 
     # before -----------------------------------------------------------------------------------------------------
 
-    async def _encode(self) -> None:
+    def _encode(self) -> Outgoing:
         flight, step, target = self.flight, self.step, self.step.endpoint.target
         if flight.committed:
             going_on = resume.continuation(flight.typed_request(), flight.transcript.text, plain=step.plain)
-            outgoing = self.dialect.encode_request(going_on, target)
-        elif self.dialect is flight.dialect:
-            outgoing = self.dialect.forward(flight.call, flight.peek, target)
-        else:
-            outgoing = self.dialect.encode_request(flight.typed_request(), target)
-        url = step.endpoint.base_url + outgoing.path
-        deadlines = step.deadlines
-        self.request = UpstreamRequest(
-            url=url,
-            headers=await self._headers(outgoing, url),
-            body=outgoing.body,
-            connect_timeout_s=deadlines.connect_s,
-            response_timeout_s=deadlines.first_token_s,
-        )
+            return self.dialect.encode_request(going_on, target)
+        if self.dialect is flight.dialect:
+            return self.dialect.forward(flight.call, flight.peek, target)
+        return self.dialect.encode_request(flight.typed_request(), target)
 
     async def _headers(self, outgoing: Outgoing, url: str) -> Headers:
         deployment, credential = self.step.deployment, self.step.credential
@@ -122,16 +117,30 @@ class Exchange:
         if credential.headers is not None:
             headers += credential.headers
             return headers
-        token = await self.flight.line.tokens.get(credential) if needs_token(credential) else None
+        token = None
+        if needs_token(credential):
+            tokens = self.flight.line.tokens
+            token = tokens.cached(credential) or await tokens.token(credential)
         now = datetime.now(UTC)
-        return headers + sign(deployment.provider, credential, "POST", url, headers, outgoing.body, now, token)
+        return headers + sign(
+            deployment.provider, credential, "POST", url, headers, outgoing.body, now, token
+        )
 
     # under way --------------------------------------------------------------------------------------------------
 
-    async def _send(self) -> None:
-        flight, step = self.flight, self.step
+    async def _send(self, outgoing: Outgoing) -> None:
+        flight, step, deadlines = self.flight, self.step, self.step.deadlines
+        url = step.endpoint.base_url + outgoing.path
+        transport = flight.line.transports.of(step.deployment.http2, step.deployment.ca_file)
+        request = UpstreamRequest(
+            url=url,
+            headers=await self._headers(outgoing, url),
+            body=outgoing.body,
+            connect_timeout_s=deadlines.connect_s,
+            response_timeout_s=deadlines.first_token_s,
+        )
         try:
-            response = self.response = await flight.line.transport.send(self.request)
+            response = self.response = await transport.send(request)
         finally:
             flight.upstream_s += monotonic() - self.began
         self.entry.status = response.status
@@ -140,7 +149,9 @@ class Exchange:
         limits = rate_limits(response.headers)
         if limits is not None:
             flight.line.health.observe_limits(step.deployment, step.credential, limits, monotonic())
-        if flight.record.stream and not (response.header(b"content-type") or b"").startswith(b"application/json"):
+        if flight.record.stream and not (response.header(b"content-type") or b"").startswith(
+            b"application/json"
+        ):
             await self._stream(response)
         else:
             await self._whole(response)
@@ -151,7 +162,9 @@ class Exchange:
         except TransportError:
             body = b""  # the status alone classifies it
         info = self.dialect.decode_error(response.status, response.headers, body)
-        return classify(self.step.deployment.provider.name, self.dialect.name, response.status, info, response.headers)
+        return classify(
+            self.step.deployment.provider.name, self.dialect.name, response.status, info, response.headers
+        )
 
     async def _whole(self, response: UpstreamResponse) -> None:
         flight, entry, began = self.flight, self.entry, monotonic()
@@ -215,7 +228,9 @@ class Exchange:
             transcript=flight.transcript,
             clock=monotonic,
             committed=resuming,
-            splicer=resume.Splicer(flight.transcript.text, flight.transcript.open_text_block) if resuming else None,
+            splicer=resume.Splicer(flight.transcript.text, flight.transcript.open_text_block)
+            if resuming
+            else None,
             hold_until_chars=flight.hold_chars,
         )
         return self.relay
@@ -256,10 +271,16 @@ class Exchange:
             return error.failure
         if isinstance(error, TransportError):
             return classify_transport(error)
+        if isinstance(error, TokenError):
+            return Failure(kind=error.kind, message=error.message)
         if isinstance(error, StreamFault):
-            return classify(self.step.deployment.provider.name, self.dialect.name, error.status, error.info, [])
+            return classify(
+                self.step.deployment.provider.name, self.dialect.name, error.status, error.info, []
+            )
         if isinstance(error, Garbled):
-            return Failure(kind=FailureClass.GARBLED, message=f"{name} sent what is not {self.dialect.name}: {error}")
+            return Failure(
+                kind=FailureClass.GARBLED, message=f"{name} sent what is not {self.dialect.name}: {error}"
+            )
         if isinstance(error, Truncated | resume.SpliceFailed):
             return Failure(kind=FailureClass.TRUNCATED, message=f"The answer of {name} broke off: {error}.")
         raise error
@@ -292,7 +313,11 @@ class Exchange:
         entry, relay = self.entry, self.relay
         if relay is None:
             return
-        entry.upstream_id, entry.upstream_model, entry.usage = relay.upstream_id, relay.upstream_model, relay.usage
+        entry.upstream_id, entry.upstream_model, entry.usage = (
+            relay.upstream_id,
+            relay.upstream_model,
+            relay.usage,
+        )
         entry.chars_out = relay.chars_out
         if relay.first_at is not None:
             entry.first_token_ms = entry.started_ms + (relay.first_at - self.began) * 1000
@@ -313,7 +338,9 @@ class Exchange:
     def _tell_health(self) -> None:
         entry, relay, step = self.entry, self.relay, self.step
         now = monotonic()
-        first = relay.first_at - self.began if relay is not None and relay.first_at is not None else None
+        first = output = gap = None
+        if relay is not None and relay.first_at is not None:
+            first, output, gap = relay.first_at - self.began, relay.last_at - relay.first_at, relay.max_gap_s
         usage = entry.usage
         self.flight.line.health.observe(
             step.deployment,
@@ -323,8 +350,8 @@ class Exchange:
             first_token_s=first,
             input_tokens=self.flight.tokens,
             output_tokens=usage.output_tokens if usage is not None else 0,
-            output_s=relay.last_at - relay.first_at if first is not None else 0.0,
-            gap_s=relay.max_gap_s if relay is not None else None,
+            output_s=output or 0.0,
+            gap_s=gap,
             shape=self.flight.shape,
         )
 
@@ -350,7 +377,9 @@ class _Watch:
             return min(total, self.began + deadlines.first_token_s)
         if relay.decoder.complete:
             return relay.last_at + USAGE_GRACE_S
-        return min(total, relay.last_at + (deadlines.thinking_stall_s if relay.thinking else deadlines.stall_s))
+        return min(
+            total, relay.last_at + (deadlines.thinking_stall_s if relay.thinking else deadlines.stall_s)
+        )
 
     def _look(self) -> None:
         due, now = self._due(), monotonic()
@@ -366,9 +395,15 @@ class _Watch:
         if now >= self.began + self.deadlines.total_s:
             kind, what = FailureClass.STALL, f"not done after {self.deadlines.total_s:g} s"
         elif relay.first_at is None:
-            kind, what = FailureClass.FIRST_TOKEN_TIMEOUT, f"no first token after {self.deadlines.first_token_s:.1f} s"
+            kind, what = (
+                FailureClass.FIRST_TOKEN_TIMEOUT,
+                f"no first token after {self.deadlines.first_token_s:.1f} s",
+            )
         else:
-            kind, what = FailureClass.STALL, f"silent for {now - relay.last_at:.1f} s in the middle of its answer"
+            kind, what = (
+                FailureClass.STALL,
+                f"silent for {now - relay.last_at:.1f} s in the middle of its answer",
+            )
         return _Died(Failure(kind=kind, message=f"{self.name}: {what}."))
 
     def ending(self) -> None:

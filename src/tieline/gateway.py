@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from random import Random
 from time import monotonic
@@ -13,12 +14,15 @@ from typing import Any
 
 import msgspec
 
+from tieline.admit.accounts import Accounts
 from tieline.admit.admission import Admission
+from tieline.admit.watch import Watch
 from tieline.config.load import Loaded, find, load
 from tieline.config.reload import Watcher
 from tieline.config.schema import Config
 from tieline.dialects import get as dialect_named
 from tieline.ledger.pricing import upper_bound
+from tieline.ledger.settle import Markup
 from tieline.pipeline import Flight, Line, fault_headers
 from tieline.providers import build, catalog
 from tieline.providers.build import Fleet
@@ -30,11 +34,13 @@ from tieline.route.deployment import Deployment
 from tieline.route.health import Health
 from tieline.route.router import Router
 from tieline.route.steps import Needs
+from tieline.route.validate import validate_routes
 from tieline.store.database import Database
-from tieline.transport.choose import RoutingTransport
 from tieline.transport.base import Transport
+from tieline.transport.routing import Transports
 from tieline.types.call import Call, Headers, Reply
 from tieline.types.errors import ConfigError, Fault, NotFound, Shedding, UnknownModel
+from tieline.types.money import format_usd
 from tieline.types.record import Record
 
 log = logging.getLogger("tieline")
@@ -66,10 +72,16 @@ class Gateway:
         self.metrics.add_source(self._gauges)
         self.database = None if self.config.store.database == "none" else Database(self.config.store.database)
         self.recorder = Recorder(
-            self.database, spool=Path(self.config.store.spool) if self.database else None, metrics=self.metrics
+            self.database,
+            spool=Path(self.config.store.spool) if self.database else None,
+            metrics=self.metrics,
         )
-        self.admission = Admission(self.database, self.config, in_process=in_process)
-        self.transport: Transport = transport or RoutingTransport(self.environ)
+        server = self.config.server
+        self.admission = Admission(
+            open=server.open or in_process, loopback=_is_loopback(server.host), policy=self.config.policy
+        )
+        self.watch = Watch(self.admission, Accounts(self.database)) if self.database else None
+        self.transports = Transports(self.environ, transport)
         self.fleet, self.line = self._line(self._loaded.config)
         self._watching: asyncio.Task[None] | None = None
 
@@ -86,14 +98,17 @@ class Gateway:
 
     async def start(self) -> None:
         """Opens the database, takes over what was spooled, watches the configuration. Raises ConfigError."""
-        for name in sorted({dialect for host in self.fleet.hosts.values() for dialect in host.provider.endpoints}):
+        for name in sorted(
+            {dialect for host in self.fleet.hosts.values() for dialect in host.provider.endpoints}
+        ):
             dialect_named(name)  # imported now rather than by somebody's first request
         if self.database is not None:
             self.database.open()
         self.recorder.start()
-        await self.admission.start()
-        if not self.in_process:
-            self.admission.check_exposure()
+        if self.watch is not None:
+            await self.watch.load()
+            self.watch.start()
+        self._check_exposure()
         if self.path is not None:
             watcher = Watcher(self._loaded, self.environ, self._reloaded, self._not_reloaded)
             if not self.in_process:
@@ -109,11 +124,23 @@ class Gateway:
         deadline = monotonic() + self.config.server.drain_s
         while self.in_flight and monotonic() < deadline:
             await asyncio.sleep(0.02)
-        await self.transport.aclose()
-        await self.admission.stop()
+        await self.transports.aclose()
+        if self.watch is not None:
+            await self.watch.stop()
         await asyncio.to_thread(self.recorder.close)
         if self.database is not None:
             self.database.close()
+
+    def _check_exposure(self) -> None:
+        """A gateway that spends the owner's money does not serve strangers by accident."""
+        server = self.config.server
+        if self.in_process or server.open or self.admission.has_keys or _is_loopback(server.host):
+            return
+        raise ConfigError(
+            f"{server.host} can be reached by others, and there is no virtual key.",
+            place="server.host",
+            hint="Make one with `tieline keys create`, or set `server.open: true` to serve anyone.",
+        )
 
     # requests ---------------------------------------------------------------------------------------------------
 
@@ -132,15 +159,21 @@ class Gateway:
 
     def _shedding(self) -> Shedding:
         if self.draining:
-            return Shedding("Tieline is shutting down.", hint="Send the request to another replica.", retry_after_s=1.0)
+            return Shedding(
+                "Tieline is shutting down.", hint="Send the request to another replica.", retry_after_s=1.0
+            )
         return Shedding(
-            f"{self.in_flight} requests are under way, as many as server.max_concurrency allows.", retry_after_s=1.0
+            f"{self.in_flight} requests are under way, as many as server.max_concurrency allows.",
+            retry_after_s=1.0,
         )
 
     def error_answer(self, dialect: str, fault: Fault) -> tuple[bytes, Headers]:
         """An error outside of any request, in a dialect's shape: body and headers."""
         request_id = new_id()
-        headers: Headers = [(b"content-type", b"application/json"), (b"tieline-request-id", request_id.encode())]
+        headers: Headers = [
+            (b"content-type", b"application/json"),
+            (b"tieline-request-id", request_id.encode()),
+        ]
         return dialect_named(dialect).encode_error(fault, request_id), [*headers, *fault_headers(fault)]
 
     # configuration ----------------------------------------------------------------------------------------------
@@ -150,20 +183,31 @@ class Gateway:
         fleet, line = self._line(config)
         self._loaded = msgspec.structs.replace(self._loaded, config=config)
         self.fleet, self.line = fleet, line
-        self.admission.reload(config)
+        self.admission.set_policy(config.policy)
 
     def _line(self, config: Config) -> tuple[Fleet, Line]:
         fleet = build.build(config, self.environ, catalog.packaged())
         router = Router(
-            list(fleet.all()), config, self.health, upper_bound=upper_bound, random=Random(), deploy=_deploy(fleet)
+            list(fleet.all()),
+            config,
+            self.health,
+            upper_bound=upper_bound,
+            random=Random(),
+            deploy=_deploy(fleet),
         )
+        problems = validate_routes(config, router)
+        if problems:
+            raise problems[0]
         return fleet, Line(
             config=config,
             router=router,
             health=self.health,
             admission=self.admission,
-            transport=self.transport,
-            tokens=TokenSource(self.transport),
+            markup=Markup.parse(
+                config.ledger.markup_percent, config.ledger.markup_usd, config.ledger.charge_failed
+            ),
+            transports=self.transports,
+            tokens=TokenSource(self.transports.default),
             recorder=self.recorder,
         )
 
@@ -175,7 +219,9 @@ class Gateway:
             loaded = load(path, self.environ)
         if self._over:
             server = msgspec.structs.replace(loaded.config.server, **self._over)
-            loaded = msgspec.structs.replace(loaded, config=msgspec.structs.replace(loaded.config, server=server))
+            loaded = msgspec.structs.replace(
+                loaded, config=msgspec.structs.replace(loaded.config, server=server)
+            )
         return loaded
 
     def _reloaded(self, loaded: Loaded) -> None:
@@ -231,18 +277,25 @@ class Gateway:
         gauges = [Gauge("tieline_in_flight", "Requests under way.", {}, float(self.in_flight))]
         for view in self.health.snapshot(monotonic()):
             labels = {"deployment": view.deployment, "state": view.state}
-            gauges.append(Gauge("tieline_deployment_state", "1 for the state a deployment is in.", labels, 1.0))
+            gauges.append(
+                Gauge("tieline_deployment_state", "1 for the state a deployment is in.", labels, 1.0)
+            )
         return gauges
 
-    def authenticate(self, secret: str | None) -> None:
-        """Raises Unauthenticated when keys are needed and this is none."""
-        self.admission.identify(secret)
+    def authenticate(self, secret: str | None) -> str | None:
+        """The key's id, None where no key is needed. Raises Unauthenticated."""
+        return self.admission.identify(secret)
 
     def models_listing(self, *, anthropic: bool = False) -> dict[str, Any]:
         entries = [self._entry(name, found, anthropic) for name, found in self._listed()]
         if anthropic:
             ids = [entry["id"] for entry in entries]
-            return {"data": entries, "has_more": False, "first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None}
+            return {
+                "data": entries,
+                "has_more": False,
+                "first_id": ids[0] if ids else None,
+                "last_id": ids[-1] if ids else None,
+            }
         return {"object": "list", "data": entries}
 
     def model_entry(self, name: str, *, anthropic: bool = False) -> dict[str, Any]:
@@ -265,7 +318,13 @@ class Gateway:
         }
         if anthropic:
             title = card.title if card and card.title else name
-            return {"type": "model", "id": name, "display_name": title, "created_at": "1970-01-01T00:00:00Z", "tieline": detail}
+            return {
+                "type": "model",
+                "id": name,
+                "display_name": title,
+                "created_at": "1970-01-01T00:00:00Z",
+                "tieline": detail,
+            }
         owner = found.provider.name if found is not None else "tieline"
         return {"id": name, "object": "model", "created": 0, "owned_by": owner, "tieline": detail}
 
@@ -273,13 +332,34 @@ class Gateway:
         """One record, for the key that made the request. Raises NotFound."""
         from tieline.store import queries
 
-        who = self.admission.identify(secret)
+        key_id = self.admission.identify(secret)
         found = None
         if self.database is not None:
             found = await asyncio.to_thread(queries.show, self.database, request_id)
-        if found is None or (who is not None and who.key_id != found["key_id"]):
-            raise NotFound(f"There is no request {request_id!r}.", hint="Records are written within a second.")
-        return found
+        if found is None or (key_id is not None and key_id != found.key_id):
+            raise NotFound(
+                f"There is no request {request_id!r}.", hint="Records are written within a second."
+            )
+        return shown(found)
+
+
+def shown(record: Record) -> dict[str, Any]:
+    """For JSON: money as decimal strings of US dollars."""
+    found: dict[str, Any] = msgspec.to_builtins(record)
+    for name in ("cost", "wasted", "charged"):
+        found.pop(name, None)
+        found[f"{name}_usd"] = format_usd(getattr(record, name))
+    for line, entry in zip(found.get("attempts", []), record.attempts, strict=True):
+        line.pop("cost", None)
+        line["cost_usd"] = format_usd(entry.cost)
+    return found
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _deploy(fleet: Fleet) -> Any:

@@ -12,31 +12,37 @@ from time import time as wall_clock
 import msgspec
 from msgspec import Struct
 
-from tieline.admit.admission import Admission, Ask, Permit
-from tieline.config.schema import Config
+from tieline.admit.admission import Admission, Facts, Permit
+from tieline.config.schema import Config, PolicyRules
 from tieline.dialects import get as dialect_named
 from tieline.dialects.base import Dialect, Peek, StreamEncoder
 from tieline.dialects.transcript import Transcript
 from tieline.exchange import Exchange
+from tieline.ledger import pricing
+from tieline.ledger.settle import Markup
+from tieline.providers.card import ModelCard
 from tieline.providers.tokens import TokenSource
 from tieline.record.ids import new_id
 from tieline.record.recorder import Recorder
 from tieline.route.health import Health
 from tieline.route.plan import Plan
+from tieline.route.match import Route
 from tieline.route.router import Router
-from tieline.route.steps import GiveUp, Needs, Try
-from tieline.transport.base import Transport
+from tieline.route.routing import override
+from tieline.route.steps import GiveUp, Needs, Outcome, Try
+from tieline.transport.routing import Transports
 from tieline.types.call import Call, Headers, Reply
 from tieline.types.errors import (
     FailureClass,
     Fault,
+    InvalidRequest,
     NoCandidate,
     TielineError,
     Unsupported,
     UpstreamFailed,
     fault_of,
 )
-from tieline.types.money import format_usd
+from tieline.types.money import format_usd, parse_usd
 from tieline.types.options import NO_OPTIONS, Options, read_options
 from tieline.types.record import SUCCESS, Attempt, Record
 from tieline.types.request import Request
@@ -45,9 +51,16 @@ from tieline.types.response import Response
 log = logging.getLogger("tieline")
 
 CHARS_PER_TOKEN = 4
+MEDIA_TOKENS = 20_000
+"""Held for images and files: about ten large images (OpenAI counts at most 1,536 tokens for one, 2026-03)."""
+UNSAID_OUTPUT_TOKENS = 32_768
+"""Held when neither the request nor the catalog limits the output."""
 _EVENT_STREAM = (b"content-type", b"text/event-stream")
 _NO_CACHE = (b"cache-control", b"no-cache")
 _JSON = (b"content-type", b"application/json")
+
+
+NO_RULES = PolicyRules()
 
 
 class Line(Struct, eq=False, kw_only=True):
@@ -57,7 +70,8 @@ class Line(Struct, eq=False, kw_only=True):
     router: Router
     health: Health
     admission: Admission
-    transport: Transport
+    markup: Markup
+    transports: Transports
     tokens: TokenSource
     recorder: Recorder
 
@@ -156,8 +170,14 @@ class Flight:
     # 2 ----------------------------------------------------------------------------------------------------------
     def admit(self) -> None:
         """Before any work is spent on the request: who, may they, have we room."""
-        permit = self.permit = self.line.admission.admit(ask_of(self.call, self.peek, self.options, self.tokens))
-        self.record.key_id, self.record.project = permit.key_id, permit.project
+        peek, options, record = self.peek, self.options, self.record
+        facts = Facts(model=peek.model, operation=self.call.operation, input_tokens=self.tokens)
+        if options is not NO_OPTIONS:
+            facts.profile, facts.tags, facts.run = options.profile, options.tags, options.run
+            facts.run_budget = parse_usd(options.run_budget_usd) if options.run_budget_usd else None
+            facts.policy = _rules_of(options)
+        permit = self.permit = self.line.admission.admit(self.call.secret, facts)
+        record.key_id, record.project, record.tags = permit.key_id, permit.project, permit.tags
 
     # 3, 5 -------------------------------------------------------------------------------------------------------
     def match(self) -> None:
@@ -176,10 +196,10 @@ class Flight:
             input_tokens=self.tokens,
             max_output_tokens=peek.max_output_tokens,
         )
-        if self.permit is not None and self.permit.rules:
-            needs.rules = self.permit.rules
+        if self.permit is not None and self.permit.policy != NO_RULES:
+            needs.rules = (self.permit.policy,)
         if options is not NO_OPTIONS:
-            router.apply_options(route, needs, options)
+            narrow(needs, route, options)
         self.plan = router.plan(route, needs, monotonic())
         routing = needs.routing or route.routing
         if routing.on_broken_stream == "hold":
@@ -193,8 +213,7 @@ class Flight:
     # 6 ----------------------------------------------------------------------------------------------------------
     def reserve(self) -> None:
         """Before anything is sent: the first attempt's upper bound is held against budgets; ``attempt`` tops it up."""
-        if self.permit is not None and self.permit.budgeted:
-            self.permit.reserve(self.plan.first_price())
+        # The hold itself is taken with each try (``_hold_for``), because its deployment decides the ceiling.
 
     # 7 (8 inside) -----------------------------------------------------------------------------------------------
     async def attempt(self) -> None:
@@ -206,14 +225,29 @@ class Flight:
             if step.wait_s > 0:
                 await asyncio.sleep(step.wait_s)
                 self.upstream_s += step.wait_s
-            if self.permit is not None and self.permit.budgeted:
-                self.permit.top_up(step.price)
-            outcome = await Exchange(self, step).run()
+            outcome = self._hold_for(step) or await Exchange(self, step).run()
             if outcome.failure is None and outcome.unsupported is None:
                 self._served(step)
                 return
             step = self.plan.send(outcome)
         self._give_up(step)
+
+    def _hold_for(self, step: Try) -> Outcome | None:
+        """Holds what ``step`` may cost beside what was spent before it; an Outcome when no budget allows it."""
+        permit = self.permit
+        if permit is None or not permit.meters:
+            return None
+        card = step.deployment.card
+        bound = pricing.upper_bound(
+            card.price if card else None, self.most_input_tokens, self.most_output_tokens(card)
+        )
+        if bound is None:
+            return (
+                Outcome(unsupported="a known price, which a budget needs") if permit.has_hard_budget else None
+            )
+        spent = sum(entry.cost or 0 for entry in self.record.attempts)
+        permit.reserve(self.line.markup.apply(spent + bound))
+        return None
 
     def _served(self, step: Try) -> None:
         self.record.outcome, self.record.status = SUCCESS, 200
@@ -253,7 +287,11 @@ class Flight:
         record.cost = None if unknown else cost
         record.wasted = None if wasted_unknown else wasted
         if self.permit is not None:
-            self.permit.settle(record)
+            charged = self.line.markup.charge(record.cost, record.wasted, served=record.provider is not None)
+            record.charged = self.permit.settle(charged)
+            last = record.attempts[-1].usage if record.attempts else None
+            self.permit.count_tokens(last.input_tokens + last.output_tokens if last is not None else 0)
+            self.permit.release()
 
     # 10 ---------------------------------------------------------------------------------------------------------
     def write_record(self) -> None:
@@ -266,7 +304,7 @@ class Flight:
             record.usage = last.usage
             record.first_token_ms = last.first_token_ms
         if self.plan is not None:
-            record.decision = self.plan.decision()
+            record.decision = self.plan.decision().as_dict()
         self.line.recorder.put(record)
 
     # answering --------------------------------------------------------------------------------------------------
@@ -362,7 +400,11 @@ class Flight:
 
     def _serve_from(self, step: Try) -> None:
         record, deployment = self.record, step.deployment
-        record.provider, record.model, record.deployment = deployment.provider.name, deployment.model, deployment.id
+        record.provider, record.model, record.deployment = (
+            deployment.provider.name,
+            deployment.model,
+            deployment.id,
+        )
 
     # waiting callers --------------------------------------------------------------------------------------------
 
@@ -376,6 +418,21 @@ class Flight:
             self.reply.start(200, [_EVENT_STREAM, _NO_CACHE, *self.head()], None)
         self.reply.write(self.stream_encoder().ping())
         self._arm_keepalive()
+
+    @property
+    def most_input_tokens(self) -> int:
+        """No tokenizer makes more tokens than there are bytes; what images and files cost beyond is in ``MEDIA_TOKENS``."""
+        media = 0 if self.peek.features.isdisjoint(("images", "pdf", "audio")) else MEDIA_TOKENS
+        return len(self.call.body) + media
+
+    def most_output_tokens(self, card: ModelCard | None) -> int:
+        asked = self.peek.max_output_tokens
+        most = (
+            asked
+            if asked is not None
+            else (card.max_output if card and card.max_output else UNSAID_OUTPUT_TOKENS)
+        )
+        return most * self.peek.n
 
     @property
     def structured(self) -> bool:
@@ -402,15 +459,25 @@ class Flight:
         return self.encoder
 
 
-def ask_of(call: Call, peek: Peek, options: Options, tokens: int) -> Ask:
-    return Ask(
-        secret=call.secret,
-        model=peek.model,
-        operation=call.operation,
-        input_tokens=tokens,
-        output_tokens=peek.max_output_tokens,
-        options=options,
-    )
+def narrow(needs: Needs, route: Route, options: Options) -> None:
+    """What the request itself asks of routing. Raises InvalidRequest naming the option."""
+    if options.max_cost_usd is not None:
+        needs.max_cost = parse_usd(options.max_cost_usd)
+    needs.max_price_ratio = options.max_price_ratio
+    needs.session = options.session
+    try:
+        needs.routing = override(route.routing, options.routing) if options.routing else None
+    except ValueError as error:
+        raise InvalidRequest(f"tieline: {error}.", param="tieline") from None
+
+
+def _rules_of(options: Options) -> PolicyRules | None:
+    if not options.policy:
+        return None
+    try:
+        return msgspec.convert(options.policy, PolicyRules)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"tieline.policy: {error}.", param="tieline.policy") from None
 
 
 def fault_headers(fault: Fault) -> Headers:

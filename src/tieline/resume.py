@@ -223,6 +223,6 @@ def _blank(char: str) -> bool:
 
 def resumable(transcript: Transcript) -> bool:
     """Only plain text can be continued: never inside tool arguments, structured output or thinking."""
-    return not (transcript.in_tool_call or transcript.in_thinking or transcript.structured) and bool(transcript.text)
-
-
+    return not (transcript.in_tool_call or transcript.in_thinking or transcript.structured) and bool(
+        transcript.text
+    )

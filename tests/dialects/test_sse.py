@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tieline.dialects.base import MAX_FRAME_BYTES, Frame, Garbled
@@ -56,12 +56,14 @@ def test_wire_02_split_at_every_byte() -> None:
     assert split(*(STREAM[i : i + 1] for i in range(len(STREAM)))) == EVENTS
 
 
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(0, len(STREAM)), max_size=6))
 def test_wire_02_split_anywhere(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(STREAM)]
     assert split(*(STREAM[a:b] for a, b in pairwise(edges))) == EVENTS
 
 
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.binary(max_size=40), max_size=8))
 def test_garbage_never_raises(chunks: list[bytes]) -> None:
     joined = split(b"".join(chunks))
@@ -90,6 +92,7 @@ def test_byte_order_mark_is_skipped() -> None:
     assert split(b"\xef\xbb\xbfdata: x\n\n") == [(b"x", None)]
 
 
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=50))
 def test_frame_is_read_back(data: bytes) -> None:
     lines = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")

@@ -78,7 +78,7 @@ def test_what_is_put_is_kept(database: Database, tmp_path: Path) -> None:
     assert sorted(logs(database), key=lambda found: found.id) == made
     assert count(database, entries) == 4
     assert spent(database, "key:key_1") == spent(database, "project:prj_1") == 2 * 1_234_567
-    assert spent(database, "tag:team=a") == 1_234_567
+    assert spent(database, "project:prj_1/tag:team=a") == 1_234_567
     assert verify(database).ok
     assert list((tmp_path / "spool").glob("*/*.seg")) == []
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import uvloop
 
 from tieline.simulator import SimulatorServer, expected_text
 
@@ -143,15 +144,27 @@ async def test_comments_while_waiting_and_stalling(simulator: SimulatorServer) -
 
 async def test_a_caller_that_leaves_is_noticed(simulator: SimulatorServer) -> None:
     path, body = request("openai", "sim-long:tps=100")
-    async with httpx2.AsyncClient(headers=HEADERS) as client:
-        async with client.stream("POST", f"{simulator.url}{path}", json=body) as answer:
-            async for _ in answer.aiter_raw():
-                break
+    async with (
+        httpx2.AsyncClient(headers=HEADERS) as client,
+        client.stream("POST", f"{simulator.url}{path}", json=body) as answer,
+    ):
+        async for _ in answer.aiter_raw():
+            break
     async with asyncio.timeout(2):
         while not simulator.log[0].cancelled_by_client:
             await asyncio.sleep(0.01)
     assert not simulator.log[0].completed
     assert simulator.log[0].output_tokens < 100
+
+
+def test_it_runs_on_uvloop() -> None:
+    async def ask() -> None:
+        async with SimulatorServer(seed=SEED) as server:
+            for model in ("m", "sim-cut:after=2,reset=1", "sim-reset"):
+                await receive(server, "openai", model)
+            assert [entry.output_tokens for entry in server.log] == [48, 2, 0]
+
+    uvloop.run(ask())
 
 
 async def test_log_reset_and_schedule_over_http(simulator: SimulatorServer) -> None:

@@ -29,10 +29,8 @@ CLOCK: Any = {
 
 
 async def streamed(client: openai.AsyncOpenAI, model: str, **extra: Any) -> tuple[str, list[Any]]:
-    chunks = []
     stream = await client.chat.completions.create(model=model, messages=USER, stream=True, **extra)
-    async for chunk in stream:
-        chunks.append(chunk)
+    chunks = [chunk async for chunk in stream]
     text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
     return text, chunks
 

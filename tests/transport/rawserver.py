@@ -64,6 +64,7 @@ class RawServer:
         self.open = 0
         self.most_open = 0
         self.requests: list[bytes] = []
+        self.stop_listening: Callable[[], None] = lambda: None
 
     async def until_closed(self) -> None:
         """Returns when no client connection is left."""
@@ -105,6 +106,7 @@ async def serving(
             writer.close()
 
     listener = await asyncio.start_server(accept, host, 0, ssl=tls)
+    server.stop_listening = listener.close
     server.port = listener.sockets[0].getsockname()[1]
     server.url = f"{'https' if tls else 'http'}://{'localhost' if tls else host}:{server.port}"
     try:

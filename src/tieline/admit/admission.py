@@ -1,14 +1,387 @@
-from msgspec import Struct
-class Ask(Struct, kw_only=True):
-    secret: object=None; model: str=""; operation: str=""; input_tokens: int=0; output_tokens: object=None; options: object=None
+"""The door of the pipeline: ``admit`` gives a permit or raises why not; the permit is released at stream close.
+
+Everything is decided from memory in the caller's thread. Keys come from a snapshot that ``refresh`` replaces.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+
+from msgspec import Struct, field
+
+from tieline.admit.accounts import Spent
+from tieline.admit.budgets import Meter, ceilings
+from tieline.admit.keys import EMPTY, PREFIX, Key, Snapshot, find
+from tieline.admit.limits import Gate
+from tieline.admit.policy import combine
+from tieline.admit.rules import BudgetRule, Rules, matches
+from tieline.config.schema import PolicyRules
+from tieline.ledger.settle import Hold
+from tieline.record.rows import run_scope, stored_scope
+from tieline.types.errors import Forbidden, InvalidRequest, Unauthenticated
+from tieline.types.money import Pico
+
+MAX_RUNS = 20_000
+"""Runs with a budget that are kept in memory; the one longest unused goes first."""
+MAX_TAGS = 50
+MAX_TAG_CHARS = 256
+MAX_RUN_CHARS = 128
+
+
+class Facts(Struct, kw_only=True):
+    """What the door needs to know of a request."""
+
+    model: str
+    operation: str = "chat"
+    profile: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    run: str | None = None
+    run_budget: Pico | None = None
+    input_tokens: int = 0
+    """An estimate, counted against tokens per minute until ``Permit.count_tokens`` says what it was."""
+    policy: PolicyRules | None = None
+
+
+class Principal:
+    """A key with its project, ready to be used: what is the same for each of its requests."""
+
+    __slots__ = ("gates", "key", "meters", "models", "parts", "policy", "profiles", "project_id", "tags")
+
+    def __init__(self, key: Key, project_rules: Rules, gateway_policy: PolicyRules) -> None:
+        self.key = key
+        self.project_id = key.project_id
+        self.models = [names for names in (key.rules.models, project_rules.models) if names is not None]
+        self.profiles = [names for names in (key.rules.profiles, project_rules.profiles) if names is not None]
+        self.tags = {**key.rules.tags, **project_rules.tags}
+        self.policy = combine(gateway_policy, project_rules.policy, key.rules.policy)
+        self.gates: tuple[Gate, ...] = ()
+        self.meters: tuple[Meter, ...] = ()
+        self.parts: tuple[tuple[str, Meter], ...] = ()
+        """Budgets for one model or tag: ``model:NAME`` or ``tag:NAME=VALUE`` with its meter."""
+
+
 class Permit:
-    key_id=None; project=None; rules=(); budgeted=False
-    def settle(self, record): pass
+    """One admitted request. ``settle`` and ``release`` may be called any number of times; the first counts."""
+
+    __slots__ = (
+        "_admission",
+        "_entered",
+        "_gates",
+        "_hold",
+        "_released",
+        "_slot",
+        "_tokens",
+        "has_hard_budget",
+        "key_id",
+        "meters",
+        "policy",
+        "project",
+        "run",
+        "tags",
+    )
+
+    def __init__(
+        self,
+        admission: Admission,
+        principal: Principal | None,
+        meters: tuple[Meter, ...],
+        facts: Facts,
+        tags: dict[str, str],
+        policy: PolicyRules,
+        entered: float,
+        now: float,
+    ) -> None:
+        self._admission = admission
+        self._entered = entered
+        self._gates = principal.gates if principal else ()
+        self._hold = Hold(meters, now)
+        self._released = False
+        self._tokens = facts.input_tokens
+        self.meters = meters
+        self.key_id = principal.key.id if principal else None
+        self.project = principal.project_id if principal else None
+        self.run = facts.run
+        self.tags = tags
+        self.policy = policy
+        self.has_hard_budget = any(budget.hard for meter in meters for budget in meter.budgets)
+        """Then a deployment whose price is unknown cannot be used."""
+
+    def __repr__(self) -> str:
+        return f"<Permit key={self.key_id} {self._hold!r}{' released' if self._released else ''}>"
+
+    @property
+    def held(self) -> Pico:
+        return self._hold.held
+
+    def reserve(self, amount: Pico) -> None:
+        """Raises what is held to ``amount`` in all. Raises BudgetExceeded and changes nothing when it does not fit."""
+        if self.meters:
+            self._hold.reserve(amount)
+
+    def top_up(self, extra: Pico) -> None:
+        """Holds more, for an attempt after others that cost something."""
+        if self.meters:
+            self._hold.top_up(extra)
+
+    def settle(self, charged: Pico | None) -> Pico | None:
+        """What budgets bear, once: give the record's ``charged`` and put back what this returns.
+
+        None is unknown: then it is what was held, and stays unknown only where nothing was held.
+        """
+        if charged is None and not self._hold.held:
+            self._hold.settle(0)
+            return None
+        return self._hold.settle(charged)
+
+    def count_tokens(self, used: int) -> None:
+        """What the request really used, input and output together."""
+        extra = used - self._tokens
+        self._tokens = used
+        if extra:
+            now = self._admission.clock()
+            for gate in self._gates:
+                gate.correct(extra, self._entered, now)
+
+    def warnings(self) -> list[str]:
+        """A line for each soft budget that is overspent, for a header."""
+        now = self._admission.wall()
+        return [line for meter in self.meters if meter.budgets for line in meter.warnings(meter.window(now))]
+
+    def release(self) -> None:
+        """At the end of the request, whatever happened. Without ``settle`` before, all that was held is free again."""
+        if self._released:
+            return
+        self._released = True
+        self._hold.settle(0)
+        for gate in self._gates:
+            gate.leave()
+        self._admission.inflight -= 1
+
+
 class Admission:
-    def __init__(self, db, config, in_process=False): pass
-    def admit(self, ask): return Permit()
-    async def start(self): pass
-    async def stop(self): pass
-    def check_exposure(self): pass
-    def reload(self,c): pass
-    def identify(self,s): return None
+    """``open``: requests without a key are let in although keys exist, or although the address is public.
+
+    ``loopback``: the server is bound to the local machine, where no key is needed as long as none was made.
+    """
+
+    def __init__(
+        self,
+        *,
+        open: bool = False,
+        loopback: bool = True,
+        policy: PolicyRules | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.open = open
+        self.loopback = loopback
+        self.clock = clock
+        self.wall = wall
+        self.inflight = 0
+        self._policy = policy or PolicyRules()
+        self._snapshot = EMPTY
+        self._credits: Mapping[str, Pico] = {}
+        self._spent: Mapping[str, Spent] = {}
+        self._principals: dict[str, Principal] = {}
+        self._gates: dict[str, Gate] = {}
+        self._meters: dict[str, Meter] = {}
+        self._runs: OrderedDict[str, Meter] = OrderedDict()
+
+    @property
+    def revision(self) -> int:
+        return self._snapshot.revision
+
+    @property
+    def has_keys(self) -> bool:
+        return bool(self._snapshot.keys)
+
+    def meters(self) -> list[Meter]:
+        """Every meter in memory, those of runs included."""
+        return [*self._meters.values(), *self._runs.values()]
+
+    def remember(self, spent: Mapping[str, Spent]) -> None:
+        """What was spent before this process began; once, before ``refresh`` and the first request."""
+        self._spent = spent
+
+    def refresh(self, snapshot: Snapshot, credits: Mapping[str, Pico] | None = None) -> None:
+        """Takes new keys and rules over, at once. Counts, holds and limits of running requests go on."""
+        self._snapshot = snapshot
+        self._credits = credits or {}
+        self._principals = {}
+        for project in snapshot.projects.values():
+            self._set_budgets(f"project:{project.id}", project.rules.budgets, self._credits.get(project.id))
+        for key in snapshot.keys.values():
+            self._set_budgets(f"key:{key.id}", key.rules.budgets, None)
+
+    def set_policy(self, policy: PolicyRules) -> None:
+        """After a change of the configuration."""
+        self._policy = policy
+        self._principals = {}
+
+    def admit(self, secret: str | None, facts: Facts) -> Permit:
+        """Raises Unauthenticated, Forbidden, LimitExceeded or BudgetExceeded."""
+        now, at = self.wall(), self.clock()
+        principal = self._who(secret, now)
+        tags = facts.tags
+        if tags or facts.run is not None:
+            _check_labels(tags, facts.run)
+        meters: tuple[Meter, ...] = ()
+        policy = self._policy
+        if principal is not None:
+            _check_allowed(principal, facts)
+            if principal.tags:
+                tags = {**tags, **principal.tags}
+            meters = self._meters_for(principal, facts.model, tags)
+            policy = principal.policy
+            for gate in principal.gates:
+                gate.check(facts.input_tokens, at)
+        if facts.run and facts.run_budget is not None:
+            if facts.run_budget < 0:
+                raise InvalidRequest("must be 0 or more", param="tieline.run_budget_usd")
+            meters = (*meters, self._run_meter(principal, facts.run, facts.run_budget))
+        for meter in meters:
+            if meter.budgets:
+                # One unit: a budget that is used up lets nothing in, also where the first price is unknown.
+                _check_room(meter, now)
+        if facts.policy is not None:
+            policy = combine(policy, facts.policy)
+        if principal is not None:
+            for gate in principal.gates:
+                gate.enter(facts.input_tokens, at)
+        self.inflight += 1
+        return Permit(self, principal, meters, facts, tags, policy, at, now)
+
+    def identify(self, secret: str | None) -> str | None:
+        """The key's id without admitting anything; None where no key is needed. Raises Unauthenticated."""
+        principal = self._who(secret, self.wall())
+        return principal.key.id if principal else None
+
+    def _who(self, secret: str | None, now: float) -> Principal | None:
+        """None: nobody in particular, and that is allowed here."""
+        if secret is None or (self._is_open() and not secret.startswith(PREFIX)):
+            # SDKs insist on sending some key; where none is needed, theirs does not matter.
+            if self._is_open():
+                return None
+            raise Unauthenticated(
+                "No API key provided.", hint="Send a virtual key; `tieline keys create` makes one."
+            )
+        key = find(self._snapshot, secret, now * 1_000)
+        return self._principals.get(key.id) or self._new_principal(key)
+
+    def _is_open(self) -> bool:
+        return self.open or (self.loopback and not self._snapshot.keys)
+
+    def _new_principal(self, key: Key) -> Principal:
+        project = self._snapshot.projects[key.project_id]
+        principal = Principal(key, project.rules, self._policy)
+        principal.gates = (
+            self._gate(f"key:{key.id}", f"Key {key.name!r}", key.rules),
+            self._gate(f"project:{project.id}", f"Project {project.name!r}", project.rules),
+        )
+        principal.meters = (self._meter(f"key:{key.id}"), self._meter(f"project:{project.id}"))
+        owners = ((f"key:{key.id}", key.rules), (f"project:{project.id}", project.rules))
+        principal.parts = tuple(
+            (part, self._meter(f"{scope}/{part}"))
+            for scope, rules in owners
+            for part in _parts_of(rules.budgets)
+        )
+        self._principals[key.id] = principal
+        return principal
+
+    def _meters_for(self, principal: Principal, model: str, tags: dict[str, str]) -> tuple[Meter, ...]:
+        if not principal.parts:
+            return principal.meters
+        parts = {f"model:{model}", *(f"tag:{name}={value}" for name, value in tags.items())}
+        return principal.meters + tuple(meter for part, meter in principal.parts if part in parts)
+
+    def _run_meter(self, principal: Principal | None, run: str, budget: Pico) -> Meter:
+        scope = stored_scope(run_scope(principal.project_id if principal else None, run))
+        meter = self._runs.get(scope)
+        if meter is None:
+            meter = self._runs[scope] = self._new_meter(scope)
+            self._forget_runs()
+        self._runs.move_to_end(scope)
+        meter.set_budgets([(budget, "lifetime", True, "UTC")])
+        return meter
+
+    def _forget_runs(self) -> None:
+        for scope in list(self._runs)[: max(0, len(self._runs) - MAX_RUNS)]:
+            if not self._runs[scope].held:
+                del self._runs[scope]
+
+    def _set_budgets(self, scope: str, rules: list[BudgetRule], credit: Pico | None) -> None:
+        """A prepaid balance is a lifetime budget of all that was ever paid in."""
+        whole = ceilings(rule for rule in rules if _part_of(rule) is None)
+        if credit is not None:
+            whole = [*whole, (credit, "lifetime", True, "credit")]
+        if whole or scope in self._meters:
+            self._meter(scope).set_budgets(whole)
+        for part in _parts_of(rules):
+            part_rules = [rule for rule in rules if _part_of(rule) == part]
+            self._meter(f"{scope}/{part}").set_budgets(ceilings(part_rules))
+
+    def _gate(self, scope: str, name: str, rules: Rules) -> Gate:
+        gate = self._gates.get(scope)
+        if gate is None:
+            gate = self._gates[scope] = Gate(name, rules.limits)
+        gate.name, gate.limits = name, rules.limits
+        return gate
+
+    def _meter(self, scope: str) -> Meter:
+        scope = stored_scope(scope)
+        meter = self._meters.get(scope)
+        if meter is None:
+            meter = self._meters[scope] = self._new_meter(scope)
+        return meter
+
+    def _new_meter(self, scope: str) -> Meter:
+        spent = self._spent.get(scope)
+        if spent is None:
+            return Meter(scope, wall=self.wall)
+        return Meter(scope, dict(spent.slots), spent.before, wall=self.wall)
+
+
+def _check_allowed(principal: Principal, facts: Facts) -> None:
+    for names in principal.models:
+        if not matches(names, facts.model):
+            raise Forbidden(
+                f"Key {principal.key.name!r} may not use the model {facts.model!r}.",
+                param="model",
+                hint=f"It may use: {', '.join(names[:20]) or 'none'}.",
+            )
+    if facts.profile is not None:
+        for names in principal.profiles:
+            if not matches(names, facts.profile):
+                raise Forbidden(
+                    f"Key {principal.key.name!r} may not use the profile {facts.profile!r}.", param="profile"
+                )
+
+
+def _check_room(meter: Meter, now: float) -> None:
+    slot = meter.window(now)
+    for budget in meter.budgets:
+        budget.check(1, slot)
+
+
+def _check_labels(tags: dict[str, str], run: str | None) -> None:
+    if len(tags) > MAX_TAGS or any(len(name) + len(value) > MAX_TAG_CHARS for name, value in tags.items()):
+        raise InvalidRequest(
+            f"at most {MAX_TAGS} tags of {MAX_TAG_CHARS} characters each", param="tieline.tags"
+        )
+    if run is not None and not 1 <= len(run) <= MAX_RUN_CHARS:
+        raise InvalidRequest(f"a run's name has 1 to {MAX_RUN_CHARS} characters", param="tieline.run")
+
+
+def _parts_of(budgets: list[BudgetRule]) -> list[str]:
+    return sorted({part for part in map(_part_of, budgets) if part})
+
+
+def _part_of(budget: BudgetRule) -> str | None:
+    """The end of the scope that a budget for a part counts; None: all of the owner's spend."""
+    if budget.model is not None:
+        return f"model:{budget.model}"
+    if budget.tag is not None:
+        return f"tag:{budget.tag}"
+    return None

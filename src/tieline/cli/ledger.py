@@ -28,10 +28,14 @@ def opened(config: Path | None) -> Database:
 
     settings = load(config or find(os.environ), os.environ).config.store
     if settings.database == "none":
-        raise ConfigError("store.database is `none`: nothing is kept.", hint="Set it to sqlite:///tieline.db.")
+        raise ConfigError(
+            "store.database is `none`: nothing is kept.", hint="Set it to sqlite:///tieline.db."
+        )
     database = Database(settings.database)
     if database.path is not None and not database.path.exists():
-        raise ConfigError(f"There is no {database.path} yet.", hint="It is made by the first `tieline serve`.")
+        raise ConfigError(
+            f"There is no {database.path} yet.", hint="It is made by the first `tieline serve`."
+        )
     database.open()
     return database
 
@@ -75,7 +79,18 @@ def logs(
 
 
 def records_table(found: list[Record]) -> Any:
-    rows = table("request", "when", "asked", "served by", "tries", "first", "total", "cost $", "outcome", right=("tries", "first", "total", "cost $"))
+    rows = table(
+        "request",
+        "when",
+        "asked",
+        "served by",
+        "tries",
+        "first",
+        "total",
+        "cost $",
+        "outcome",
+        right=("tries", "first", "total", "cost $"),
+    )
     for record in found:
         rows.add_row(
             record.id,
@@ -100,7 +115,17 @@ def spend(config: Path | None, by: str, since: str | None, as_json: bool) -> Non
     if as_json:
         write_json([_spend_line(row) for row in rows])
         return
-    shown = table(by, "requests", "attempts", "input", "output", "cost $", "wasted $", "unpriced", right=("requests", "attempts", "input", "output", "cost $", "wasted $", "unpriced"))
+    shown = table(
+        by,
+        "requests",
+        "attempts",
+        "input",
+        "output",
+        "cost $",
+        "wasted $",
+        "unpriced",
+        right=("requests", "attempts", "input", "output", "cost $", "wasted $", "unpriced"),
+    )
     for row in rows:
         shown.add_row(
             escape(row.group or "–"),
@@ -129,7 +154,9 @@ def show(request_id: str, config: Path | None, as_json: bool) -> None:
     record = queries.show(database, request_id)
     database.close()
     if record is None:
-        raise NotFound(f"There is no request {request_id!r}, or several begin so.", hint="`tieline logs` lists them.")
+        raise NotFound(
+            f"There is no request {request_id!r}, or several begin so.", hint="`tieline logs` lists them."
+        )
     if as_json:
         write_json(plain(record))
     else:
@@ -138,14 +165,9 @@ def show(request_id: str, config: Path | None, as_json: bool) -> None:
 
 def plain(record: Record) -> dict[str, Any]:
     """For JSON: money as decimal strings of US dollars."""
-    found: dict[str, Any] = msgspec.to_builtins(record, enc_hook=str)
-    for name in ("cost", "wasted", "charged"):
-        found[f"{name}_usd"] = format_usd(getattr(record, name))
-        found.pop(name, None)
-    for line, entry in zip(found.get("attempts", []), record.attempts, strict=True):
-        line.pop("cost", None)
-        line["cost_usd"] = format_usd(entry.cost)
-    return found
+    from tieline.gateway import shown
+
+    return shown(record)
 
 
 def print_record(record: Record) -> None:
@@ -156,11 +178,22 @@ def print_record(record: Record) -> None:
     facts.show_header = False
     usage = record.usage
     for name, value in (
-        ("asked", f"{escape(record.model_asked)} through {record.dialect}{', streamed' if record.stream else ''}"),
+        (
+            "asked",
+            f"{escape(record.model_asked)} through {record.dialect}{', streamed' if record.stream else ''}",
+        ),
         ("served by", escape(record.deployment or "nobody")),
         ("cost", f"${format_usd(record.cost)}, of which wasted ${format_usd(record.wasted)}"),
-        ("tokens", f"{usage.input_tokens:,} in, {usage.output_tokens:,} out{' (estimated)' if usage.estimated else ''}" if usage else "unknown"),
-        ("time", f"{milliseconds(record.total_ms)}, first token {milliseconds(record.first_token_ms)}, of which Tieline {record.overhead_ms:.2f} ms"),
+        (
+            "tokens",
+            f"{usage.input_tokens:,} in, {usage.output_tokens:,} out{' (estimated)' if usage.estimated else ''}"
+            if usage
+            else "unknown",
+        ),
+        (
+            "time",
+            f"{milliseconds(record.total_ms)}, first token {milliseconds(record.first_token_ms)}, of which Tieline {record.overhead_ms:.2f} ms",
+        ),
         ("error", escape(record.error_message) if record.error_message else ""),
     ):
         if value:
@@ -172,7 +205,9 @@ def print_record(record: Record) -> None:
 
 
 def _timeline(record: Record) -> Any:
-    rows = table("#", "deployment", "key", "why", "time line", "ends", "outcome", "cost $", right=("ends", "cost $"))
+    rows = table(
+        "#", "deployment", "key", "why", "time line", "ends", "outcome", "cost $", right=("ends", "cost $")
+    )
     total = max([record.total_ms, *(entry.ended_ms for entry in record.attempts)]) or 1.0
     for entry in record.attempts:
         rows.add_row(
@@ -182,7 +217,8 @@ def _timeline(record: Record) -> Any:
             entry.reason,
             _bar(entry, total),
             milliseconds(entry.ended_ms),
-            outcome_style(entry.outcome) + (f" {entry.status}" if entry.status and entry.status != 200 else ""),
+            outcome_style(entry.outcome)
+            + (f" {entry.status}" if entry.status and entry.status != 200 else ""),
             format_usd(entry.cost),
         )
     return rows
@@ -192,7 +228,11 @@ def _bar(entry: Attempt, total: float) -> str:
     """Waiting is ``░``, answering ``█``."""
     start = round(entry.started_ms / total * _BAR)
     end = max(start + 1, round(entry.ended_ms / total * _BAR))
-    first = entry.first_token_ms if entry.first_token_ms is not None else (entry.ended_ms if entry.outcome != "success" else entry.started_ms)
+    first = (
+        entry.first_token_ms
+        if entry.first_token_ms is not None
+        else (entry.ended_ms if entry.outcome != "success" else entry.started_ms)
+    )
     middle = min(end, max(start, round(first / total * _BAR)))
     colour = "green" if entry.outcome == "success" else "red"
     return f"{' ' * start}[{colour}]{'░' * (middle - start)}{'█' * (end - middle)}[/]{' ' * (_BAR - end)}"

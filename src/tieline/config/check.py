@@ -47,7 +47,7 @@ class Checker:
 
     def check(self, node: yaml.Node, kind: inspect.Type, path: Path = ()) -> Any:
         """Plain data for ``msgspec.convert``; what is wrong is left out and noted."""
-        self.lines[path] = document.line_of(node)
+        self.lines.setdefault(path, document.line_of(node))
         expected = ""
         if isinstance(kind, inspect.Metadata):
             expected = str((kind.extra_json_schema or {}).get("description", ""))
@@ -97,6 +97,7 @@ class Checker:
         known = sorted(fields)
         data = {}
         for name, key, value in self._pairs(node, path):
+            self.lines[(*path, name)] = document.line_of(key)
             if name not in fields:
                 self._unknown(key, name, known, path)
                 continue
@@ -138,6 +139,7 @@ class Checker:
         allowed = kind.key_type.values if isinstance(kind.key_type, inspect.LiteralType) else None
         data = {}
         for name, key, value in self._pairs(node, path):
+            self.lines[(*path, name)] = document.line_of(key)
             if allowed is not None and name not in allowed:
                 self._unknown(key, name, sorted(map(str, allowed)), path)
                 continue
@@ -198,7 +200,8 @@ class Checker:
         text = self._text(node, path)
         if text is None:
             return _MISSING
-        return text if node.style in ("'", '"') else _plain(text)
+        quoted = node.style in ("'", '"') and "${" not in node.value
+        return text if quoted else _plain(text)
 
 
 def _checked_secret(text: str, environ: Mapping[str, str]) -> str:

@@ -44,6 +44,12 @@ class Loaded(Struct, frozen=True, kw_only=True):
                 return f"{self.path.name}:{line}"
         return ".".join(path)
 
+    def located(self, error: ConfigError) -> ConfigError:
+        """An error found later, whose place is a setting's path, with the line where that setting stands."""
+        if not error.place or error.place.partition(".")[0] not in Config.__struct_fields__:
+            return error
+        return ConfigError(error.message, place=self.place(*error.place.split(".")), hint=error.hint)
+
 
 def find(environ: Mapping[str, str]) -> Path | None:
     """``$TIELINE_CONFIG``, else ``./tieline.yaml`` if it is there. Raises ConfigError when the named file is not."""

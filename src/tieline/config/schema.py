@@ -124,6 +124,11 @@ class ProviderConfig(Struct, kw_only=True, forbid_unknown_fields=True, frozen=Tr
     enabled: bool = True
     """``false`` hides it although its key is in the environment."""
 
+    def __repr__(self) -> str:
+        """Without values: a key may stand here as it is."""
+        given = [name for name in self.__struct_fields__ if getattr(self, name) not in (None, {}, False)]
+        return f"ProviderConfig({', '.join(given)})"
+
 
 class ModelConfig(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     """A public name. Shorthand: a string is one deployment, a list several."""

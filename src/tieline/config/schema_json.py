@@ -6,15 +6,16 @@ from typing import Any
 
 import msgspec
 
-from tieline.config.schema import Config
+from tieline.config import schema
+from tieline.config.settings import documentation
 
 ID = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schema() -> dict[str, Any]:
     """What the file may hold, shorthands included."""
-    schema = msgspec.json.schema(Config)
-    definitions = schema["$defs"]
+    made = msgspec.json.schema(schema.Config)
+    definitions = made["$defs"]
     definitions["ModelConfig"] = _with_shorthands(definitions["ModelConfig"])
     definitions["ModelOrShorthand"] = {
         "anyOf": [
@@ -25,8 +26,18 @@ def json_schema() -> dict[str, Any]:
     }
     models = definitions["Config"]["properties"]["models"]
     models["additionalProperties"] = {"$ref": "#/$defs/ModelOrShorthand"}
+    _describe(definitions)
     _accept_references(definitions)
-    return {"$schema": ID, "title": "tieline.yaml", **schema}
+    return {"$schema": ID, "title": "tieline.yaml", **made}
+
+
+def _describe(definitions: dict[str, Any]) -> None:
+    for name, definition in definitions.items():
+        cls = getattr(schema, name, None)
+        about = documentation(cls) if cls is not None else {}
+        for setting, value in definition.get("properties", {}).items():
+            if setting in about and "$ref" not in value:
+                value["description"] = about[setting]
 
 
 def _with_shorthands(model: dict[str, Any]) -> dict[str, Any]:

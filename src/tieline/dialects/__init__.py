@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tieline.dialects.base import Dialect
+    from tieline.dialects.base import Dialect, UpstreamDialect
 
 _TABLE = {
     "openai_chat": "tieline.dialects.openai_chat:OPENAI_CHAT",
@@ -14,18 +14,31 @@ _TABLE = {
     "anthropic_messages": "tieline.dialects.anthropic_messages:ANTHROPIC_MESSAGES",
     "gemini": "tieline.dialects.gemini:GEMINI",
     "gemini_array": "tieline.dialects.gemini:GEMINI_ARRAY",
+}
+_UPSTREAM_ONLY = {
     "bedrock_converse": "tieline.dialects.bedrock_converse:BEDROCK_CONVERSE",
     "cohere": "tieline.dialects.cohere:COHERE",
 }
-DIALECT_NAMES = tuple(_TABLE)
+DIALECT_NAMES = (*_TABLE, *_UPSTREAM_ONLY)
 
-_loaded: dict[str, Dialect] = {}
+_loaded: dict[str, Any] = {}
 
 
 def get(name: str) -> Dialect:
-    """The dialect of that name, imported on first use. Raises KeyError for a name that is not in DIALECT_NAMES."""
-    found = _loaded.get(name)
+    """The dialect that callers speak, imported on first use. Raises KeyError for any other name."""
+    dialect: Dialect = _find(name, _TABLE)
+    return dialect
+
+
+def get_upstream(name: str) -> UpstreamDialect:
+    """The dialect that a provider speaks. Raises KeyError for a name that is not in DIALECT_NAMES."""
+    dialect: UpstreamDialect = _find(name, _UPSTREAM_ONLY if name in _UPSTREAM_ONLY else _TABLE)
+    return dialect
+
+
+def _find(name: str, table: dict[str, str]) -> Any:
+    found = _loaded.get(name) if name in table else None
     if found is None:
-        module, _, attribute = _TABLE[name].partition(":")
+        module, _, attribute = table[name].partition(":")
         found = _loaded[name] = getattr(import_module(module), attribute)
     return found

@@ -139,7 +139,9 @@ class Splitter(Protocol):
 class StreamFault(Exception):
     """The stream itself said something went wrong (WIRE_FACTS 9)."""
 
-    def __init__(self, info: ErrorInfo, status: int | None = None, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, info: ErrorInfo, status: int | None = None, retry_after_s: float | None = None
+    ) -> None:
         super().__init__(info.message)
         self.info = info
         self.status = status

@@ -15,7 +15,7 @@ Fields = dict[str, Raw]
 
 MAX_DEPTH_HINT = "Flatten it: nothing that a model reads needs such nesting."
 _TOP = msgspec.json.Decoder(Fields)
-_NULL = b"null"
+_NULL = Raw(b"null")
 _PLACE = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
 
 BOOL = msgspec.json.Decoder(bool)

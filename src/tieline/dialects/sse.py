@@ -87,12 +87,27 @@ def _cut_whole(data: bytes) -> list[Frame]:
     frames: list[Frame] = []
     start = 0
     while (end := data.find(b"\n\n", start)) != -1:
-        if data.startswith(b"data: ", start) and data.find(b"\n", start, end) == -1:
+        line_end = data.find(b"\n", start, end)
+        if line_end == -1 and end > start + 6 and data.startswith(b"data: ", start):
             frames.append(Frame(data[start : end + 2], data[start + 6 : end]))
+        elif _is_named(data, start, line_end, end):
+            name = str(data[start + 7 : line_end], "utf-8", "replace")
+            frames.append(Frame(data[start : end + 2], data[line_end + 7 : end], name))
         elif made := _frame_of(data[start : end + 2], data[start:end]):
             frames.append(made)
         start = end + 2
     return frames
+
+
+def _is_named(data: bytes, start: int, line_end: int, end: int) -> bool:
+    """Exactly an `event:` line with a name and a `data:` line with something, as Anthropic writes them."""
+    return (
+        line_end > start + 7
+        and line_end + 7 < end
+        and data.startswith(b"event: ", start)
+        and data.startswith(b"data: ", line_end + 1)
+        and data.find(b"\n", line_end + 1, end) == -1
+    )
 
 
 def _frame_of(raw: bytes, block: bytes) -> Frame | None:

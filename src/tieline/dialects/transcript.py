@@ -25,10 +25,11 @@ from tieline.types.usage import Usage
 
 
 class _Block:
-    __slots__ = ("citations", "logprobs", "pieces", "signature", "start", "stopped")
+    __slots__ = ("citations", "logprobs", "origin", "pieces", "signature", "start", "stopped")
 
     def __init__(self, start: BlockStart) -> None:
         self.start = start
+        self.origin = start.origin
         self.pieces: list[str] = []
         self.signature: list[str] = []
         self.citations: list[CitationDelta] = []
@@ -69,7 +70,9 @@ class Transcript:
         elif isinstance(event, BlockStop):
             self._blocks[event.index].stopped = True
         elif isinstance(event, SignatureDelta):
-            self._blocks[event.index].signature.append(event.signature)
+            block = self._blocks[event.index]
+            block.signature.append(event.signature)
+            block.origin = event.origin or block.origin
         elif isinstance(event, CitationDelta):
             self._blocks[event.index].citations.append(event)
         elif isinstance(event, UsageReport):
@@ -172,7 +175,7 @@ def _replay(block: _Block) -> Iterator[Event]:
         if text:
             yield ThinkingDelta(start.index, text)
         if block.signature:
-            yield SignatureDelta(start.index, "".join(block.signature))
+            yield SignatureDelta(start.index, "".join(block.signature), block.origin)
     elif text or logprobs is not None:
         yield TextDelta(start.index, text, logprobs)
     yield from block.citations
@@ -193,7 +196,7 @@ def _part(block: _Block) -> Iterator[OutputPart]:
     elif start.kind == "thinking":
         redacted = start.value if isinstance(start.value, str) else None
         signature = "".join([start.signature or "", *block.signature]) or None
-        yield Thinking(text, signature, redacted, start.id, start.origin)
+        yield Thinking(text, signature, redacted, start.id, block.origin)
     else:
         yield Opaque(start.origin or "", start.value)
 
@@ -226,7 +229,7 @@ def events_of(response: Response) -> list[Event]:
     index = 0
     for number, choice in enumerate(response.choices):
         for part in choice.parts:
-            events += _part(index, number, part)
+            events += _answered(index, number, part)
             index += 1
     if response.usage is not None:
         events.append(UsageReport(response.usage))
@@ -235,7 +238,7 @@ def events_of(response: Response) -> list[Event]:
     return events
 
 
-def _part(index: int, choice: int, part: OutputPart) -> list[Event]:
+def _answered(index: int, choice: int, part: OutputPart) -> list[Event]:
     match part:
         case ToolCall():
             start = BlockStart(
@@ -243,12 +246,21 @@ def _part(index: int, choice: int, part: OutputPart) -> list[Event]:
             )
             return [start, ArgumentsDelta(index, part.arguments), BlockStop(index)]
         case Thinking():
-            start = BlockStart(index, "thinking", part.id, choice=choice, value=part.redacted, origin=part.origin)
+            start = BlockStart(
+                index, "thinking", part.id, choice=choice, value=part.redacted, origin=part.origin
+            )
             signature: list[Event] = [SignatureDelta(index, part.signature)] if part.signature else []
             return [start, ThinkingDelta(index, part.text), *signature, BlockStop(index)]
         case Opaque():
-            return [BlockStart(index, "opaque", choice=choice, value=part.value, origin=part.origin), BlockStop(index)]
+            return [
+                BlockStart(index, "opaque", choice=choice, value=part.value, origin=part.origin),
+                BlockStop(index),
+            ]
         case Refusal():
-            return [BlockStart(index, "refusal", choice=choice), TextDelta(index, part.text), BlockStop(index)]
+            return [
+                BlockStart(index, "refusal", choice=choice),
+                TextDelta(index, part.text),
+                BlockStop(index),
+            ]
         case Text():
             return [BlockStart(index, "text", choice=choice), TextDelta(index, part.text), BlockStop(index)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from tieline.config.schema import Config, ProviderConfig
 from tieline.dialects.base import Target
-from tieline.providers import registry
+from tieline.providers import names, registry
 from tieline.providers.card import ModelCard, Price, PriceTier
 from tieline.providers.credentials import credentials_of
 from tieline.providers.row import Credential, Provider
@@ -26,6 +26,10 @@ MAX_ON_DEMAND = 10_000
 NOT_SERVED = frozenset({"gone", "unlisted"})
 """Statuses of cards that are known but not offered on our own account: only who asks for provider/model gets them."""
 
+CAUTION = re.compile(r":(free|extended|nitro|floor|exacto|beta)$|^TEE/")
+"""Ids that are the same weights on other terms: other limits, another price, another use of the prompts."""
+
+_PROFILE = re.compile(r"^(us-gov|us|eu|apac|jp|au|global)\.")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
@@ -37,6 +41,7 @@ class Cards(Protocol):
     def hosts_of(self, name: str) -> tuple[tuple[str, str], ...]: ...
     def name_of(self, model_id: str) -> str: ...
     def about(self, name: str) -> ModelCard | None: ...
+    def rated_names(self) -> Iterable[str]: ...
 
 
 class Host(Struct, frozen=True, eq=False, kw_only=True):
@@ -99,14 +104,21 @@ class Fleet:
         return self.build_one(provider, model)
 
     def by_name(self, name: str) -> list[Deployment]:
-        """The same model wherever it can be used; also by a host's own id (``gpt-4o-2024-08-06``). May be empty."""
+        """The same model wherever it can be used, once for each host; also by an alias or a host's own id.
+
+        The id asked for is taken where a host has it, so that who pins ``claude-sonnet-4-5-20250929`` gets just that. May be empty.
+        """
         wanted = self._catalog.name_of(name)
-        found = [
-            self.build_one(host.provider.name, model)
-            for provider, model in self._catalog.hosts_of(wanted)
-            for host in self._at(provider)
-            if self._offers(host, model)
-        ]
+        ids: dict[str, list[str]] = {}
+        for provider, model in self._catalog.hosts_of(wanted):
+            ids.setdefault(provider, []).append(model)
+        found = []
+        for provider, models in ids.items():
+            for host in self._at(provider):
+                offered = [model for model in models if self._offers(host, model)]
+                chosen = preferred(host, offered, name)
+                if chosen is not None:
+                    found.append(self.build_one(host.provider.name, chosen))
         return found + self._configured(wanted, {deployment.id for deployment in found})
 
     def _at(self, catalog_name: str) -> list[Host]:
@@ -132,12 +144,56 @@ class Fleet:
         found = {self._catalog.name_of(model) for provider in self.hosts for model in self.ids(provider)}
         return sorted(found)
 
-    def all(self) -> Iterator[Deployment]:
-        """Every listed deployment. Decodes the cards of every usable provider: not for the request path."""
+    def listed(self) -> Iterator[Deployment]:
+        """Every deployment, with every id that a host has for the same model. Decodes every card: not for requests."""
         for provider, host in self.hosts.items():
             for model in self.ids(provider):
                 if self._offers(host, model) or model in host.config.prices:
                     yield self.build_one(provider, model)
+
+    def all(self) -> Iterator[Deployment]:
+        """What routing may choose from of its own accord: each model once at each host. Decodes every card."""
+        for provider, host in self.hosts.items():
+            by_name: dict[str, list[str]] = {}
+            for model in self.ids(provider):
+                if self._offers(host, model) or model in host.config.prices:
+                    by_name.setdefault(self._name(host, model), []).append(model)
+            for name, models in by_name.items():
+                chosen = preferred(host, models, name)
+                if chosen is not None:
+                    yield self.build_one(provider, chosen)
+
+    def rated(self) -> Iterator[Deployment]:
+        """The part of ``all`` whose quality the catalog knows: where equally capable models are looked for."""
+        for name in self._catalog.rated_names():
+            yield from self.by_name(name)
+
+    def faults(self, config: Config) -> list[ConfigError]:
+        """What the configuration names that there is not; each with the setting's path as its place."""
+        found: list[ConfigError] = []
+        for name, model in config.models.items():
+            for number, wanted in enumerate(model.deployments):
+                found += self._fault(wanted, f"models.{name}.deployments.{number}")
+            for number, wanted in enumerate(model.fallbacks):
+                if wanted not in config.models and not self.by_name(wanted):
+                    found += self._fault(wanted, f"models.{name}.fallbacks.{number}")
+        policy = config.policy
+        for rule, providers in (("allow", policy.allow_providers), ("deny", policy.deny_providers)):
+            for provider in providers or ():
+                if provider not in self.hosts and registry.get(provider) is None:
+                    found.append(_unknown_provider(provider, f"policy.{rule}_providers"))
+        return found
+
+    def _fault(self, wanted: str, place: str) -> list[ConfigError]:
+        try:
+            self.find(wanted)
+        except UnknownModel as error:
+            return [ConfigError(error.message, place=place, hint=error.hint)]
+        return []
+
+    def _name(self, host: Host, model: str) -> str:
+        card = self._catalog.card(host.catalog_name, model)
+        return card.name if card is not None else self._catalog.name_of(model)
 
     def _card(self, host: Host, model: str) -> ModelCard | None:
         """The catalog's, else what is true of the model anywhere; with the configured price over either."""
@@ -159,6 +215,61 @@ class Fleet:
             return UnknownModel(f"unknown provider `{provider}`.", param="model", hint=hint)
         hint = f"Set {_switch(row)} or add `{provider}` under `providers`."
         return UnknownModel(f"the provider `{provider}` is not set up.", param="model", hint=hint)
+
+
+def preferred(host: Host, models: list[str], asked: str) -> str | None:
+    """Of a host's ids for one model the one to use. Offers with a catch (`:free`, `:extended`) only if asked for."""
+    if asked in models:
+        return asked
+    plain = [model for model in models if not CAUTION.search(model)]
+    if not plain:
+        return None
+    order = _profiles(host.provider)
+    return min(plain, key=lambda model: (_profile_rank(model, order), _is_dated(model), len(model)))
+
+
+def _is_dated(model: str) -> bool:
+    return names.undated(names.key(model)) is not None
+
+
+def _profiles(provider: Provider) -> tuple[str, ...]:
+    """Bedrock's inference profiles that a region may call, the nearest first; a newer model has no other id."""
+    url = provider.endpoints.get("bedrock_converse")
+    if url is None:
+        return ()
+    region = (urlsplit(url).hostname or "").split(".")[1:2]
+    area = region[0] if region else ""
+    if area.startswith("us-gov"):
+        return ("us-gov",)
+    first = _PROFILES_OF_REGION.get(area) or _PROFILES_OF_REGION.get(area[:2], ())
+    return (*first, "global", "")
+
+
+_PROFILES_OF_REGION: dict[str, tuple[str, ...]] = {
+    "us": ("us",),
+    "ca": ("us",),
+    "eu": ("eu",),
+    "ap": ("apac",),
+    "ap-northeast-1": ("jp", "apac"),
+    "ap-northeast-3": ("jp", "apac"),
+    "ap-southeast-2": ("au", "apac"),
+    "ap-southeast-4": ("au", "apac"),
+}
+
+
+def _profile_rank(model: str, order: tuple[str, ...]) -> int:
+    if not order:
+        return 0
+    match = _PROFILE.match(model)
+    prefix = match.group(1) if match else ""
+    return order.index(prefix) if prefix in order else len(order)
+
+
+def _unknown_provider(name: str, place: str) -> ConfigError:
+    near = registry.nearest(name)
+    return ConfigError(
+        f"unknown provider `{name}`.", place=place, hint=f"Did you mean `{near}`?" if near else None
+    )
 
 
 def _switch(row: Provider) -> str:
@@ -232,7 +343,7 @@ def placed(row: Provider, environ: Mapping[str, str], *, override: bool = True) 
     filled = {dialect: _fill(url, row, environ) for dialect, url in endpoints.items()}
     quirks = row.quirks
     if "{" in quirks.path:
-        quirks = replace(quirks, path=_fill(quirks.path, row, environ, keep=("model", "action")))
+        quirks = replace(quirks, path=_fill(quirks.path, row, environ, keep=("model", "method")))
     edge = _fill(row.edge, row, environ) if row.edge else None
     return replace(row, endpoints=filled, quirks=quirks, edge=edge)
 

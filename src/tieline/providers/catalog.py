@@ -150,6 +150,10 @@ class Catalog:
         """Every measured variant (effort, thinking) of a model; ``ModelCard.quality`` has the one chosen of them."""
         return self.index.quality.get(self.name_of(name), {})
 
+    def rated_names(self) -> list[str]:
+        """Names whose quality is known."""
+        return list(self.index.quality)
+
     def search(self, query: str) -> list[ModelCard]:
         """Cards whose name, id or provider holds every word of the query; best (shortest name) first."""
         words = [names.key(word) if "/" not in word else word for word in query.lower().split()]

@@ -44,6 +44,19 @@ class ServiceAccount(Struct, frozen=True, rename={"key_id": "private_key_id"}):
         return "ServiceAccount(…)"
 
 
+class AuthorizedUser(Struct, frozen=True):
+    """What ``gcloud auth application-default login`` leaves behind."""
+
+    client_id: str
+    client_secret: str
+    refresh_token: str
+    token_uri: str = "https://oauth2.googleapis.com/token"  # noqa: S105
+    quota_project_id: str | None = None
+
+    def __repr__(self) -> str:
+        return "AuthorizedUser(…)"
+
+
 class MetadataIdentity(Struct, frozen=True):
     """The identity that a Google Cloud machine has of itself."""
 
@@ -114,7 +127,7 @@ def _configured(row: Provider, keys: str | list[str], environ: Mapping[str, str]
 def _typed(auth: Auth, secret: str, label: str) -> object:
     """A JSON key file of Google where the scheme is Google's, `id:secret[:token]` where it is AWS's, else the text."""
     if auth == "google_oauth" and secret.startswith("{"):
-        return parse_service_account(secret, label)
+        return parse_google_key(secret, label)
     if auth == "sigv4" and secret.count(":") in (1, 2):
         return AwsKeys(*secret.split(":"))
     if auth == "entra" and secret.count(":") == 2:
@@ -161,19 +174,27 @@ def _google(environ: Mapping[str, str]) -> Iterator[Credential]:
             text = read_secret(f"file:{path}", {})
         except ExpansionError as error:
             raise ConfigError(str(error), place=name) from error
-        yield Credential(name, parse_service_account(text, name))
+        yield Credential(name, parse_google_key(text, name))
     elif environ.get("GCE_METADATA_HOST"):
         yield Credential("GCE_METADATA_HOST", MetadataIdentity(environ["GCE_METADATA_HOST"]))
     elif environ.get("K_SERVICE") or environ.get("GAE_SERVICE"):  # Cloud Run and App Engine say so
         yield Credential("metadata", MetadataIdentity())
 
 
-def parse_service_account(text: str, label: str) -> ServiceAccount:
+class _GoogleFile(Struct):
+    type: str = "service_account"
+
+
+def parse_google_key(text: str, label: str) -> ServiceAccount | AuthorizedUser:
+    """A service account's JSON key or application default credentials. Raises ConfigError, without any of the text."""
     try:
+        kind = msgspec.json.decode(text, type=_GoogleFile).type
+        if kind == "authorized_user":
+            return msgspec.json.decode(text, type=AuthorizedUser)
         return msgspec.json.decode(text, type=ServiceAccount)
     except msgspec.DecodeError as error:
         hint = "It must be the JSON key of a service account (client_email and private_key)."
-        raise ConfigError("is not a service account key.", place=label, hint=hint) from error
+        raise ConfigError("is not a key that Google Cloud made.", place=label, hint=hint) from error
 
 
 def _entra(environ: Mapping[str, str]) -> Iterator[Credential]:

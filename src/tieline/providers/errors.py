@@ -45,7 +45,10 @@ def classify(
 
 
 def classify_transport(error: TransportError) -> Failure:
-    return Failure(kind=_TRANSPORT[error.kind], message=safe(error.message) or error.kind)
+    kind = _TRANSPORT[error.kind]
+    if kind is Class.FIRST_TOKEN_TIMEOUT and not error.sent:
+        kind = Class.CONNECT
+    return Failure(kind=kind, message=safe(error.message) or error.kind)
 
 
 _TRANSPORT: dict[str, Class] = {

@@ -35,12 +35,24 @@ _GLUED_VERSION = re.compile(r"^(llama|gemma|claude)(?=\d)")
 _SEPARATORS = re.compile(r"[._\s-]+")
 
 
+MAX_PASSES = 4
+"""Decorations nest (`databricks-meta-llama-…`); two passes are the most seen."""
+
+
 def clean(model_id: str) -> str:
     """The id without what only the host adds; dates as ``-YYYYMMDD``."""
     name = model_id.strip().lower().rstrip("/")
+    for _ in range(MAX_PASSES):
+        before, name = name, _clean(name)
+        if name == before:
+            break
+    return name
+
+
+def _clean(name: str) -> str:
     if name.startswith("accounts/fireworks/"):
         name = _POINT_AS_P.sub(".", name)  # Fireworks writes deepseek-v3p1
-    name = name.rpartition("/")[2] or name
+    name = name.rpartition("/")[2].strip() or name
     name = _REGION.sub("", name)
     name = _BEDROCK_DEEPSEEK.sub("deepseek-", name)
     name = _BEDROCK_VENDOR.sub("", name)

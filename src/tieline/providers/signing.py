@@ -47,8 +47,8 @@ def needs_token(credential: Credential) -> bool:
 def region_of(provider: Provider, url: str) -> str:
     """From the host name `bedrock-runtime.eu-west-1.amazonaws.com`, else the row's default."""
     labels = (urlsplit(url).hostname or "").split(".")
-    if len(labels) > 3 and labels[-2] == "amazonaws":
-        return labels[-3]
+    if "amazonaws" in labels[2:]:
+        return labels[labels.index("amazonaws") - 1]
     return provider.params.get("region", "us-east-1")
 
 

@@ -31,8 +31,8 @@ class DatabaseSink:
         self._insert_entry = _insert(entries, mark)
         self._insert_tag = _insert(record_tags, mark)
         self._add_spend = (
-            f"INSERT INTO spend (scope, slot, micros, rest, requests, unknown) VALUES ({_marks(6, mark)}) "  # noqa: S608
-            "ON CONFLICT (scope, slot) DO UPDATE SET micros = spend.micros + excluded.micros, "
+            f"INSERT INTO spend (scope, slot, micros, rest, requests, unknown, writer) "  # noqa: S608
+            f"VALUES ({_marks(7, mark)}) ON CONFLICT (scope, slot, writer) DO UPDATE SET micros = spend.micros + excluded.micros, "
             "rest = spend.rest + excluded.rest, requests = spend.requests + excluded.requests, "
             "unknown = spend.unknown + excluded.unknown"
         )
@@ -102,7 +102,7 @@ class DatabaseSink:
         if tags := [row for item in items for row in tag_rows(item.record)]:
             connection.exec_driver_sql(self._insert_tag, tags)
         if spend := spend_rows(item.record for item in items):
-            connection.exec_driver_sql(self._add_spend, spend)
+            connection.exec_driver_sql(self._add_spend, [(*row, self._writer) for row in spend])
         now = time.time_ns() // 1_000_000
         connection.exec_driver_sql(self._set_head, (self._writer, seq, head, 0, GENESIS, now))
 

@@ -107,14 +107,14 @@ def scopes_of(record: Record) -> Iterator[str]:
     """What a record's charge counts against."""
     if record.key_id:
         yield f"key:{record.key_id}"
+        yield f"key:{record.key_id}/model:{record.model_asked}"
     if record.project:
         yield f"project:{record.project}"
-    if record.model_asked and record.key_id:
-        yield f"model:{record.model_asked}"
+        yield f"project:{record.project}/model:{record.model_asked}"
+        for name, value in record.tags.items():
+            yield f"project:{record.project}/tag:{name}={value}"
     if record.run:
         yield run_scope(record.project, record.run)
-    for name, value in record.tags.items():
-        yield f"tag:{name}={value}"
 
 
 def run_scope(project: str | None, run: str) -> str:
@@ -123,11 +123,16 @@ def run_scope(project: str | None, run: str) -> str:
 
 
 def spend_rows(records: Iterable[Record]) -> list[tuple[str, int, int, int, int, int]]:
-    """Additions to the table ``spend``, in an order that all writers share, so that they cannot deadlock."""
+    """(scope, slot, micros, rest, requests, unknown) to be added to the table ``spend``.
+
+    Requests that were charged nothing add nothing: a caller who makes up model names fills no table.
+    """
     sums: dict[tuple[str, int], list[int]] = {}
     for record in records:
-        slot = record.at_ms // 1_000 // SLOT_S
         charged = record.charged
+        if charged == 0:
+            continue
+        slot = record.at_ms // 1_000 // SLOT_S
         for scope in scopes_of(record):
             total = sums.setdefault((stored_scope(scope), slot), [0, 0, 0])
             total[0] += charged or 0

@@ -35,7 +35,7 @@ def static_reason(
         needs.excluded.get(deployment.id)
         or _access(deployment, needs)
         or _preferred(deployment, preferences)
-        or policy_reason(deployment, needs.rules)
+        or policy_reason(deployment, (*needs.rules, *preferences.rules))
         or _operation(deployment, needs, asked=asked)
         or (capability_reason(deployment, needs, strict=preferences.require_parameters) if doubted else None)
     )

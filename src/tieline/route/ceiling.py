@@ -5,13 +5,15 @@ from __future__ import annotations
 from functools import lru_cache
 
 from tieline.config.schema import Routing
+from tieline.providers.card import ModelCard
 from tieline.route.deployment import Deployment
 from tieline.route.equivalence import UpperBound
 from tieline.route.steps import Needs
 from tieline.types.money import Pico, format_usd, parse_usd
 
+USUAL_INPUT = 1000
 USUAL_OUTPUT = 1000
-"""Output tokens by which prices are compared when the request states no limit."""
+"""Tokens by which prices are compared where the request states none."""
 _PER_MYRIAD = 10_000
 
 
@@ -23,6 +25,7 @@ class Ceiling:
         "_comparable",
         "_input",
         "_max_cost",
+        "_n",
         "_output",
         "_ratio",
         "_reference",
@@ -34,8 +37,9 @@ class Ceiling:
         self._bound = bound
         self._input = needs.input_tokens
         self._output = needs.max_output_tokens
+        self._n = max(needs.n, 1)
         given = _parse(routing.max_cost_usd) if routing.max_cost_usd is not None else None
-        self._max_cost = given if needs.max_cost is None else min(given or needs.max_cost, needs.max_cost)
+        self._max_cost = min((one for one in (given, needs.max_cost) if one is not None), default=None)
         self._ratio = needs.max_price_ratio if needs.max_price_ratio is not None else routing.max_price_ratio
         self._comparable: dict[str, Pico | None] = {}
         self._worst: dict[str, Pico | None] = {}
@@ -52,17 +56,20 @@ class Ceiling:
         if deployment.id not in self._comparable:
             price = deployment.card.price if deployment.card else None
             output = self._output if self._output is not None else USUAL_OUTPUT
-            self._comparable[deployment.id] = self._bound(price, self._input, output)
+            self._comparable[deployment.id] = self._bound(price, self._input, output * self._n)
         return self._comparable[deployment.id]
 
     def worst(self, deployment: Deployment) -> Pico | None:
         """The most that one attempt can cost. None: unknown, because the price or the longest answer is."""
         if deployment.id not in self._worst:
-            card = deployment.card
-            output = self._output if self._output is not None else (card.max_output if card else None)
-            unknown = card is None or card.price is None or output is None
-            self._worst[deployment.id] = None if unknown else self._bound(card.price, self._input, output)  # type: ignore[union-attr, arg-type]
+            self._worst[deployment.id] = self._most(deployment.card)
         return self._worst[deployment.id]
+
+    def _most(self, card: ModelCard | None) -> Pico | None:
+        if card is None or card.price is None:
+            return None
+        output = self._output if self._output is not None else card.max_output
+        return None if output is None else self._bound(card.price, self._input, output * self._n)
 
     def cost_reason(self, deployment: Deployment, *, reserved: Pico = 0) -> str | None:
         if self._max_cost is None:

@@ -7,22 +7,32 @@ from typing import Any
 from msgspec import Struct
 
 from tieline.config.schema import Routing
+from tieline.route.ceiling import Ceiling
+from tieline.route.deployment import Deployment
+from tieline.route.equivalence import Evaluations, no_evaluations, quality_of
 from tieline.route.health import Lane
 from tieline.route.pool import Pool
 from tieline.route.steps import Needs
+from tieline.types.money import format_usd
+
+MAX_SHOWN = 50
+"""Candidates and exclusions that go into a record; ``explain`` shows all."""
 
 
 class Decision(Struct, frozen=True, eq=False):
     pool: Pool
     needs: Needs
     routing: Routing
+    ceiling: Ceiling
     choices: list[tuple[Lane, str, float]]
     why_not: dict[str, str]
-    candidates: tuple[dict[str, Any], ...] = ()
+    candidates: tuple[dict[str, Any], ...] | None = None
     """Filled by ``explain``: every candidate in order, with everything that decides about it."""
 
     def as_dict(self) -> dict[str, Any]:
-        found: dict[str, Any] = {
+        """Takes tens of microseconds: for after the request."""
+        excluded = excluded_of(self.pool, self.why_not)
+        return {
             "model": self.pool.route.name,
             "reference": self.pool.reference.id,
             "fallback": self.routing.fallback,
@@ -37,11 +47,39 @@ class Decision(Struct, frozen=True, eq=False):
                 }
                 for lane, reason, seconds in self.choices
             ],
-            "excluded": excluded_of(self.pool, self.why_not),
+            "candidates": self._considered() if self.candidates is None else list(self.candidates),
+            "excluded": excluded if self.candidates is not None else dict(list(excluded.items())[:MAX_SHOWN]),
         }
-        if self.candidates:
-            found["candidates"] = list(self.candidates)
-        return found
+
+    def _considered(self) -> list[dict[str, Any]]:
+        """Those that the plan looked at; alternatives only if it came so far."""
+        tiers = (*self.pool.named, *self.pool.looked_at)
+        rows = {
+            lane.deployment.id: describe(lane.deployment, tier.kind, self.needs, self.ceiling)
+            for tier in tiers
+            for lane in tier.lanes
+        }
+        return list(rows.values())[:MAX_SHOWN]
+
+
+def describe(
+    deployment: Deployment,
+    kind: str,
+    needs: Needs,
+    ceiling: Ceiling,
+    evaluations: Evaluations = no_evaluations,
+) -> dict[str, Any]:
+    """What is true of a candidate for this request, whatever its health."""
+    quality = quality_of(deployment.card, deployment.name, needs.intent, evaluations)
+    return {
+        "deployment": deployment.id,
+        "provider": deployment.provider.name,
+        "model": deployment.name,
+        "kind": kind,
+        "quality": None if quality is None else round(quality.category, 2),
+        "quality_average": None if quality is None else round(quality.average, 2),
+        "price_usd": format_usd(ceiling.price(deployment)),
+    }
 
 
 def excluded_of(pool: Pool, why_not: dict[str, str]) -> dict[str, str]:

@@ -14,8 +14,6 @@ PRIOR_WEIGHT = 50
 """How many of the user's own observations weigh as much as the public prior."""
 AVERAGE_SLACK = 1.0
 AVERAGE = "average"
-MIX_INPUT, MIX_OUTPUT = 3000, 1000
-"""The token mix by which alternatives are listed before a request is known."""
 
 Evaluations = Callable[[str, str], tuple[float, int] | None]
 """(model name, category) -> the user's own evaluation: observed quality 0..100 and the number of observations."""

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from tieline.providers.limits import RateLimits
 from tieline.providers.row import Credential
-from tieline.route.breaker import MAX_DEAD_S, Breaker, State
+from tieline.route.breaker import MAX_DEAD_S, MAX_OPEN_S, Breaker, State
 from tieline.route.deployment import Deployment, Endpoint
 from tieline.route.latency import COLD_SAMPLES, Latency
 from tieline.route.quota import Quota
@@ -65,7 +65,7 @@ class RetryBudget:
 
     @property
     def allows(self) -> bool:
-        return self.tokens >= RETRY_TOKENS / 2
+        return self.tokens >= RETRY_TOKENS / 2 - 1e-9
 
 
 class Lane:
@@ -160,7 +160,10 @@ class Health:
     def __init__(self, random: Random) -> None:
         self._random = random
         self._lanes: dict[tuple[str, str], Lane] = {}
-        self._keys: dict[tuple[str, str], Breaker] = {}
+        self._keys: dict[tuple[str, str], tuple[object, Breaker]] = {}
+        """(provider, label) -> the secret it is about, and its breaker."""
+        self.generation = 0
+        """Grows when lanes are dropped; who keeps lanes must then ask for them anew."""
         self._providers: dict[str, RollUp] = {}
         self._edges: dict[str, RollUp] = {}
         self._budgets: dict[str, RetryBudget] = {}
@@ -170,15 +173,11 @@ class Health:
 
     def lanes(self, deployment: Deployment) -> tuple[Lane, ...]:
         """One for each credential."""
-        return tuple(self.lane(deployment, key) for key in deployment.credentials or (ANONYMOUS,))
+        return tuple(self._adopt(deployment, key) for key in deployment.credentials or (ANONYMOUS,))
 
     def lane(self, deployment: Deployment, credential: Credential) -> Lane:
         found = self._lanes.get((deployment.id, credential.label))
-        return (
-            found
-            if found is not None and found.deployment is deployment
-            else self._add(deployment, credential)
-        )
+        return found if found is not None else self._add(deployment, credential)
 
     def budget(self, provider: str) -> RetryBudget:
         return self._budgets.setdefault(provider, RetryBudget())
@@ -259,31 +258,46 @@ class Health:
 
     # how --------------------------------------------------------------------------------------------------------
 
+    def _adopt(self, deployment: Deployment, credential: Credential) -> Lane:
+        """A reloaded configuration has new objects for the same things; what was learned stays."""
+        lane = self.lane(deployment, credential)
+        lane.deployment = deployment
+        lane.credential = credential
+        lane.key = self._key(deployment.provider.name, credential)
+        return lane
+
+    def _key(self, provider: str, credential: Credential) -> Breaker:
+        """One for each secret: a key that was replaced under its old name starts with a clean record."""
+        known = self._keys.get((provider, credential.label))
+        if known is None or known[0] != credential.secret:
+            known = (credential.secret, Breaker(self._random, max_open_s=MAX_DEAD_S))
+            self._keys[(provider, credential.label)] = known
+        return known[1]
+
     def _add(self, deployment: Deployment, credential: Credential) -> Lane:
         provider = deployment.provider
-        known = self._lanes.get((deployment.id, credential.label))
-        fresh = Lane(
-            deployment,
-            credential,
-            breaker=known.breaker if known else Breaker(self._random),
-            key=self._keys.setdefault(
-                (provider.name, credential.label), Breaker(self._random, max_open_s=MAX_DEAD_S)
-            ),
-            provider=self._providers.setdefault(provider.name, RollUp()),
-            edge=self._edges.setdefault(provider.edge, RollUp(several_providers=True))
-            if provider.edge
-            else None,
-            budget=self.budget(provider.name),
-            latency=known.latency if known else Latency(),
-            storms=self.storms(deployment),
+        edge = (
+            self._edges.setdefault(provider.edge, RollUp(several_providers=True)) if provider.edge else None
         )
         if len(self._lanes) >= MAX_LANES:
             self._prune()
-        self._lanes[(deployment.id, credential.label)] = fresh
-        return fresh
+        lane = Lane(
+            deployment,
+            credential,
+            breaker=Breaker(self._random),
+            key=self._key(provider.name, credential),
+            provider=self._providers.setdefault(provider.name, RollUp()),
+            edge=edge,
+            budget=self.budget(provider.name),
+            latency=Latency(),
+            storms=self.storms(deployment),
+        )
+        self._lanes[(deployment.id, credential.label)] = lane
+        return lane
 
     def _prune(self) -> None:
         idle = sorted((lane.last_used, key) for key, lane in self._lanes.items() if not lane.inflight)
+        self.generation += 1
         for _, key in idle[: MAX_LANES // 4]:
             del self._lanes[key]
             self._storms.pop(key[0], None)
@@ -310,7 +324,8 @@ class Health:
                 # Once may be one caller's odd request; twice in a row, the model is not there.
                 lane.breaker.trip(now, at_least_s=GONE_S)
             lane.latency.penalise(failure.retry_after_s, now)
-            lane.quota.told(failure.retry_after_s, now)
+            if failure.retry_after_s is not None:
+                lane.quota.told(min(failure.retry_after_s, MAX_OPEN_S), now)
             lane.budget.failure()
             if lane.breaker.consecutive >= 2:
                 for roll in (lane.provider, lane.edge):

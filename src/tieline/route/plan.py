@@ -206,7 +206,7 @@ class Plan:
 
     def decision(self) -> Decision:
         """What was decided so far, compact; its ``as_dict`` is for later, off the hot path."""
-        return Decision(self.pool, self.needs, self.routing, self.choices, self.why_not)
+        return Decision(self.pool, self.needs, self.routing, self.ceiling, self.choices, self.why_not)
 
     # how --------------------------------------------------------------------------------------------------------
 
@@ -257,7 +257,7 @@ class Plan:
         if failure.kind in FINAL or not self._time_left():
             return self._give_up(failure)
         if outcome.committed:
-            return self._resume(step, lane, failure)
+            return self._resume(step, lane, failure) if outcome.resumable else self._give_up(failure)
         if failure.kind in REFUSED:
             return self._refused(lane, failure)
         if failure.kind is FailureClass.RATE_LIMITED:
@@ -327,8 +327,8 @@ class Plan:
         if sibling is not None:
             return self._send_to(sibling, "other_credential")
         name = lane.deployment.name
-        asked = self.pool.deployments
-        same = self._pick(lambda one: one.name == name or one in asked, last_resort=False)
+        asked = {one.id for one in self.pool.deployments}
+        same = self._pick(lambda one: one.name == name or one.id in asked, last_resort=False)
         if same is not None:
             return self._send_to(same[0], "failover", probe=same[1])
         waiting = self._soonest()
@@ -621,7 +621,7 @@ class Plan:
         if not self._may_send():
             return self._give_up(self.past.failures[-1] if self.past.failures else None)
         if self._hard and not self._affordable(lane.deployment):
-            return self._next(reason)
+            return self._next("failover")
         return self._try(lane, reason, wait_s, probe=probe)
 
     def _try(self, lane: Lane, reason: str, wait_s: float = 0.0, *, probe: bool = False) -> Try:
@@ -660,10 +660,11 @@ class Plan:
         asked = [lane for tier in self.pool.named for lane in tier.lanes if self.eligible(tier, lane)]
         waits = [wait for lane in asked if (wait := self._told_wait(lane)) > 0.0]
         if waits:
+            limited = any(lane.quota.refusals for lane in asked)
             return Failure(
-                kind=FailureClass.RATE_LIMITED,
+                kind=FailureClass.RATE_LIMITED if limited else FailureClass.OVERLOADED,
                 message="Every deployment that may serve this asked for a pause.",
-                status=429,
+                status=429 if limited else 503,
                 retry_after_s=min(waits),
             )
         small = [

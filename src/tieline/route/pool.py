@@ -70,6 +70,11 @@ class Pool:
         """Of first tries: (lane, about how many tokens, output limit, stream) -> (holds until, made for, deadlines)."""
 
     @property
+    def looked_at(self) -> tuple[Tier, ...]:
+        """The alternatives, if they were needed so far."""
+        return self._alternatives or ()
+
+    @property
     def alternatives(self) -> tuple[Tier, ...]:
         """One tier for each deployment that we found, found when it is first needed."""
         if self._alternatives is None:

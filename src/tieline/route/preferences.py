@@ -47,11 +47,11 @@ class Preferences(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     max_price: MaxPrice = field(default_factory=MaxPrice)
 
     @property
-    def rules(self) -> PolicyRules | None:
-        """What they say about data, as a policy rule."""
+    def rules(self) -> tuple[PolicyRules, ...]:
+        """What they say about data, as policy rules."""
         if self.data_collection == "allow" and not self.zdr:
-            return None
-        return PolicyRules(no_training=self.data_collection == "deny", zero_retention=self.zdr)
+            return ()
+        return (PolicyRules(no_training=self.data_collection == "deny", zero_retention=self.zdr),)
 
     def price_limits(self) -> tuple[Pico | None, Pico | None, Pico | None]:
         """Input and output per token, and per request, in pico-dollars."""

@@ -47,12 +47,13 @@ class Router:
         self.config = config
         self.health = health
         self.names = Names(self.deployments, config, deploy)
-        self._upper_bound = upper_bound
+        self.upper_bound = upper_bound
         self._random = random
         self._clock = clock
         self._evaluations = evaluations
         self._hedges = HedgeBudget()
         self._routes: dict[object, Route] = {}
+        self._generation = health.generation
 
     def match(
         self,
@@ -61,6 +62,8 @@ class Router:
         provider_preferences: dict[str, Any] | None = None,
     ) -> Route:
         """Raises UnknownModel with the nearest names, InvalidRequest for preferences that make no sense."""
+        if self.health.generation != self._generation:
+            self.forget()
         key: object = name
         if fallbacks or provider_preferences:
             key = (name, tuple(fallbacks), json.dumps(provider_preferences, sort_keys=True, default=str))
@@ -78,14 +81,16 @@ class Router:
         at = self._now() if now is None else now
         self._hedges.request()
         pool = self.pool(route, needs, routing)
-        return Plan(pool, needs, routing, self._upper_bound, self.health, self._hedges, self._random, at)
+        return Plan(pool, needs, routing, self.upper_bound, self.health, self._hedges, self._random, at)
 
     def explain(self, route: Route, needs: Needs, now: float | None = None) -> Decision:
         """Every candidate with what decides about it. Dry: nothing is sent, nothing is counted."""
         at = self._now() if now is None else now
         routing = needs.routing or route.routing
         pool = self.pool(route, needs, routing)
-        return explaining.explain(pool, needs, routing, self._upper_bound, self._evaluations, at)
+        return explaining.explain(
+            pool, needs, routing, self.upper_bound, self._evaluations, self.deployments, at
+        )
 
     def pool(self, route: Route, needs: Needs, routing: Routing) -> Pool:
         """The candidates for this kind of request; kept, because few kinds make up all traffic."""
@@ -115,6 +120,7 @@ class Router:
     def forget(self) -> None:
         """Evaluations or policies changed: compute the candidates anew."""
         self._routes.clear()
+        self._generation = self.health.generation
 
     def _now(self) -> float:
         if self._clock is None:

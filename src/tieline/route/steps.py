@@ -29,6 +29,8 @@ class Needs(Struct, kw_only=True):
     input_tokens: int = 0
     """An estimate."""
     max_output_tokens: int | None = None
+    n: int = 1
+    """Answers asked for; each may be as long as the limit."""
     rules: tuple[PolicyRules, ...] = ()
     """Of gateway, project, key and request; they only tighten."""
     routing: Routing | None = None
@@ -101,6 +103,8 @@ class Outcome(Struct):
     """Nothing was sent: encoding raised ``Unsupported`` for this field."""
     cost: Pico | None = 0
     """What the attempt cost; None: unknown, its upper bound is assumed."""
+    resumable: bool = True
+    """False: the stream broke inside a tool call, structured output or thinking; nobody can go on from there."""
 
 
 SUCCESS = Outcome()

@@ -10,6 +10,8 @@ from msgspec import Struct
 MAX_ENTRIES = 100_000
 MAX_BODY_BYTES = 64 * 1024
 """Larger request bodies are not kept."""
+MAX_BODIES = 1_000
+"""Only the latest requests keep their bodies: at most 64 MB in all."""
 
 
 class Entry(Struct, kw_only=True):
@@ -44,6 +46,8 @@ class Ledger:
         self.opened += 1
         entry = Entry(id=self.opened, at=at, provider=provider)
         self.entries.append(entry)
+        if len(self.entries) > MAX_BODIES:
+            self.entries[-MAX_BODIES - 1].body = None
         return entry
 
     def clear(self) -> None:

@@ -83,8 +83,10 @@ class SimulatorServer:
         self._server.close()
         for wire in list(self._wires):
             wire.abort()
-        while self._wires:
-            await asyncio.sleep(0)
+        for _ in range(100):
+            if not self._wires:
+                break
+            await asyncio.sleep(0.001)
         await self._server.wait_closed()
         self._server = None
 

@@ -135,10 +135,13 @@ spend = sa.Table(
     "spend",
     metadata,
     sa.Column(
-        "scope", sa.Text, primary_key=True, comment="key:ID, project:ID, tag:NAME=VALUE, model:NAME, run:…"
+        "scope", sa.Text, primary_key=True, comment="key:ID, project:ID/tag:NAME=VALUE, run:PROJECT:RUN"
     ),
     sa.Column(
-        "slot", Big, primary_key=True, comment="Unix time / 900 s: every time zone's days start at one"
+        "slot", Big, primary_key=True, comment="Unix time / 900 s: the days of every time zone begin at one"
+    ),
+    sa.Column(
+        "writer", sa.Text, primary_key=True, comment="So that writers never wait for one another's rows"
     ),
     sa.Column("micros", Big, nullable=False),
     sa.Column("rest", Big, nullable=False),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tieline.transport.base import TransportError
-from tieline.transport.inflate import Inflater
+from tieline.transport.body import Collected, Inflater, too_large
 from tieline.types.call import Headers
 
 if TYPE_CHECKING:
@@ -67,12 +67,12 @@ class Exchange:
             self._claimed = True
             body = self._buffered[0] if len(self._buffered) == 1 else b"".join(self._buffered)
             if len(body) > limit:
-                raise _too_large(limit)
+                raise too_large(limit)
             return body
         length = self.header(b"content-length")
         if length is not None and int(length) > limit and not self.bodiless:
-            self.abort(_too_large(limit))
-        collected = _Collected(limit)
+            self.abort(too_large(limit))
+        collected = Collected(limit)
         await self.pipe(collected.add)
         return b"".join(collected.pieces)
 
@@ -174,22 +174,3 @@ class Exchange:
             sink(piece)
         if self._connection is not None and not self._held:
             self._connection.unhold()
-
-
-class _Collected:
-    __slots__ = ("_left", "limit", "pieces")
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.pieces: list[bytes] = []
-        self._left = limit
-
-    def add(self, data: bytes) -> None:
-        self._left -= len(data)
-        if self._left < 0:
-            raise _too_large(self.limit)
-        self.pieces.append(data)
-
-
-def _too_large(limit: int) -> TransportError:
-    return TransportError("too_large", f"the body is larger than {limit} bytes", sent=True)

@@ -85,7 +85,8 @@ class Http1Transport:
                 if not waiter.done():
                     waiter.set_exception(_closed())
         for deadline in self._dials:
-            deadline.reschedule(0)
+            if not deadline.expired():
+                deadline.reschedule(0)
         for connection in list(self._connections):
             connection.close()
         if self._connections:
@@ -209,10 +210,9 @@ class Http1Transport:
 
     def _decline(self, pool: Pool[Connection], waiter: asyncio.Future[Connection | None]) -> None:
         """What was given to a request that is no longer there goes to the next."""
-        if not waiter.done() or waiter.cancelled():
+        pool.withdraw(waiter)
+        if not waiter.done() or waiter.cancelled() or waiter.exception() is not None:
             waiter.cancel()
-            return
-        if waiter.exception() is not None:
             return
         connection = waiter.result()
         if connection is None:

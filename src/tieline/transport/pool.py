@@ -66,6 +66,11 @@ class Pool(Generic[C]):
         self.waiters.append(waiter)
         return waiter
 
+    def withdraw(self, waiter: asyncio.Future[C | None]) -> None:
+        """Its request waits no longer. Without this, those who gave up would pile up behind a stuck origin."""
+        if waiter in self.waiters:
+            self.waiters.remove(waiter)
+
     def release(self, connection: C, now: float) -> bool:
         """Gives the connection to who waits longest, else keeps it; False: there are enough, close it."""
         if (waiter := self._next_waiter()) is not None:
@@ -90,7 +95,7 @@ class Pool(Generic[C]):
 
     @property
     def waiting(self) -> int:
-        return sum(not waiter.done() for waiter in self.waiters)
+        return len(self.waiters)
 
     @property
     def in_flight(self) -> int:

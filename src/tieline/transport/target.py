@@ -11,7 +11,7 @@ from tieline.transport.base import TransportError, UpstreamRequest
 
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 _TOKEN = re.compile(r"[A-Za-z]{1,20}")
-_OURS = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection"))
+FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection"))
 _IDENTITY = b"accept-encoding: identity\r\n"
 
 
@@ -56,7 +56,7 @@ def request_head(rest: bytes, request: UpstreamRequest) -> bytes:
     parts = [method.encode(), rest]
     coding = _IDENTITY
     for name, value in request.headers:
-        if name in _OURS:
+        if name in FRAMING:
             continue
         if name == b"accept-encoding":
             coding = b""

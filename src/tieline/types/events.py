@@ -58,6 +58,8 @@ class SignatureDelta(Struct):
 
     index: int
     signature: str
+    origin: str | None = None
+    """Where it is known only now, it replaces the ``BlockStart``'s."""
 
 
 class ArgumentsDelta(Struct):

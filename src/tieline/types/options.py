@@ -32,6 +32,23 @@ class Options(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     policy: dict[str, Any] = field(default_factory=dict)
     explain: bool = False
 
+    @property
+    def routing(self) -> dict[str, Any]:
+        """What it changes of the ``routing`` settings, in the shape of the YAML."""
+        times = {
+            "total_s": self.timeout_s,
+            "first_token_s": self.first_token_timeout_s,
+            "stall_s": self.stall_timeout_s,
+        }
+        changes: dict[str, Any] = {
+            "max_price_ratio": self.max_price_ratio,
+            "max_cost_usd": self.max_cost_usd,
+            "on_broken_stream": self.on_broken_stream,
+            "fallback": self.fallback,
+            "timeouts": {name: value for name, value in times.items() if value is not None} or None,
+        }
+        return {name: value for name, value in changes.items() if value is not None}
+
 
 NO_OPTIONS = Options()
 MAX_TAGS = 16
@@ -60,7 +77,9 @@ def read_options(body: dict[str, Any], headers: Headers) -> Options:
         options = msgspec.convert(asked, Options)
     except msgspec.ValidationError as error:
         raise InvalidRequest(
-            f"tieline: {error}.", param="tieline", hint=f"Known options: {', '.join(Options.__struct_fields__)}."
+            f"tieline: {error}.",
+            param="tieline",
+            hint=f"Known options: {', '.join(Options.__struct_fields__)}.",
         ) from None
     _check(options)
     return options
@@ -88,10 +107,14 @@ def _from_header(name: str, text: str) -> Any:
         try:
             return msgspec.json.decode(text)
         except msgspec.DecodeError:
-            raise InvalidRequest("The header tieline-policy must be a JSON object.", param="tieline-policy") from None
+            raise InvalidRequest(
+                "The header tieline-policy must be a JSON object.", param="tieline-policy"
+            ) from None
     if name in _NUMBERS:
         try:
             return float(text)
         except ValueError:
-            raise InvalidRequest(f"The header tieline-{name.replace('_', '-')} must be a number.", param=name) from None
+            raise InvalidRequest(
+                f"The header tieline-{name.replace('_', '-')} must be a number.", param=name
+            ) from None
     return text

@@ -234,7 +234,7 @@ def _add_format(body: dict[str, Any], request: Request, target: Target) -> None:
         config = body.setdefault("output_config", {})
         config["format"] = {
             "type": "json_schema",
-            "schema": without(wanted.schema, target.quirks.schema_strips),
+            "schema": without(wanted.schema or {}, target.quirks.schema_strips),
         }
         return
     if body.get("thinking", {}).get("type") in ("enabled", "adaptive"):

@@ -10,7 +10,8 @@ from msgspec import Raw, Struct
 
 from tieline.dialects.anthropic_messages.wire import COUNT_PATH, PATH, VERSION, WireBlock, is_foreign
 from tieline.dialects.base import Outgoing, Peek, Quirks, Target
-from tieline.dialects.reading import BOOL, INT, OBJECT, STR, Fields, given, read, refuse, top_level
+from tieline.dialects.reading import BOOL, INT, STR, Fields, given, read, refuse, top_level
+from tieline.dialects.routing_fields import ROUTING, take_routing
 from tieline.types.call import Call, Headers
 from tieline.types.errors import InvalidRequest, Unsupported
 
@@ -67,7 +68,6 @@ _CHOICE = msgspec.json.Decoder(_Choice)
 _METADATA = msgspec.json.Decoder(_Metadata)
 _OUTPUT_CONFIG = msgspec.json.Decoder(_OutputConfig)
 _TOOLS = msgspec.json.Decoder(list[_Tool])
-_NAMES = msgspec.json.Decoder(tuple[str, ...])
 _OF_BLOCK = {"image": "images", "document": "pdf"}
 
 
@@ -82,14 +82,11 @@ def peek(call: Call) -> Peek:
         include_usage=True,
         max_output_tokens=_limit(fields),
         user=metadata.user_id if metadata else None,
-        options=read(fields, "tieline", OBJECT) or {},
-        fallbacks=read(fields, "models", _NAMES) or (),
-        provider_preferences=read(fields, "provider", OBJECT),
     )
     seen.features, media = _features(call.body, fields, turns[-1].role)
     seen.input_chars = _input_chars(fields, media)
-    for name in ("tieline", "models", "provider", "route"):
-        fields.pop(name, None)
+    if not ROUTING.isdisjoint(fields):
+        take_routing(fields, seen)
     seen.fields = fields
     return seen
 

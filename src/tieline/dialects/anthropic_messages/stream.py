@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from tieline.dialects.anthropic_messages.response import error_object, finish_reason
 from tieline.dialects.anthropic_messages.wire import (
@@ -22,7 +23,7 @@ from tieline.dialects.anthropic_messages.wire import (
     usage_of,
     wire_usage,
 )
-from tieline.dialects.base import Frame, StreamFault, Truncated
+from tieline.dialects.base import Frame, Garbled, StreamFault, Truncated
 from tieline.dialects.error_bodies import info_of_body, info_of_value, status_of
 from tieline.dialects.sse import frame
 from tieline.dialects.structured_tool import NAME as STRUCTURED
@@ -50,6 +51,17 @@ PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 # upstream -------------------------------------------------------------------------------------------------------
 
 
+_DELTAS = {
+    "text": ("text_delta", "citations_delta"),
+    "thinking": ("thinking_delta", "signature_delta"),
+    "tool_use": ("input_json_delta",),
+    "structured": ("input_json_delta",),
+    "opaque": ("input_json_delta",),
+}
+_OURS = frozenset(("text", "thinking", "redacted_thinking", "tool_use"))
+_KNOWN_DELTAS = frozenset(kind for kinds in _DELTAS.values() for kind in kinds)
+
+
 class _Block:
     """A block while it is open."""
 
@@ -71,6 +83,7 @@ class Decoder:
         "_finished",
         "_id",
         "_next",
+        "_started",
         "_structured",
         "_usage",
         "complete",
@@ -81,6 +94,7 @@ class Decoder:
         self.complete = False
         self.ended = False
         self._id = ""
+        self._started = False
         self._blocks: dict[int, _Block] = {}
         self._next = 0
         self._usage: dict[str, Any] = {}
@@ -128,14 +142,16 @@ class Decoder:
         self._id = message.id or ""
         self._usage = merged_usage(self._usage, message.usage)
         tier = self._usage.get("service_tier")
-        # This API tells no time; now is when it was made.
-        events: list[Event] = [
-            Start(self._id, message.model or "", int(time.time()), tier if isinstance(tier, str) else None)
-        ]
+        events = [] if self._started else self._start(self._id, message.model or "", tier)
         usage = usage_of(self._usage)
         if usage is not None:
             events.append(UsageReport(usage))
         return events
+
+    def _start(self, message_id: str, model: str, tier: Any) -> list[Event]:
+        self._started = True
+        # This API tells no time; now is when it was made.
+        return [Start(message_id, model, int(time.time()), tier if isinstance(tier, str) else None)]
 
     def _message_delta(self, event: WireEvent) -> list[Event]:
         events: list[Event] = []
@@ -146,16 +162,27 @@ class Decoder:
         if event.usage:
             self._usage = merged_usage(self._usage, event.usage)
             usage = usage_of(self._usage)
-            if usage is not None:
+            if usage is not None and self._started:
                 events.append(UsageReport(usage))
         return events
 
     def _block_start(self, event: WireEvent) -> list[Event]:
+        if self._finished:
+            raise Garbled("a content block after the end of the message")
         wire = read_block(event.content_block)
-        index = self._next
-        self._next += 1
-        block = _Block(index, wire.type)
-        self._blocks[event.index or 0] = block
+        before: list[Event] = []
+        if not self._started:
+            before += self._start("", "", None)
+        unstopped = self._blocks.pop(event.index or 0, None)
+        if unstopped is not None:
+            before += self._block_stop(unstopped)
+        block = self._blocks[event.index or 0] = _Block(self._next, wire.type)
+        if wire.type in _OURS:
+            self._next += 1
+        return before + self._opened(block, wire, event.content_block)
+
+    def _opened(self, block: _Block, wire: WireBlock, raw: Raw) -> list[Event]:
+        index = block.index
         if wire.type == "text":
             started: list[Event] = [BlockStart(index, "text")]
             if wire.text:
@@ -170,7 +197,7 @@ class Decoder:
         if wire.type == "tool_use":
             return self._tool_start(block, wire)
         block.kind = "opaque"
-        block.value = msgspec.json.decode(event.content_block)
+        block.value = msgspec.json.decode(raw)
         return []
 
     def _tool_start(self, block: _Block, wire: WireBlock) -> list[Event]:
@@ -190,6 +217,10 @@ class Decoder:
         if delta is None or block is None:
             return []
         kind = delta.type
+        if kind not in _DELTAS.get(block.kind, ()):
+            if block.kind == "opaque" or kind not in _KNOWN_DELTAS:
+                return []
+            raise Garbled(f"a {kind} inside a block of {block.kind}")
         if kind == "text_delta":
             return [TextDelta(block.index, delta.text)] if delta.text else []
         if kind == "input_json_delta":
@@ -219,10 +250,10 @@ class Decoder:
         if block.kind == "opaque":
             if block.pieces:
                 block.value["input"] = _json("".join(block.pieces))
-            return [
-                BlockStart(block.index, "opaque", value=block.value, origin=NAME),
-                BlockStop(block.index),
-            ]
+            # Announced only now that its value is whole, so its place in the order is now.
+            index = self._next
+            self._next += 1
+            return [BlockStart(index, "opaque", value=block.value, origin=NAME), BlockStop(index)]
         events: list[Event] = []
         if block.kind in ("tool_use", "structured") and not block.arguments:
             # A host that sends the input whole with the start, or a call without arguments.
@@ -236,7 +267,8 @@ class Decoder:
         if self._finished:
             return []
         self._finished = True
-        events = [event for block in self._blocks.values() for event in self._block_stop(block)]
+        events = [] if self._started else self._start("", "", None)
+        events += [event for block in self._blocks.values() for event in self._block_stop(block)]
         self._blocks.clear()
         reason = finish_reason(native, structured=self._structured, called=self._called)
         events.append(Finish(reason, native, stop_sequence))
@@ -266,12 +298,13 @@ def _json(text: str) -> Any:
 class _Held:
     """A block that waits for its turn, or the one on the wire."""
 
-    __slots__ = ("pieces", "signature", "start", "stopped")
+    __slots__ = ("origin", "pieces", "signature", "start", "stopped")
 
     def __init__(self, start: BlockStart) -> None:
         self.start = start
+        self.origin = start.origin
         self.pieces: list[bytes] = []
-        self.signature: list[str] = []
+        self.signature = [start.signature] if start.kind == "thinking" and start.signature else []
         self.stopped = False
 
 
@@ -307,7 +340,9 @@ class Encoder:
             self._finish_event = event
             return head
         if isinstance(event, SignatureDelta):
-            self._held[event.index].signature.append(event.signature)
+            held = self._held[event.index]
+            held.signature.append(event.signature)
+            held.origin = event.origin or held.origin
             return head
         if isinstance(event, CitationDelta) and event.origin != NAME:
             return head
@@ -412,7 +447,7 @@ class Encoder:
     def _close(self, held: _Held) -> bytes:
         out = b""
         if held.signature:
-            whole = sealed("".join(held.signature), held.start.origin, held.start.id)
+            whole = sealed("".join(held.signature), held.origin, held.start.id)
             out = self._on_wire(b'{"type":"signature_delta","signature":%b}' % msgspec.json.encode(whole))
         stop = b'{"type":"content_block_stop","index":%d}' % self._wire_index
         return out + frame(stop, b"content_block_stop")

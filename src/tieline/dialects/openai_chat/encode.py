@@ -165,7 +165,7 @@ def _add_format(body: dict[str, Any], request: Request, target: Target) -> None:
 def _wire_format(wanted: ResponseFormat, quirks: Quirks) -> dict[str, Any]:
     if wanted.kind == "json_object":
         return {"type": "json_object"}
-    schema: dict[str, Any] = {"name": wanted.name, "schema": without(wanted.schema, quirks.schema_strips)}
+    schema: dict[str, Any] = {"name": wanted.name, "schema": without(wanted.schema or {}, quirks.schema_strips)}
     if wanted.strict is not None:
         schema["strict"] = wanted.strict
     if wanted.description:

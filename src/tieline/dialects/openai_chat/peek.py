@@ -10,7 +10,8 @@ from msgspec import Raw, Struct
 
 from tieline.dialects.base import Outgoing, Peek, Target
 from tieline.dialects.openai_chat.wire import PATH
-from tieline.dialects.reading import ANY, BOOL, INT, OBJECT, STR, Fields, given, read, refuse, top_level
+from tieline.dialects.reading import ANY, BOOL, INT, STR, Fields, given, read, refuse, top_level
+from tieline.dialects.routing_fields import ROUTING, take_routing
 from tieline.types.call import Call
 from tieline.types.errors import InvalidRequest, Unsupported
 
@@ -27,6 +28,7 @@ CHARS_PER_MEDIUM = 6000
 """A picture or page counts as about 1,500 tokens before sending (vendors say 85 to 3,000)."""
 _TRUE = Raw(b"true")
 _EMPTY_LIST = Raw(b"[]")
+_DEVELOPER = Raw(b'"developer"')
 
 
 class _Turn(Struct):
@@ -55,9 +57,20 @@ _TURN_PARTS = msgspec.json.Decoder(list[_TurnParts])
 _STREAM_OPTIONS = msgspec.json.Decoder(_StreamOptions)
 _FORMAT = msgspec.json.Decoder(_Format)
 _TYPED = msgspec.json.Decoder(list[_Typed])
-_NAMES = msgspec.json.Decoder(tuple[str, ...])
 _RAW_OBJECT = msgspec.json.Decoder(dict[str, Raw])
 _RAW_OBJECTS = msgspec.json.Decoder(list[dict[str, Raw]])
+_ASKING = frozenset(
+    (
+        "tools",
+        "functions",
+        "response_format",
+        "reasoning_effort",
+        "reasoning",
+        "thinking",
+        "logprobs",
+        "web_search_options",
+    )
+)
 _OF_PART = {
     "image_url": "images",
     "input_image": "images",
@@ -70,24 +83,20 @@ def peek(call: Call) -> Peek:
     fields = top_level(call.body)
     _refuse_other_apis(fields)
     roles = _turns(fields)
-    options = read(fields, "tieline", OBJECT)
     seen = Peek(
         model=_model(fields),
         stream=read(fields, "stream", BOOL) or False,
         max_output_tokens=_limit(fields),
         n=_at_least_one(fields, "n") or 1,
         user=read(fields, "user", STR),
-        options=options or {},
-        fallbacks=read(fields, "models", _NAMES) or (),
-        provider_preferences=read(fields, "provider", OBJECT),
     )
     if seen.stream:
         asked = read(fields, "stream_options", _STREAM_OPTIONS)
         seen.include_usage = bool(asked and asked.include_usage)
     seen.features, media = _features(call.body, fields, seen.n, roles[-1].role)
     seen.input_chars = _input_chars(fields, media)
-    for name in ("tieline", "models", "provider", "route"):
-        fields.pop(name, None)
+    if not ROUTING.isdisjoint(fields):
+        take_routing(fields, seen)
     seen.fields = fields
     return seen
 
@@ -121,7 +130,7 @@ def _with_usage(fields: Fields) -> Raw:
 def _without_developer(messages: Raw) -> Raw:
     turns = _RAW_OBJECTS.decode(messages)
     for turn in turns:
-        if turn.get("role") == b'"developer"':
+        if turn.get("role") == _DEVELOPER:
             turn["role"] = Raw(b'"system"')
     return Raw(msgspec.json.encode(turns))
 
@@ -186,6 +195,16 @@ def _features(body: bytes, fields: Fields, n: int, last_role: str) -> tuple[froz
         kinds = _part_kinds(fields["messages"])
         found.update(_OF_PART[kind] for kind in kinds if kind in _OF_PART)
         media = sum(kind in _OF_PART for kind in kinds)
+    if n > 1:
+        found.add("n")
+    if last_role == "assistant":
+        found.add("prefill")
+    if not _ASKING.isdisjoint(fields):
+        _asked_features(fields, found)
+    return frozenset(found), media
+
+
+def _asked_features(fields: Fields, found: set[str]) -> None:
     if given(fields, "tools") or given(fields, "functions"):
         _tool_features(fields, found)
     if given(fields, "response_format"):
@@ -196,13 +215,8 @@ def _features(body: bytes, fields: Fields, n: int, last_role: str) -> tuple[froz
         found.add("reasoning")
     if given(fields, "logprobs") and read(fields, "logprobs", BOOL):
         found.add("logprobs")
-    if n > 1:
-        found.add("n")
-    if last_role == "assistant":
-        found.add("prefill")
     if given(fields, "web_search_options"):
         found.add("server_tools")
-    return frozenset(found), media
 
 
 def _part_kinds(messages: Raw) -> list[str]:

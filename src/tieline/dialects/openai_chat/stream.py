@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from tieline.dialects.base import Frame, Peek, Truncated
+from tieline.dialects.base import Frame, Garbled, Peek, Truncated
 from tieline.dialects.openai_chat.response import annotation, broken, error_object, fault_in, is_web
 from tieline.dialects.openai_chat.wire import (
     BROKEN_REASONS,
@@ -66,7 +66,7 @@ def hides(frame: Frame, peek: Peek) -> bool:
         return False
     try:
         return is_bare_usage(frame.data)
-    except Exception:  # what cannot be read is not ours to hide
+    except Garbled:
         return False
 
 
@@ -122,7 +122,7 @@ class Decoder:
 
     def decode(self, frame: Frame) -> list[Event]:
         data = frame.data
-        if not data:
+        if not data or self._done:
             return []
         if data[:6] == b"[DONE]":
             self.ended = True
@@ -268,7 +268,7 @@ class Decoder:
         if isinstance(signature, str) and signature:
             if state.thinking < 0:
                 state.thinking = self._open("thinking", number, events, origin=origin)
-            events.append(SignatureDelta(state.thinking, signature))
+            events.append(SignatureDelta(state.thinking, signature, origin))
             self._stop_prose(state, events)
         return isinstance(text, str)
 
@@ -371,6 +371,17 @@ def _finish(state: _ChoiceState, number: int) -> Finish:
 # downstream -----------------------------------------------------------------------------------------------------
 
 
+class _Thought:
+    """A thinking block while it is written."""
+
+    __slots__ = ("origin", "signature", "text")
+
+    def __init__(self, start: BlockStart) -> None:
+        self.text: list[str] = []
+        self.signature = [start.signature] if start.signature else []
+        self.origin = start.origin
+
+
 class Encoder:
     """One id, created and model for all chunks (WIRE_FACTS 6)."""
 
@@ -396,7 +407,7 @@ class Encoder:
         self._roles: set[int] = set()
         self._blocks: dict[int, BlockStart] = {}
         self._calls: dict[int, int] = {}
-        self._thoughts: dict[int, tuple[list[str], list[str]]] = {}
+        self._thoughts: dict[int, _Thought] = {}
         self._text_ends: dict[int, int] = {}
         self._usage: Usage | None = None
 
@@ -413,7 +424,9 @@ class Encoder:
         if isinstance(event, BlockStart):
             return self._block_start(event)
         if isinstance(event, SignatureDelta):
-            self._thoughts[event.index][1].append(event.signature)
+            thought = self._thoughts[event.index]
+            thought.signature.append(event.signature)
+            thought.origin = event.origin or thought.origin
         elif isinstance(event, BlockStop):
             return self._block_stop(event)
         elif isinstance(event, CitationDelta):
@@ -473,9 +486,7 @@ class Encoder:
         if event.kind == "tool_call":
             return role + self._call_start(event)
         if event.kind == "thinking":
-            self._thoughts[event.index] = ([], [])
-            if event.signature:
-                self._thoughts[event.index][1].append(event.signature)
+            self._thoughts[event.index] = _Thought(event)
         return role
 
     def _call_start(self, event: BlockStart) -> bytes:
@@ -507,7 +518,7 @@ class Encoder:
         )
 
     def _thinking(self, event: ThinkingDelta) -> bytes:
-        self._thoughts[event.index][0].append(event.text)
+        self._thoughts[event.index].text.append(event.text)
         return self._chunk(
             self._blocks[event.index].choice, b'{"reasoning_content":%b}' % msgspec.json.encode(event.text)
         )
@@ -517,13 +528,13 @@ class Encoder:
         block = self._blocks[event.index]
         if block.kind != "thinking":
             return b""
-        texts, signatures = self._thoughts.pop(event.index)
-        shared = {"format": FORMATS.get(block.origin or NAME, "unknown"), "index": event.index}
+        thought = self._thoughts.pop(event.index)
+        shared = {"format": FORMATS.get(thought.origin or NAME, "unknown"), "index": event.index}
         if isinstance(block.value, str):
             detail: dict[str, Any] = {"type": "reasoning.encrypted", "data": block.value, **shared}
-        elif signatures:
-            text = "".join(texts)
-            detail = {"type": "reasoning.text", "text": text, "signature": "".join(signatures), **shared}
+        elif thought.signature:
+            text, signature = "".join(thought.text), "".join(thought.signature)
+            detail = {"type": "reasoning.text", "text": text, "signature": signature, **shared}
         else:
             return b""
         return self._chunk(block.choice, msgspec.json.encode({"reasoning_details": [detail]}))

@@ -252,6 +252,7 @@ class ResponsesDecoder:
     def _item_added(self, event: Json, out: list[Event]) -> None:
         item = object_of(event.get("item"))
         key = (count_of(event.get("output_index")), 0)
+        self._close(key, out)
         if item.get("type") == "function_call":
             call = _call(item)
             self._open(key, "tool_call", out, id=call.id, name=call.name)
@@ -267,7 +268,10 @@ class ResponsesDecoder:
         """The open block an event speaks of, opened if the provider forgot to."""
         content = count_of(event.get("content_index")) if kind in ("text", "refusal") else 0
         key = (count_of(event.get("output_index")), content)
-        return self._blocks.get(key) or self._open(key, kind, out)
+        block = self._blocks.get(key) or self._open(key, kind, out)
+        if block.kind != kind:
+            raise Garbled(f"a {kind} event inside a block of kind {block.kind}")
+        return block
 
     def _text_delta(self, event: Json, out: list[Event]) -> None:
         block = self._block(event, "text", out)

@@ -11,11 +11,6 @@ _GOOGLE_POLICY = DataPolicy(
     source="https://docs.cloud.google.com/gemini-enterprise-agent-platform/resources/zero-data-retention",
     date="2026-11-21",
 )
-_AZURE_POLICY = DataPolicy(
-    trains=False,
-    source="https://learn.microsoft.com/en-us/azure/ai-foundry/responsible-ai/openai/data-privacy",
-    date="2026-11-21",
-)
 _AZURE_ENV = ("AZURE_OPENAI_API_KEY", "AZURE_API_KEY")
 _AZURE_RESOURCE = "AZURE_OPENAI_RESOURCE AZURE_RESOURCE_NAME"
 
@@ -29,11 +24,7 @@ ROWS: tuple[Provider, ...] = (
         params_env={"region": "AWS_REGION AWS_DEFAULT_REGION"},
         quirks=Quirks(tool_id_pattern=r"^[a-zA-Z0-9_-]{1,64}$"),
         edge="aws:{region}",
-        policy=DataPolicy(
-            trains=False,
-            source="https://docs.aws.amazon.com/bedrock/latest/userguide/data-protection.html",
-            date="2026-11-21",
-        ),
+        # Retention is a setting of the account and the model (docs.aws.amazon.com/bedrock/latest/userguide/data-retention).
         catalog="amazon-bedrock",
         docs="https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html",
     ),
@@ -47,7 +38,7 @@ ROWS: tuple[Provider, ...] = (
             "project": "GOOGLE_VERTEX_PROJECT GOOGLE_CLOUD_PROJECT",
         },
         params={"location": "global"},
-        quirks=Quirks(path=_VERTEX + "/google/models/{model}:{action}"),
+        quirks=Quirks(path=_VERTEX + "/google/models/{model}:{method}"),
         edge="gcp",
         policy=_GOOGLE_POLICY,
         catalog="google-vertex",
@@ -64,7 +55,7 @@ ROWS: tuple[Provider, ...] = (
         },
         params={"location": "global"},
         quirks=Quirks(
-            path=_VERTEX + "/anthropic/models/{model}:{action}", tool_id_pattern=r"^[a-zA-Z0-9_-]+$"
+            path=_VERTEX + "/anthropic/models/{model}:{method}", tool_id_pattern=r"^[a-zA-Z0-9_-]+$"
         ),
         edge="gcp",
         policy=_GOOGLE_POLICY,
@@ -85,7 +76,6 @@ ROWS: tuple[Provider, ...] = (
         quirks=Quirks(max_tokens_field="max_completion_tokens", developer_role=True),
         account_models=True,
         edge="azure",
-        policy=_AZURE_POLICY,
         docs="https://learn.microsoft.com/en-us/azure/ai-foundry/openai/api-version-lifecycle",
     ),
     Provider(
@@ -104,7 +94,6 @@ ROWS: tuple[Provider, ...] = (
         ),
         account_models=True,
         edge="azure",
-        policy=_AZURE_POLICY,
         catalog="azure",
         docs="https://learn.microsoft.com/en-us/azure/ai-foundry/openai/reference",
     ),

@@ -90,7 +90,6 @@ ROWS: tuple[Provider, ...] = (
             "DEEPINFRA_TOKEN",
         ),
         # Nothing is stored but for Google and Anthropic models (docs.deepinfra.com/account/data-privacy): no one answer.
-        edge="cloudflare",
         docs="https://docs.deepinfra.com",
     ),
     Provider(
@@ -105,7 +104,6 @@ ROWS: tuple[Provider, ...] = (
         title="Novita AI",
         endpoints={"openai_chat": "https://api.novita.ai/openai/v1"},
         env=("NOVITA_API_KEY",),
-        edge="cloudflare",
         catalog="novita-ai",
         docs="https://novita.ai/docs/api-reference/model-apis-llm-create-chat-completion",
     ),

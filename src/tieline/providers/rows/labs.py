@@ -62,11 +62,6 @@ ROWS: tuple[Provider, ...] = (
         },
         env=("DEEPSEEK_API_KEY",),
         quirks=Quirks(json_schema=False, replay_reasoning=True),
-        policy=DataPolicy(
-            jurisdictions=("CN",),
-            source="https://cdn.deepseek.com/policies/en-US/deepseek-privacy-policy.html",
-            date="2026-11-21",
-        ),
         docs="https://api-docs.deepseek.com",
     ),
     Provider(

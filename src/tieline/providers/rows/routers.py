@@ -14,7 +14,7 @@ ROWS: tuple[Provider, ...] = (
             "anthropic_messages": "https://openrouter.ai/api",
         },
         env=("OPENROUTER_API_KEY",),
-        quirks=Quirks(reasoning_field="reasoning", replay_reasoning=True),
+        quirks=Quirks(reasoning_field="reasoning", replay_reasoning=True, cache_marks=True),
         edge="cloudflare",
         docs="https://openrouter.ai/docs/api-reference/overview",
     ),
@@ -43,7 +43,6 @@ ROWS: tuple[Provider, ...] = (
         title="Poe",
         endpoints={"openai_chat": "https://api.poe.com/v1"},
         env=("POE_API_KEY",),
-        edge="cloudflare",
         docs="https://creator.poe.com/docs/external-applications/openai-compatible-api",
     ),
     Provider(

@@ -157,22 +157,22 @@ def upgrade() -> None:
     op.create_table(
         "spend",
         sa.Column(
-            "scope",
-            sa.Text(),
-            nullable=False,
-            comment="key:ID, project:ID, tag:NAME=VALUE, model:NAME, run:…",
+            "scope", sa.Text(), nullable=False, comment="key:ID, project:ID/tag:NAME=VALUE, run:PROJECT:RUN"
         ),
         sa.Column(
             "slot",
             sa.BigInteger(),
             nullable=False,
-            comment="Unix time / 900 s: every time zone's days start at one",
+            comment="Unix time / 900 s: the days of every time zone begin at one",
+        ),
+        sa.Column(
+            "writer", sa.Text(), nullable=False, comment="So that writers never wait for one another's rows"
         ),
         sa.Column("micros", sa.BigInteger(), nullable=False),
         sa.Column("rest", sa.BigInteger(), nullable=False),
         sa.Column("requests", sa.BigInteger(), nullable=False),
         sa.Column("unknown", sa.BigInteger(), nullable=False, comment="Requests whose charge is not known"),
-        sa.PrimaryKeyConstraint("scope", "slot", name=op.f("pk_spend")),
+        sa.PrimaryKeyConstraint("scope", "slot", "writer", name=op.f("pk_spend")),
     )
     op.create_table(
         "writers",

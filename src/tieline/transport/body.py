@@ -1,4 +1,4 @@
-"""Content codings. We ask for ``identity``; some hosts compress all the same."""
+"""What becomes of body bytes before the caller gets them: decoded where a host compressed them, bounded when collected."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MAX_PER_SEGMENT = 16 * 1024 * 1024
 
 
 class Inflater:
-    """Feeds the decoded body to ``sink`` in pieces of at most 64 KiB. Raises TransportError on a bad body."""
+    """We ask for ``identity``, yet some hosts compress all the same. Feeds the decoded body to ``sink`` in pieces of at most 64 KiB. Raises TransportError on a bad body."""
 
     def __init__(self, coding: bytes, sink: Callable[[bytes], object]) -> None:
         self._coding = coding.strip().lower()
@@ -51,3 +51,24 @@ class Inflater:
             return zlib.decompressobj(16 + zlib.MAX_WBITS)
         # "deflate" means zlib (RFC 9110, 8.4.1.2), yet some servers send it raw; a zlib header has method 8.
         return zlib.decompressobj(zlib.MAX_WBITS if data[0] & 0x0F == 8 else -zlib.MAX_WBITS)
+
+
+class Collected:
+    """A sink that keeps everything up to ``limit`` bytes, and raises ``too_large`` beyond."""
+
+    __slots__ = ("_left", "limit", "pieces")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.pieces: list[bytes] = []
+        self._left = limit
+
+    def add(self, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left < 0:
+            raise too_large(self.limit)
+        self.pieces.append(data)
+
+
+def too_large(limit: int) -> TransportError:
+    return TransportError("too_large", f"the body is larger than {limit} bytes", sent=True)

@@ -1,0 +1,359 @@
+"""Projects, keys and credits in the database, for the CLI and the admin API. Call from a thread.
+
+Every change raises the revision in the same transaction; running gateways look at it at least every two seconds.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from tieline.admit.budgets import KEPT_SLOTS
+from tieline.admit.keys import Key, Project, Secret, Snapshot, digest_of, hint_of, make_secret
+from tieline.admit.rules import Rules, check_rules, decode_rules, encode_rules
+from tieline.record.rows import SLOT_S
+from tieline.types.errors import InvalidRequest, NotFound
+from tieline.types.money import Pico
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from tieline.store.database import Database
+
+MAX_NAME_CHARS = 200
+MAX_OVERLAP_S = 90 * 86_400
+_MICRO = 10**6
+_RUN_DAYS = 7
+"""Budgets of runs are remembered over a restart for this long."""
+
+
+class Spent(Struct, frozen=True):
+    """What a scope had spent when it was read: by slot, and before the slots that are kept."""
+
+    slots: dict[int, Pico]
+    before: Pico
+
+
+class Accounts:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # Projects.
+
+    def create_project(self, name: str, rules: Rules | None = None) -> Project:
+        """Raises InvalidRequest for a taken or bad name and for bad rules."""
+        rules = rules or Rules()
+        check_rules(rules, of_project=True)
+        project = Project(id=_new_id("prj"), name=_name(name), rules=rules, created_ms=_now_ms())
+        with self._database.write() as connection:
+            self._free_name(connection, project.name)
+            connection.execute(
+                _tables()
+                .projects.insert()
+                .values(
+                    id=project.id,
+                    name=project.name,
+                    rules=encode_rules(rules).decode(),
+                    created_ms=project.created_ms,
+                )
+            )
+            _raise_revision(connection)
+        return project
+
+    def edit_project(
+        self, name_or_id: str, *, name: str | None = None, rules: Rules | None = None
+    ) -> Project:
+        project = self.project(name_or_id)
+        changes: dict[str, Any] = {}
+        if rules is not None:
+            check_rules(rules, of_project=True)
+            changes["rules"] = encode_rules(rules).decode()
+        with self._database.write() as connection:
+            if name is not None and _name(name) != project.name:
+                self._free_name(connection, _name(name))
+                changes["name"] = _name(name)
+            self._update(connection, "projects", project.id, changes)
+        return self.project(project.id)
+
+    def archive_project(self, name_or_id: str) -> Project:
+        """Its keys stop working; its records stay."""
+        project = self.project(name_or_id)
+        with self._database.write() as connection:
+            self._update(connection, "projects", project.id, {"archived_ms": _now_ms()})
+        return self.project(project.id)
+
+    def projects(self) -> list[Project]:
+        return sorted(self.snapshot().projects.values(), key=lambda project: project.created_ms)
+
+    def project(self, name_or_id: str) -> Project:
+        """Raises NotFound."""
+        projects = self.snapshot().projects
+        for project in projects.values():
+            if name_or_id in (project.id, project.name):
+                return project
+        known = ", ".join(sorted(project.name for project in projects.values())[:10]) or "none yet"
+        raise NotFound(f"no project {name_or_id!r}", param="project", hint=f"Known: {known}.")
+
+    # Keys.
+
+    def create_key(
+        self, project: str, name: str, rules: Rules | None = None, *, expires_ms: int | None = None
+    ) -> tuple[Key, str]:
+        """The key and its secret, which is shown here and never again. A project ``default`` is made when missing."""
+        rules = rules or Rules()
+        check_rules(rules, of_project=False)
+        _check_expiry(expires_ms)
+        if project == "default" and not any(known.name == "default" for known in self.projects()):
+            self.create_project("default")
+        owner = self.project(project)
+        key_id, secret = _new_id("key"), make_secret()
+        tables = _tables()
+        with self._database.write() as connection:
+            connection.execute(
+                tables.keys.insert().values(
+                    id=key_id,
+                    project_id=owner.id,
+                    name=_name(name),
+                    rules=encode_rules(rules).decode(),
+                    created_ms=_now_ms(),
+                    expires_ms=expires_ms,
+                )
+            )
+            _add_secret(connection, key_id, secret)
+            _raise_revision(connection)
+        return self.key(key_id), secret
+
+    def edit_key(
+        self,
+        name_or_id: str,
+        *,
+        name: str | None = None,
+        rules: Rules | None = None,
+        expires_ms: int | UnsetType | None = UNSET,
+    ) -> Key:
+        key = self.key(name_or_id)
+        changes: dict[str, Any] = {}
+        if name is not None:
+            changes["name"] = _name(name)
+        if rules is not None:
+            check_rules(rules, of_project=False)
+            changes["rules"] = encode_rules(rules).decode()
+        if not isinstance(expires_ms, UnsetType):
+            _check_expiry(expires_ms)
+            changes["expires_ms"] = expires_ms
+        with self._database.write() as connection:
+            self._update(connection, "keys", key.id, changes)
+        return self.key(key.id)
+
+    def rotate_key(self, name_or_id: str, *, overlap_s: float = 86_400) -> tuple[Key, str]:
+        """A new secret; the ones before stay valid for the overlap."""
+        if not 0 <= overlap_s <= MAX_OVERLAP_S:
+            raise InvalidRequest(f"must be between 0 and {MAX_OVERLAP_S} seconds", param="overlap_s")
+        key = self.key(name_or_id)
+        if key.revoked_ms is not None:
+            raise InvalidRequest(f"key {key.name!r} is revoked", param="key", hint="Create a new one.")
+        end, secret = _now_ms() + int(overlap_s * 1_000), make_secret()
+        table = _tables().key_secrets
+        with self._database.write() as connection:
+            earlier = (table.c.key_id == key.id) & (table.c.expires_ms.is_(None) | (table.c.expires_ms > end))
+            connection.execute(table.update().where(earlier).values(expires_ms=end))
+            _add_secret(connection, key.id, secret)
+            _raise_revision(connection)
+        return self.key(key.id), secret
+
+    def revoke_key(self, name_or_id: str) -> Key:
+        """At once here, within two seconds in every other gateway."""
+        key = self.key(name_or_id)
+        if key.revoked_ms is None:
+            with self._database.write() as connection:
+                self._update(connection, "keys", key.id, {"revoked_ms": _now_ms()})
+        return self.key(key.id)
+
+    def keys(self, project: str | None = None) -> list[Key]:
+        owner = self.project(project).id if project else None
+        found = [key for key in self.snapshot().keys.values() if owner in (None, key.project_id)]
+        return sorted(found, key=lambda key: (key.created_ms, key.id))
+
+    def key(self, name_or_id: str) -> Key:
+        """By id, or by a name that only one key has. Raises NotFound."""
+        keys = self.snapshot().keys
+        if name_or_id in keys:
+            return keys[name_or_id]
+        named = [key for key in keys.values() if key.name == name_or_id]
+        if len(named) == 1:
+            return named[0]
+        if named:
+            ids = ", ".join(key.id for key in named[:10])
+            raise InvalidRequest(
+                f"several keys are named {name_or_id!r}", param="key", hint=f"Use an id: {ids}."
+            )
+        raise NotFound(f"no key {name_or_id!r}", param="key", hint="`tieline keys list` shows them.")
+
+    # Credits.
+
+    def add_credit(self, project: str, amount: Pico, note: str = "") -> Pico:
+        """Adds to (or, negative, takes from) a project's prepaid balance. Returns all that was ever added."""
+        if not amount or abs(amount) >= 2**63:
+            raise InvalidRequest("must not be 0 and must be below 9,000,000 USD", param="amount_usd")
+        owner = self.project(project)
+        with self._database.write() as connection:
+            connection.execute(
+                _tables()
+                .credits.insert()
+                .values(project_id=owner.id, at_ms=_now_ms(), amount=amount, note=note[:MAX_NAME_CHARS])
+            )
+            _raise_revision(connection)
+        return self.credits()[owner.id]
+
+    def credits(self) -> dict[str, Pico]:
+        """Project id -> the sum of its credits; projects without any are not prepaid."""
+        table = _tables().credits
+        sums: dict[str, Pico] = {}
+        with self._database.read() as connection:
+            for row in connection.execute(table.select()):
+                sums[row.project_id] = sums.get(row.project_id, 0) + row.amount
+        return sums
+
+    # What a running gateway reads.
+
+    def revision(self) -> int:
+        with self._database.read() as connection:
+            return _revision(connection)
+
+    def snapshot(self) -> Snapshot:
+        """Everything at one moment."""
+        tables = _tables()
+        with self._database.read() as connection:
+            revision = _revision(connection)
+            projects = {row.id: _project(row) for row in connection.execute(tables.projects.select())}
+            keys = {row.id: _key(row) for row in connection.execute(tables.keys.select())}
+            found = connection.execute(tables.key_secrets.select()).all()
+        secrets_by_digest: dict[bytes, Secret] = {}
+        hints: dict[str, list[str]] = {}
+        now = _now_ms()
+        for row in found:
+            digest = bytes(row.digest)
+            secrets_by_digest[digest] = Secret(digest, row.key_id, row.expires_ms)
+            if row.expires_ms is None or row.expires_ms > now:
+                hints.setdefault(row.key_id, []).append(row.hint)
+        keys = {
+            key.id: msgspec.structs.replace(key, hints=tuple(hints.get(key.id, ()))) for key in keys.values()
+        }
+        return Snapshot(revision, projects, keys, secrets_by_digest)
+
+    def spent(self, now: float | None = None) -> dict[str, Spent]:
+        """Scope -> what was spent; runs only of the last days."""
+        import sqlalchemy as sa
+
+        table = _tables().spend
+        slot = int(now if now is not None else time.time()) // SLOT_S
+        oldest, run_oldest = slot - KEPT_SLOTS, slot - _RUN_DAYS * 96
+        sums = (table.c.scope, table.c.slot, sa.func.sum(table.c.micros), sa.func.sum(table.c.rest))
+        recent = sa.select(*sums).where(table.c.slot >= oldest).group_by(table.c.scope, table.c.slot)
+        before = (
+            sa.select(table.c.scope, sa.func.sum(table.c.micros), sa.func.sum(table.c.rest))
+            .where(table.c.slot < oldest, ~table.c.scope.like("run:%"))
+            .group_by(table.c.scope)
+        )
+        spent: dict[str, Spent] = {}
+        with self._database.read() as connection:
+            for scope, micros, rest in connection.execute(before):
+                spent[scope] = Spent({}, int(micros) * _MICRO + int(rest))
+            for scope, at, micros, rest in connection.execute(recent):
+                if at >= run_oldest or not scope.startswith("run:"):
+                    spent.setdefault(scope, Spent({}, 0)).slots[at] = int(micros) * _MICRO + int(rest)
+        return spent
+
+    @staticmethod
+    def _free_name(connection: Connection, name: str) -> None:
+        table = _tables().projects
+        if connection.execute(table.select().where(table.c.name == name)).first():
+            raise InvalidRequest(
+                f"a project named {name!r} exists", param="name", hint="Choose another name."
+            )
+
+    @staticmethod
+    def _update(connection: Connection, name: str, row_id: str, changes: Mapping[str, Any]) -> None:
+        if changes:
+            table = getattr(_tables(), name)
+            connection.execute(table.update().where(table.c.id == row_id).values(**changes))
+            _raise_revision(connection)
+
+
+def _tables() -> Any:
+    """Imported when used: SQLAlchemy is not part of ``import tieline``."""
+    from tieline.store import tables
+
+    return tables
+
+
+def _project(row: Any) -> Project:
+    return Project(
+        id=row.id,
+        name=row.name,
+        rules=decode_rules(row.rules),
+        created_ms=row.created_ms,
+        archived_ms=row.archived_ms,
+    )
+
+
+def _key(row: Any) -> Key:
+    return Key(
+        id=row.id,
+        project_id=row.project_id,
+        name=row.name,
+        rules=decode_rules(row.rules),
+        created_ms=row.created_ms,
+        expires_ms=row.expires_ms,
+        revoked_ms=row.revoked_ms,
+    )
+
+
+def _add_secret(connection: Connection, key_id: str, secret: str) -> None:
+    connection.execute(
+        _tables()
+        .key_secrets.insert()
+        .values(digest=digest_of(secret), key_id=key_id, hint=hint_of(secret), created_ms=_now_ms())
+    )
+
+
+def _revision(connection: Connection) -> int:
+    table = _tables().meta
+    value = connection.execute(table.select().where(table.c.name == "accounts_revision")).first()
+    return int(value.value) if value else 0
+
+
+def _raise_revision(connection: Connection) -> None:
+    import sqlalchemy as sa
+
+    connection.execute(
+        sa.text(
+            "INSERT INTO meta (name, value) VALUES ('accounts_revision', '1') ON CONFLICT (name) "
+            "DO UPDATE SET value = CAST(CAST(meta.value AS BIGINT) + 1 AS TEXT)"
+        )
+    )
+
+
+def _new_id(kind: str) -> str:
+    return f"{kind}_{secrets.token_hex(8)}"
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _name(name: str) -> str:
+    name = name.strip()
+    if not name or len(name) > MAX_NAME_CHARS or not name.isprintable():
+        raise InvalidRequest(f"a name has 1 to {MAX_NAME_CHARS} printable characters", param="name")
+    return name
+
+
+def _check_expiry(expires_ms: int | None) -> None:
+    if expires_ms is not None and expires_ms <= _now_ms():
+        raise InvalidRequest("lies in the past", param="expires_ms")

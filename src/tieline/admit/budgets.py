@@ -1,0 +1,204 @@
+"""Budgets: held before, settled after, never overspent.
+
+A ``Meter`` counts what one scope (a key, a project, a run, …) has spent and holds, by quarter hours of the requests'
+arrival. A ``Budget`` is a ceiling over some of them: a day or a month in its time zone, or all. A request that is still
+running when the day ends counts in the day it came in. The wall clock may step either way: a window is found by the
+request's own time, and what was counted in it is still there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+
+from tieline.admit.rules import BudgetRule, Period, zone
+from tieline.record.rows import SLOT_S
+from tieline.types.errors import BudgetExceeded
+from tieline.types.money import Pico, format_usd
+
+_FOREVER = 2**62
+_SOON_S = 60.0
+KEPT_SLOTS = 40 * 96
+"""Forty days of quarter hours: a month in any time zone."""
+
+
+class BudgetBusy(BudgetExceeded):
+    """Room returns soon: running requests hold it, or the period is about to end."""
+
+    status = 429
+
+
+class Budget:
+    """A ceiling of one meter. ``used`` is what its current window has spent and holds."""
+
+    __slots__ = ("_end", "_meter", "_start", "amount", "hard", "leased", "period", "timezone", "used")
+
+    def __init__(self, meter: Meter, amount: Pico, period: Period, *, hard: bool, timezone: str) -> None:
+        self._meter = meter
+        self.amount = amount
+        self.period = period
+        self.hard = hard
+        self.timezone = timezone
+        self._start = self._end = 0
+        self.used: Pico = 0
+        self.leased: Pico | None = None
+        """With several processes: what this one may use of the window (``shared``); None: all of ``amount``."""
+
+    def __repr__(self) -> str:
+        return f"<Budget {self._meter.scope} {self.period} {format_usd(self.used)}/{format_usd(self.amount)}>"
+
+    def used_at(self, slot: int) -> Pico:
+        """What the window of ``slot`` has spent and holds."""
+        if self._start <= slot < self._end:
+            return self.used
+        start, end = self.bounds(slot)
+        used = self._meter.between(start, end)
+        if slot >= self._end:
+            self._start, self._end, self.used = start, end, used
+            self.leased = None if self.leased is None else 0
+        return used
+
+    def count(self, amount: Pico, slot: int) -> None:
+        if self._start <= slot < self._end:
+            self.used += amount
+
+    def bounds(self, slot: int) -> tuple[int, int]:
+        """First slot of the window and first after it."""
+        if self.period == "lifetime":
+            return 0, _FOREVER
+        day = datetime.fromtimestamp(slot * SLOT_S, zone(self.timezone)).replace(
+            hour=0, minute=0, second=0, microsecond=0, fold=0
+        )
+        if self.period == "month":
+            day = day.replace(day=1)
+            after = (day + timedelta(days=32)).replace(day=1)
+        else:
+            after = day + timedelta(days=1)
+        # A day that begins or ends within a quarter hour (none today) would be cut at the slot.
+        return int(day.timestamp()) // SLOT_S, int(after.timestamp()) // SLOT_S
+
+    def check(self, amount: Pico, slot: int) -> None:
+        """Raises when a hard budget has no room for ``amount`` more."""
+        if not self.hard:
+            return
+        used = self.used_at(slot)
+        room = self.amount if self.leased is None else min(self.amount, self.leased)
+        if used + amount > room:
+            raise self._exceeded(amount, slot, used)
+
+    def _exceeded(self, amount: Pico, slot: int, used: Pico) -> BudgetExceeded:
+        _, end = self.bounds(slot)
+        held = min(used, self._meter.held)
+        renews = None if end == _FOREVER else max(1.0, end * SLOT_S - self._meter.wall())
+        busy = used - held + amount <= self.amount and amount <= self.amount and held > 0
+        soon = renews is not None and renews <= _SOON_S and amount <= self.amount
+        details = {
+            "scope": self._meter.scope,
+            "period": self.period,
+            "budget_usd": format_usd(self.amount),
+            "spent_usd": format_usd(used - held),
+            "held_usd": format_usd(held),
+            "needed_usd": format_usd(amount),
+        }
+        text = (
+            f"The {_ADJECTIVE[self.period]} budget of {self._meter.scope} is {details['budget_usd']} USD; "
+            f"{details['spent_usd']} are spent and {details['held_usd']} held by running requests; this request "
+            f"may need {details['needed_usd']}."
+        )
+        kind = BudgetBusy if busy or soon or self._starved(used, amount) else BudgetExceeded
+        wait = 1.0 if kind is BudgetBusy and not soon else renews
+        return kind(text, retry_after_s=wait, details=details, hint="Raise the budget, or lower max_tokens.")
+
+    def _starved(self, used: Pico, amount: Pico) -> bool:
+        """Only this process's share is used up."""
+        return self.leased is not None and used + amount <= self.amount
+
+
+class Meter:
+    """What a scope has spent and holds: the ``Purse`` that requests draw on."""
+
+    __slots__ = ("_before", "_slots", "budgets", "held", "scope", "spent_here", "total", "wall")
+
+    def __init__(
+        self,
+        scope: str,
+        slots: dict[int, Pico] | None = None,
+        before: Pico = 0,
+        *,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.scope = scope
+        self.wall = wall
+        self._slots: dict[int, Pico] = slots or {}
+        self._before = before
+        """Of slots that are not kept any more."""
+        self.total: Pico = before + sum(self._slots.values())
+        self.held: Pico = 0
+        self.spent_here: Pico = 0
+        """Settled by this process since it began."""
+        self.budgets: tuple[Budget, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Meter {self.scope} total={format_usd(self.total)} held={format_usd(self.held)}>"
+
+    def window(self, now: float) -> int:
+        return int(now) // SLOT_S
+
+    def hold(self, amount: Pico, window: int) -> None:
+        for budget in self.budgets:
+            budget.check(amount, window)
+        self.held += amount
+        self._add(amount, window)
+
+    def settle(self, held: Pico, spent: Pico, window: int) -> None:
+        self.held -= held
+        self.spent_here += spent
+        self._add(spent - held, window)
+
+    def between(self, start: int, end: int) -> Pico:
+        if start == 0:
+            return self.total
+        return sum(amount for slot, amount in self._slots.items() if start <= slot < end)
+
+    def set_budgets(self, rules: Iterable[tuple[Pico, Period, bool, str]]) -> None:
+        """Replaces the ceilings; what is spent and held stays counted. Existing ones keep their lease."""
+        old = {(budget.period, budget.hard, budget.timezone): budget for budget in self.budgets}
+        budgets = []
+        for amount, period, hard, timezone in rules:
+            budget = old.get((period, hard, timezone))
+            if budget is None:
+                budget = Budget(self, amount, period, hard=hard, timezone=timezone)
+            budget.amount = amount
+            budgets.append(budget)
+        self.budgets = tuple(budgets)
+
+    def warnings(self, slot: int) -> list[str]:
+        """One line for each soft budget that is overspent."""
+        return [
+            f"{_ADJECTIVE[budget.period]} budget of {self.scope} exceeded: "
+            f"{format_usd(budget.used_at(slot))} of {format_usd(budget.amount)} USD"
+            for budget in self.budgets
+            if not budget.hard and budget.used_at(slot) > budget.amount
+        ]
+
+    def _add(self, amount: Pico, slot: int) -> None:
+        for budget in self.budgets:
+            # Rolls the window on first, so that the amount is not counted twice.
+            budget.used_at(slot)
+            budget.count(amount, slot)
+        self.total += amount
+        self._slots[slot] = self._slots.get(slot, 0) + amount
+        if len(self._slots) > KEPT_SLOTS:
+            self._forget()
+
+    def _forget(self) -> None:
+        for slot in sorted(self._slots)[: len(self._slots) - KEPT_SLOTS + 96]:
+            self._before += self._slots.pop(slot)
+
+
+_ADJECTIVE = {"day": "daily", "month": "monthly", "lifetime": "lifetime"}
+
+
+def ceilings(rules: Iterable[BudgetRule]) -> list[tuple[Pico, Period, bool, str]]:
+    return [(rule.amount, rule.period, rule.hard, rule.timezone) for rule in rules]

@@ -1,0 +1,104 @@
+"""Virtual keys: what they look like, how they are kept, how one is found.
+
+A secret is 256 random bits, so its plain SHA-256 is kept: there is nothing to guess, and a slow hash (for passwords) would
+cost each request what it is meant to cost an attacker. Lookup is one dictionary access by digest; how long that takes
+tells at most something about digests, and the digest found is compared in constant time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+
+from msgspec import Struct
+
+from tieline.admit.rules import Rules
+from tieline.types.errors import Unauthenticated
+
+PREFIX = "tl-"
+_SECRET_BYTES = 32
+MAX_SECRET_CHARS = 512
+"""Longer than any key; what is longer is not hashed."""
+
+
+class Project(Struct, frozen=True, kw_only=True):
+    id: str
+    name: str
+    rules: Rules
+    created_ms: int
+    archived_ms: int | None = None
+
+
+class Key(Struct, frozen=True, kw_only=True):
+    id: str
+    project_id: str
+    name: str
+    rules: Rules
+    created_ms: int
+    expires_ms: int | None = None
+    revoked_ms: int | None = None
+    hints: tuple[str, ...] = ()
+    """The last four characters of each secret that is valid."""
+
+
+class Secret(Struct, frozen=True):
+    """A way to present a key; two overlap while a key is rotated. Holds no secret, only its digest."""
+
+    digest: bytes
+    key_id: str
+    expires_ms: int | None = None
+
+
+class Snapshot(Struct, frozen=True):
+    """All keys and projects at one revision."""
+
+    revision: int
+    projects: dict[str, Project]
+    keys: dict[str, Key]
+    secrets: dict[bytes, Secret]
+
+
+EMPTY = Snapshot(0, {}, {}, {})
+
+
+def make_secret() -> str:
+    """A new key to be shown once."""
+    return PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
+
+
+def digest_of(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "replace")).digest()
+
+
+def hint_of(secret: str) -> str:
+    return secret[-4:]
+
+
+def find(snapshot: Snapshot, secret: str, now_ms: float) -> Key:
+    """The key that a secret presents. Raises Unauthenticated; the message never shows the secret."""
+    if len(secret) > MAX_SECRET_CHARS:
+        raise _wrong()
+    digest = digest_of(secret)
+    known = snapshot.secrets.get(digest)
+    if known is None or not hmac.compare_digest(known.digest, digest):
+        raise _wrong()
+    key = snapshot.keys[known.key_id]
+    if known.expires_ms is not None and now_ms >= known.expires_ms:
+        raise Unauthenticated(
+            f"This secret of key {key.name!r} was replaced and is not valid any more.",
+            hint="Use the new one.",
+        )
+    if key.revoked_ms is not None:
+        raise Unauthenticated(f"Key {key.name!r} was revoked.")
+    if key.expires_ms is not None and now_ms >= key.expires_ms:
+        raise Unauthenticated(f"Key {key.name!r} has expired.", hint="Ask for a new one, or extend it.")
+    if snapshot.projects[key.project_id].archived_ms is not None:
+        raise Unauthenticated(f"The project of key {key.name!r} is archived.")
+    return key
+
+
+def _wrong() -> Unauthenticated:
+    return Unauthenticated(
+        "Incorrect API key provided.", hint="Virtual keys begin with tl-; `tieline keys create` makes one."
+    )

@@ -1,0 +1,71 @@
+"""Keeps a running gateway's keys and rules no more than two seconds behind the database."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+
+from tieline.admit.accounts import Accounts
+from tieline.admit.admission import Admission
+from tieline.record.redact import redact
+
+INTERVAL_S = 1.0
+"""Half of the two seconds within which a revoked key must be refused."""
+
+
+class Watch:
+    """``await load()`` before serving, ``start()`` after, ``await stop()`` at the end.
+
+    While the database is away the last keys stay in force; ``stale_s`` says for how long.
+    """
+
+    def __init__(self, admission: Admission, accounts: Accounts, *, interval_s: float = INTERVAL_S) -> None:
+        self._admission = admission
+        self._accounts = accounts
+        self._interval_s = interval_s
+        self._task: asyncio.Task[None] | None = None
+        self._looked_at = 0.0
+        self.last_error: str | None = None
+
+    async def load(self) -> None:
+        """Reads keys, rules and what was spent. Raises what the database raises."""
+        self._admission.remember(await asyncio.to_thread(self._accounts.spent))
+        await self._refresh()
+        self._looked_at = time.monotonic()
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="tieline-keys")
+
+    async def stop(self) -> None:
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    async def look(self) -> None:
+        """Now: after a change that this process made."""
+        revision = await asyncio.to_thread(self._accounts.revision)
+        if revision != self._admission.revision:
+            await self._refresh()
+        self._looked_at = time.monotonic()
+
+    @property
+    def stale_s(self) -> float:
+        return time.monotonic() - self._looked_at
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval_s)
+            try:
+                await self.look()
+                self.last_error = None
+            except Exception as error:
+                # Whatever the driver raises: the keys known so far stay in force until it answers again.
+                self.last_error = redact(f"{type(error).__name__}: {error}", limit=200)
+
+    async def _refresh(self) -> None:
+        snapshot = await asyncio.to_thread(self._accounts.snapshot)
+        credits = await asyncio.to_thread(self._accounts.credits)
+        self._admission.refresh(snapshot, credits)

@@ -1,0 +1,146 @@
+"""Routes that make no sense are refused when they are loaded, with the place and the fix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tieline.config.schema import Config, ModelConfig, Routing
+from tieline.route.candidates import policy_reason
+from tieline.route.ceiling import USUAL_INPUT, USUAL_OUTPUT
+from tieline.route.deployment import Deployment
+from tieline.route.match import Route
+from tieline.route.router import Router
+from tieline.route.routing import check, override
+from tieline.types.errors import ConfigError, UnknownModel
+from tieline.types.money import Pico, format_usd, parse_usd
+
+
+def validate_routes(config: Config, router: Router) -> list[ConfigError]:
+    """Everything that is wrong, not only the first."""
+    errors = list(_settings("routing", config.routing))
+    for name, model in config.models.items():
+        place = f"models.{name}"
+        found = list(_names(place, model, router))
+        found += _cycle(place, name, config)
+        found += _overrides(place, config.routing, model)
+        if not found:
+            found += _candidates(place, name, config, router)
+        errors += found
+    return errors
+
+
+def _settings(place: str, routing: Routing) -> Iterator[ConfigError]:
+    try:
+        check(routing)
+    except ValueError as error:
+        yield ConfigError(str(error), place=place)
+    yield from _ceiling(place, routing)
+
+
+def _ceiling(place: str, routing: Routing) -> Iterator[ConfigError]:
+    if routing.max_cost_usd is None:
+        return
+    hint = 'Write it as a decimal string such as "0.05".'
+    try:
+        if parse_usd(routing.max_cost_usd) <= 0:
+            yield ConfigError("must be above 0", place=f"{place}.max_cost_usd", hint=hint)
+    except ValueError as error:
+        yield ConfigError(str(error), place=f"{place}.max_cost_usd", hint=hint)
+
+
+def _overrides(place: str, base: Routing, model: ModelConfig) -> Iterator[ConfigError]:
+    try:
+        routing = override(base, model.routing)
+    except ValueError as error:
+        yield ConfigError(
+            str(error), place=f"{place}.routing", hint=f"Known are: {', '.join(Routing.__struct_fields__)}."
+        )
+        return
+    yield from _ceiling(f"{place}.routing", routing)
+    if routing.fallback == "none" and model.fallbacks:
+        hint = 'Remove the fallbacks, or set fallback to "listed".'
+        yield ConfigError(
+            'fallback is "none", so its fallbacks are never tried', place=f"{place}.fallbacks", hint=hint
+        )
+
+
+def _names(place: str, model: ModelConfig, router: Router) -> Iterator[ConfigError]:
+    for kind, names in (("deployments", model.deployments), ("fallbacks", model.fallbacks)):
+        for number, name in enumerate(names):
+            try:
+                # A fallback may be a configured name; those are checked under their own.
+                if kind == "deployments" or name not in router.config.models:
+                    router.names.resolve(name)
+            except UnknownModel as error:
+                yield ConfigError(error.message, place=f"{place}.{kind}[{number}]", hint=error.hint)
+    if len(set(model.deployments)) < len(model.deployments):
+        yield ConfigError(
+            "names a deployment twice", place=f"{place}.deployments", hint="Remove the repetition."
+        )
+
+
+def _cycle(place: str, start: str, config: Config) -> Iterator[ConfigError]:
+    path = _path_back(start, start, config, (start,))
+    if path:
+        shown = " -> ".join(path)
+        hint = f"Remove {path[-1]!r} from the fallbacks of {path[-2]!r}."
+        yield ConfigError(f"its fallbacks lead back to it: {shown}", place=f"{place}.fallbacks", hint=hint)
+
+
+def _path_back(start: str, at: str, config: Config, path: tuple[str, ...]) -> tuple[str, ...]:
+    model = config.models.get(at)
+    for name in model.fallbacks if model else ():
+        if name == start:
+            return (*path, name)
+        if name not in path:
+            found = _path_back(start, name, config, (*path, name))
+            if found:
+                return found
+    return ()
+
+
+def _candidates(place: str, name: str, config: Config, router: Router) -> Iterator[ConfigError]:
+    try:
+        route = router.match(name)
+    except UnknownModel as error:
+        yield ConfigError(error.message, place=place, hint=error.hint)
+        return
+    everyone = [deployment for tier in route.tiers for deployment in tier]
+    reasons = {one.id: policy_reason(one, (config.policy,)) for one in everyone}
+    if all(reasons.values()):
+        shown = "; ".join(f"{one}: {reason}" for one, reason in reasons.items())
+        yield ConfigError(
+            f"no candidate is left: {shown}", place=place, hint="Loosen policy, or add a deployment."
+        )
+    else:
+        yield from _too_dear(place, route, [one for one in everyone if not reasons[one.id]], router)
+
+
+def _too_dear(
+    place: str, route: Route, candidates: list[Deployment], router: Router
+) -> Iterator[ConfigError]:
+    """A ceiling that not even a short request at the cheapest candidate stays under."""
+    if route.routing.max_cost_usd is None:
+        return
+    ceiling = parse_usd(route.routing.max_cost_usd)
+    where = f"{place}.routing.max_cost_usd"
+    prices = {one.id: _typical(one, router) for one in candidates}
+    known = {one: price for one, price in prices.items() if price is not None}
+    if not known:
+        yield ConfigError(
+            "no candidate has a known price, so all are refused under a ceiling",
+            place=where,
+            hint="State prices under providers.<name>.prices, or remove the ceiling.",
+        )
+    elif min(known.values()) > ceiling:
+        cheapest = min(known, key=lambda one: known[one])
+        yield ConfigError(
+            f"{format_usd(ceiling)} USD is below the cheapest candidate: {cheapest} costs {format_usd(known[cheapest])} USD"
+            f" for {USUAL_INPUT} tokens in and {USUAL_OUTPUT} out",
+            place=where,
+            hint=f"Set it to {format_usd(known[cheapest])} or more.",
+        )
+
+
+def _typical(deployment: Deployment, router: Router) -> Pico | None:
+    return router.upper_bound(deployment.card.price if deployment.card else None, USUAL_INPUT, USUAL_OUTPUT)

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tieline.config.diff import diff
+from tieline.config.load import parse
+from tieline.config.schema_json import json_schema
+from tieline.config.settings import settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_fewer_than_60_settings_each_explained() -> None:
+    found = settings()
+    assert len(found) < 60
+    assert [item.path for item in found if not item.about] == []
+
+
+def test_docs_are_up_to_date() -> None:
+    done = subprocess.run(
+        [sys.executable, "scripts/gen_docs.py", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_setting_is_in_the_docs() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    assert [item.path for item in settings() if f"| `{item.path}` |" not in page] == []
+
+
+def test_json_schema_has_every_setting_and_forbids_others() -> None:
+    schema = json_schema()
+    definitions = schema["$defs"]
+    names = {name for definition in definitions.values() for name in definition.get("properties", {})}
+    assert {item.path.rpartition(".")[2] for item in settings()} <= names
+    assert all(
+        definition["additionalProperties"] is False
+        for definition in definitions.values()
+        if definition.get("type") == "object"
+    )
+    assert len(definitions["ModelOrShorthand"]["anyOf"]) == 3
+    assert definitions["ServerConfig"]["properties"]["port"]["description"]
+
+
+def test_diff_says_what_changed_without_secrets() -> None:
+    old = parse(
+        "providers: {a: {base_url: 'https://x', api_key: sk-1}, b: {base_url: 'https://y'}}", {}
+    ).config
+    new = parse(
+        "server: {port: 1}\nproviders: {a: {base_url: 'https://x', api_key: sk-2}, c: {base_url: 'https://z'}}\n"
+        "store: {redis: 'redis://:pw@h/0'}",
+        {},
+    ).config
+    assert diff(old, new) == [
+        "server.port: 8787 -> 1",
+        "providers.a.api_key: changed",
+        "providers.b: removed",
+        "providers.c: added",
+        "store.redis: changed",
+    ]
+    assert diff(old, old) == []

@@ -1,0 +1,432 @@
+"""What comes after what: one test for each rule of DESIGN sections 6 to 9 that the enumeration does not name."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from tieline.config.schema import Config, ModelConfig, PolicyRules, Routing, Timeouts
+from tieline.providers.row import DataPolicy
+from tieline.route.breaker import State
+from tieline.route.router import no_candidate
+from tieline.route.steps import GiveUp, Needs, Outcome, Try
+from tieline.types.errors import ErrorInfo, Failure, FailureClass, NoCandidate
+
+NEEDS = Needs(input_tokens=100, max_output_tokens=100, stream=True)
+
+
+def failed(kind: FailureClass, **more: Any) -> Outcome:
+    committed, elapsed = more.pop("committed", False), more.pop("elapsed_s", 0.5)
+    return Outcome(Failure(kind=kind, message="x", **more), elapsed, committed)
+
+
+def path(plan: Any, *outcomes: Outcome) -> list[tuple[str, str]]:
+    step, taken = plan.start(), []
+    for outcome in (*outcomes, None):
+        if not isinstance(step, Try):
+            break
+        taken.append((f"{step.deployment.id}:{step.credential.label}", step.reason))
+        if outcome is not None:
+            step = plan.send(outcome)
+    return taken
+
+
+def test_a_credential_is_left_for_another_and_then_for_another_provider(deployment: Any, router: Any) -> None:
+    made = router([deployment("a", "m", keys=2), deployment("b", "m")])
+    plan = made.plan(made.match("a/m"), NEEDS, 0.0)
+    taken = path(plan, failed(FailureClass.CREDENTIAL), failed(FailureClass.QUOTA_EXHAUSTED))
+    assert [reason for _, reason in taken] == ["first", "other_credential", "failover"]
+    assert {name for name, _ in taken[:2]} == {"a/m:A_KEY", "a/m:A_KEY_2"}
+    assert taken[2][0] == "b/m:B_KEY"
+
+
+def test_a_rate_limit_prefers_credential_then_host_then_waiting_then_another_model(
+    deployment: Any, router: Any
+) -> None:
+    made = router([deployment("a", "m", keys=2), deployment("b", "m"), deployment("c", "n", quality=90)])
+    limited = failed(FailureClass.RATE_LIMITED, retry_after_s=2.0)
+    plan = made.plan(made.match("a/m"), NEEDS, 0.0)
+    taken = path(plan, limited, limited, limited, failed(FailureClass.RATE_LIMITED, retry_after_s=30.0))
+    assert [reason for _, reason in taken] == ["first", "other_credential", "failover", "wait", "failover"]
+    assert taken[2][0] == "b/m:B_KEY"
+    assert taken[4][0] == "c/n:C_KEY"
+
+
+def test_a_rate_limit_without_a_time_goes_elsewhere_and_waits_only_when_alone(
+    deployment: Any, router: Any
+) -> None:
+    made = router([deployment("a", "m"), deployment("c", "n", quality=90)])
+    assert (
+        path(made.plan(made.match("a/m"), NEEDS, 0.0), failed(FailureClass.RATE_LIMITED))[1][1] == "failover"
+    )
+    alone = router([deployment("a", "m")])
+    plan = alone.plan(alone.match("a/m"), NEEDS, 0.0)
+    plan.start()
+    step = plan.send(failed(FailureClass.RATE_LIMITED))
+    assert isinstance(step, Try)
+    assert step.reason == "wait"
+    assert 0.5 <= step.wait_s <= 1.0
+
+
+def test_a_told_pause_is_honoured_by_the_next_request(deployment: Any, router: Any) -> None:
+    made = router([deployment("a", "m")])
+    one = made.deployments[0]
+    made.health.begin(one, one.credentials[0], 0.0)
+    failure = Failure(kind=FailureClass.RATE_LIMITED, message="x", status=429, retry_after_s=30.0)
+    made.health.observe(one, one.credentials[0], 0.0, failure=failure)
+    early = made.plan(made.match("m"), NEEDS, 1.0).start()
+    assert isinstance(early, GiveUp)
+    assert early.failure is not None
+    assert early.failure.kind is FailureClass.RATE_LIMITED
+    assert early.failure.retry_after_s == pytest.approx(29.0)
+    soon = made.plan(made.match("m"), NEEDS, 28.0).start()
+    assert isinstance(soon, Try)
+    assert soon.wait_s == pytest.approx(2.0)
+    assert isinstance(made.plan(made.match("m"), NEEDS, 31.0).start(), Try)
+
+
+def test_context_length_goes_only_to_larger_windows_or_listed_unknown_ones(
+    deployment: Any, router: Any
+) -> None:
+    config = Config(models={"x": ModelConfig(deployments=["a/m"], fallbacks=["d/unknown", "b/m"])})
+    made = router(
+        [
+            deployment("a", "m", context=1000),
+            deployment("b", "m", context=1000),
+            deployment("c", "big", context=9000, quality=90),
+            deployment("d", "unknown", context=None),
+            deployment("e", "vague", context=None, quality=90),
+        ],
+        config,
+    )
+    again = failed(FailureClass.CONTEXT_LENGTH)
+    taken = path(made.plan(made.match("x"), NEEDS, 0.0), again, again, again)
+    assert [name.partition(":")[0] for name, _ in taken] == ["a/m", "d/unknown", "c/big"]
+
+
+def test_a_request_too_long_for_all_is_the_callers(deployment: Any, router: Any) -> None:
+    made = router([deployment("a", "m", context=1000)])
+    step = made.plan(made.match("m"), Needs(input_tokens=5000), 0.0).start()
+    assert isinstance(step, GiveUp)
+    assert step.failure is not None
+    assert step.failure.kind is FailureClass.CONTEXT_LENGTH
+
+
+def test_a_field_that_cannot_be_encoded_costs_no_attempt(deployment: Any, router: Any) -> None:
+    made = router([deployment("a", "m"), deployment("b", "m")])
+    plan = made.plan(made.match("m"), NEEDS, 0.0)
+    plan.start()
+    step = plan.send(Outcome(unsupported="logit_bias"))
+    assert isinstance(step, Try)
+    assert (step.reason, plan.attempts) == ("first", 1)
+    last = plan.send(Outcome(unsupported="logit_bias"))
+    assert isinstance(last, GiveUp)
+    assert last.failure is not None
+    assert last.failure.kind is FailureClass.UNSUPPORTED_PARAMETER
+    assert last.failure.info == ErrorInfo(param="logit_bias")
+
+
+def test_a_fussy_alternative_is_passed_over_but_the_first_choice_is_believed(
+    deployment: Any, router: Any
+) -> None:
+    made = router([deployment("a", "m"), deployment("b", "n", quality=90), deployment("c", "o", quality=90)])
+    fussy = failed(FailureClass.UNSUPPORTED_PARAMETER, status=400)
+    plan = made.plan(made.match("a/m"), NEEDS, 0.0)
+    taken = path(plan, failed(FailureClass.OVERLOADED), fussy)
+    assert [name[0] for name, _ in taken] == ["a", "b", "c"]
+    assert path(made.plan(made.match("a/m"), NEEDS, 0.0), fussy) == [("a/m:A_KEY", "first")]
+
+
+def test_resume_refused_for_its_shape_is_tried_once_plainly(deployment: Any, router: Any) -> None:
+    made = router([deployment("a", "m"), deployment("b", "m")])
+    plan = made.plan(made.match("a/m"), NEEDS, 0.0)
+    plan.start()
+    resume = plan.send(failed(FailureClass.STALL, committed=True))
+    assert (resume.reason, resume.deployment.id, resume.plain) == ("resume", "b/m", False)
+    plain = plan.send(failed(FailureClass.UNSUPPORTED_PARAMETER, committed=True, status=400))
+    assert (plain.reason, plain.deployment.id, plain.plain) == ("resume", "b/m", True)
+    assert isinstance(plan.send(failed(FailureClass.CALLER_FAULT, committed=True, status=400)), GiveUp)
+
+
+def test_the_retry_budget_ends_retries_at_the_same_provider(deployment: Any, router: Any) -> None:
+    made = router([deployment("a", "m"), deployment("b", "m")])
+    budget = made.health.budget("a")
+    budget.tokens = 4.9
+    taken = path(made.plan(made.match("a/m"), NEEDS, 0.0), failed(FailureClass.TRANSIENT))
+    assert taken[1] == ("b/m:B_KEY", "failover")
+    budget.tokens = 5.0
+    taken = path(made.plan(made.match("a/m"), NEEDS, 0.0), failed(FailureClass.TRANSIENT))
+    assert taken[1] == ("a/m:A_KEY", "retry")
+
+
+def test_a_storm_of_400s_fails_over_only_while_siblings_accept(deployment: Any, router: Any) -> None:
+    made = router([deployment("a", "m"), deployment("b", "m")])
+    a, b = made.deployments
+    shape = NEEDS.features
+    refused = Failure(kind=FailureClass.CALLER_FAULT, message="x", status=400)
+
+    def tell(one: Any, now: float, failure: Failure | None) -> None:
+        made.health.begin(one, one.credentials[0], now)
+        made.health.observe(one, one.credentials[0], now, failure=failure, shape=shape)
+
+    tell(a, 0.0, None)
+    first = made.plan(made.match("a/m"), NEEDS, 5.0)
+    assert path(first, Outcome(refused, 0.1)) == [("a/m:A_KEY", "first")], "one 400 is the caller's"
+    for n in range(8):
+        tell(a, 100.0 + n * 0.1, refused)
+    trial = made.plan(made.match("a/m"), NEEDS, 101.0)
+    assert path(trial, Outcome(refused, 0.1))[1] == ("b/m:B_KEY", "failover")
+    tell(b, 101.2, None)
+    sure = made.plan(made.match("a/m"), NEEDS, 101.3)
+    assert path(sure, Outcome(refused, 0.1))[1] == ("b/m:B_KEY", "failover")
+    assert made.health.lanes(a)[0].breaker.state(101.5) is State.OPEN
+
+
+def test_a_storm_that_siblings_share_is_the_callers_fault(deployment: Any, router: Any) -> None:
+    made = router([deployment("a", "m"), deployment("b", "m")])
+    a, shape = made.deployments[0], NEEDS.features
+    refused = Failure(kind=FailureClass.CALLER_FAULT, message="x", status=400)
+    made.health.observe(a, a.credentials[0], 0.0, shape=shape)
+    for n in range(8):
+        made.health.observe(a, a.credentials[0], 100.0 + n * 0.1, failure=refused, shape=shape)
+    plan = made.plan(made.match("a/m"), NEEDS, 101.0)
+    plan.start()
+    assert isinstance(plan.send(Outcome(refused, 0.1)), Try)
+    assert isinstance(plan.send(Outcome(refused, 0.2)), GiveUp)
+    after = made.plan(made.match("a/m"), NEEDS, 102.0)
+    assert path(after, Outcome(refused, 0.1)) == [("a/m:A_KEY", "first")]
+
+
+def test_when_all_are_open_the_least_bad_is_used(deployment: Any, router: Any) -> None:
+    made = router([deployment("a", "m"), deployment("b", "m")])
+    for one in made.deployments:
+        for n in range(5):
+            failure = Failure(kind=FailureClass.TRANSIENT, message="x")
+            made.health.observe(one, one.credentials[0], n * 0.1, failure=failure)
+    assert {view.state for view in made.health.snapshot(0.5)} == {"open"}
+    assert isinstance(made.plan(made.match("m"), NEEDS, 0.5).start(), Try)
+
+
+def test_policy_and_unknown_policy_exclude_with_reasons(deployment: Any, router: Any) -> None:
+    eu = DataPolicy(jurisdictions=("DE",), trains=False, retention_days=0)
+    made = router(
+        [
+            deployment("a", "m"),
+            deployment("b", "m", policy=DataPolicy(jurisdictions=("US",), trains=False)),
+            deployment("c", "m", policy=eu),
+        ]
+    )
+    rules = (PolicyRules(jurisdictions=["EU"]), PolicyRules(no_training=True, zero_retention=True))
+    plan = made.plan(made.match("m"), Needs(rules=rules), 0.0)
+    first = plan.start()
+    assert isinstance(first, Try)
+    assert first.deployment.id == "c/m"
+    end = plan.send(failed(FailureClass.OVERLOADED))
+    assert isinstance(end, GiveUp)
+    assert "unknown" in end.excluded["a/m"]
+    assert "US" in end.excluded["b/m"]
+    denied = made.plan(made.match("a/m"), Needs(rules=(PolicyRules(allow_providers=["z"]),)), 0.0).start()
+    assert isinstance(denied, GiveUp)
+    assert denied.failure is None
+    error = no_candidate(made.match("a/m"), denied.excluded)
+    assert isinstance(error, NoCandidate)
+    assert set(error.details["excluded"]) == {"a/m", "b/m", "c/m"}
+
+
+def test_ceilings_count_earlier_attempts_and_refuse_unknown_prices(deployment: Any, router: Any) -> None:
+    made = router([deployment("a", "m"), deployment("b", "m"), deployment("c", "m", price=None)])
+    worst = 100 * 1000 + 100 * 2000
+    needs = Needs(input_tokens=100, max_output_tokens=100, max_cost=worst + 10)
+    plan = made.plan(made.match("a/m"), needs, 0.0)
+    first = plan.start()
+    assert isinstance(first, Try)
+    assert first.price == worst
+    free = plan.send(Outcome(failed(FailureClass.OVERLOADED).failure, 0.1, cost=0))
+    assert isinstance(free, Try)
+    end = plan.send(Outcome(failed(FailureClass.OVERLOADED).failure, 0.2, cost=None))
+    assert isinstance(end, GiveUp)
+    assert "ceiling" in end.excluded["c/m"] or "unknown" in end.excluded["c/m"]
+    spent = made.plan(made.match("a/m"), needs, 0.0)
+    spent.start()
+    assert isinstance(spent.send(Outcome(failed(FailureClass.STALL).failure, 0.1, cost=20)), GiveUp)
+
+
+def test_deadlines_adapt_and_give_the_rest_to_the_last(deployment: Any, router: Any) -> None:
+    made = router(
+        [deployment("a", "m"), deployment("b", "m"), deployment("r", "think", reasoning=True, quality=10)]
+    )
+    a = made.deployments[0]
+    plan = made.plan(made.match("a/m"), NEEDS, 0.0)
+    assert plan.start().deadlines.first_token_s == pytest.approx(10.0, rel=0.05)
+    last = plan.send(failed(FailureClass.FIRST_TOKEN_TIMEOUT, elapsed_s=10.0))
+    assert last.deadlines.first_token_s == last.deadlines.total_s == pytest.approx(590.0)
+    for n in range(40):
+        made.health.observe(a, a.credentials[0], n * 1.0, first_token_s=0.2, gap_s=0.05)
+    seen = made.plan(made.match("a/m"), NEEDS, 50.0).start().deadlines
+    assert seen.first_token_s == pytest.approx(4.0, rel=0.05)
+    assert seen.stall_s == 5.0
+    thinking = made.plan(made.match("r/think"), NEEDS, 0.0).start().deadlines
+    assert thinking.first_token_s == pytest.approx(60.0, rel=0.05)
+    fixed = Routing(timeouts=Timeouts(first_token_s=1.5, stall_s=0.5, connect_s=0.2, total_s=9))
+    given = made.plan(made.match("a/m"), Needs(routing=fixed), 0.0).start().deadlines
+    assert (given.first_token_s, given.stall_s, given.connect_s, given.total_s) == (1.5, 0.5, 0.2, 9)
+
+
+def test_hedging_has_a_time_a_budget_and_a_ceiling(deployment: Any, router: Any) -> None:
+    made = router([deployment("a", "m"), deployment("b", "m")], Config(routing=Routing(hedge=True)))
+    a = made.deployments[0]
+    for n in range(40):
+        made.health.observe(a, a.credentials[0], n * 0.1, first_token_s=0.2)
+
+    def hedged(**more: Any) -> Try | None:
+        plan = made.plan(made.match("a/m"), Needs(input_tokens=100, max_output_tokens=100, **more), 5.0)
+        plan.start()
+        after = plan.hedge_after()
+        assert after is not None
+        assert 0.2 <= after <= 0.3
+        found = plan.hedge(after)
+        if found is not None:
+            assert found.deployment.id == "b/m"
+            assert plan.hedge(after) is None, "one hedge a request"
+        return found
+
+    assert hedged() is not None
+    taken = sum(hedged() is not None for _ in range(500))
+    assert 9 <= taken <= 11
+    for _ in range(100):
+        made.plan(made.match("a/m"), NEEDS, 5.0)
+    assert hedged(max_cost=400_000) is None, "both together would be above it"
+    made.health.budget("b").tokens = 1.0
+    assert hedged() is None
+
+
+def test_of_two_racing_tries_the_last_one_decides(deployment: Any, router: Any) -> None:
+    made = router(
+        [deployment("a", "m"), deployment("b", "m"), deployment("c", "m")],
+        Config(routing=Routing(hedge=True)),
+    )
+    plan = made.plan(made.match("a/m"), NEEDS, 0.0)
+    first = plan.start()
+    hedge = plan.hedge(0.5)
+    assert isinstance(first, Try)
+    assert isinstance(hedge, Try)
+    plan.note(first, failed(FailureClass.STALL))
+    third = plan.send(failed(FailureClass.STALL, elapsed_s=1.0))
+    assert isinstance(third, Try)
+    assert third.deployment not in (first.deployment, hedge.deployment)
+    assert plan.attempts == 3
+
+
+def test_a_probe_of_a_half_open_breaker_is_hedged_even_when_hedging_is_off(
+    deployment: Any, router: Any
+) -> None:
+    made = router([deployment("a", "m"), deployment("b", "m")])
+    a = made.deployments[0]
+    for n in range(5):
+        made.health.observe(a, a.credentials[0], n * 0.1, failure=failed(FailureClass.TRANSIENT).failure)
+    plan = made.plan(made.match("a/m"), NEEDS, 20.0)
+    probe = plan.start()
+    assert isinstance(probe, Try)
+    assert probe.probe
+    assert plan.hedge_after() == 1.0
+    made.health.begin(probe.deployment, probe.credential, 20.0)
+    other = made.plan(made.match("a/m"), NEEDS, 20.1).start()
+    assert isinstance(other, Try)
+    assert other.deployment.id == "b/m", "one live request only"
+
+
+def test_a_session_stays_where_it_was(deployment: Any, router: Any) -> None:
+    made = router([deployment(name, "m") for name in "abcd"])
+    served = {
+        session: {
+            made.plan(made.match("m"), Needs(session=session), float(n)).start().deployment.id
+            for n in range(20)
+        }
+        for session in map(str, range(30))
+    }
+    assert all(len(ids) == 1 for ids in served.values())
+    assert len(set.union(*served.values())) > 2
+
+
+def test_explain_is_dry_and_tells_everything(deployment: Any, router: Any) -> None:
+    made = router(
+        [deployment("a", "m"), deployment("b", "n", quality=90), deployment("c", "bad", quality=10)]
+    )
+    before = made.health.snapshot(0.0)
+    told = made.explain(made.match("a/m"), NEEDS, 0.0).as_dict()
+    assert [(row["order"], row["deployment"]) for row in told["candidates"]] == [
+        (1, "a/m"),
+        (2, "b/n"),
+        (None, "c/bad"),
+    ]
+    assert (
+        told["candidates"][1] | {"kind": "equivalent", "quality": 90, "price_usd": "0.0000003"}
+        == told["candidates"][1]
+    )
+    assert "not as good as m" in told["excluded"]["c/bad"]
+    assert len(made.health.snapshot(0.0)) >= len(before)
+    assert all(view.inflight == 0 for view in made.health.snapshot(0.0))
+
+
+def test_the_decision_of_a_plan_names_what_was_tried(deployment: Any, router: Any) -> None:
+    made = router([deployment("a", "m"), deployment("b", "m")], seed=Random(1).randint(0, 9))
+    plan = made.plan(made.match("a/m"), NEEDS, 0.0)
+    path(plan, failed(FailureClass.OVERLOADED))
+    told = plan.decision().as_dict()
+    assert [one["deployment"] for one in told["tried"]] == ["a/m", "b/m"]
+    assert told["excluded"]["a/m"] == "overloaded"
+    assert {one["deployment"]: one["price_usd"] for one in told["candidates"]} == {
+        "a/m": "0.0000003",
+        "b/m": "0.0000003",
+    }
+
+
+def test_a_stream_that_nobody_can_continue_ends(deployment: Any, router: Any) -> None:
+    made = router([deployment("a", "m"), deployment("b", "m")])
+    plan = made.plan(made.match("a/m"), NEEDS, 0.0)
+    plan.start()
+    broken = failed(FailureClass.TRUNCATED, committed=True)
+    broken.resumable = False
+    assert isinstance(plan.send(broken), GiveUp)
+
+
+def test_every_answer_asked_for_counts_against_the_ceiling(deployment: Any, router: Any) -> None:
+    made = router([deployment("a", "m")])
+    for n, expected in ((1, Try), (3, GiveUp)):
+        needs = Needs(input_tokens=100, max_output_tokens=100, n=n, max_cost=400_000)
+        assert isinstance(made.plan(made.match("m"), needs, 0.0).start(), expected)
+
+
+def test_an_overloaded_provider_is_left_alone_as_long_as_it_asked_but_not_for_ever(
+    deployment: Any, router: Any
+) -> None:
+    made = router([deployment("a", "m")])
+    one = made.deployments[0]
+    failure = Failure(kind=FailureClass.OVERLOADED, message="x", status=503, retry_after_s=3600.0)
+    made.health.observe(one, one.credentials[0], 0.0, failure=failure)
+    early = made.plan(made.match("m"), NEEDS, 10.0).start()
+    assert isinstance(early, GiveUp)
+    assert early.failure is not None
+    assert (early.failure.kind, early.failure.retry_after_s) == (FailureClass.OVERLOADED, 20.0)
+    assert isinstance(made.plan(made.match("m"), NEEDS, 31.0).start(), Try)
+
+
+def test_with_listed_fallbacks_their_order_holds_and_found_ones_come_last(
+    deployment: Any, router: Any
+) -> None:
+    models = {
+        "x": ModelConfig(deployments=["a/m"], fallbacks=["y", "d/p"]),
+        "y": ModelConfig(deployments=["c/o"], fallbacks=["x"]),
+    }
+    worlds = [
+        deployment("a", "m"),
+        deployment("b", "m"),
+        deployment("c", "o", price=(9, 9)),
+        deployment("d", "p", price=None),
+    ]
+    made = router(worlds, Config(models=models))
+    down = failed(FailureClass.OVERLOADED)
+    taken = path(made.plan(made.match("x"), NEEDS, 0.0), *[down] * 5)
+    assert [name.partition(":")[0] for name, _ in taken] == ["a/m", "c/o", "d/p", "b/m"]
