@@ -21,16 +21,17 @@ from tieline.config.load import Loaded, find, load
 from tieline.config.reload import Watcher
 from tieline.config.schema import Config
 from tieline.dialects import get as dialect_named
+from tieline.dialects import get_upstream
 from tieline.ledger.pricing import upper_bound
 from tieline.ledger.settle import Markup
 from tieline.pipeline import Flight, Line, fault_headers
 from tieline.providers import build, catalog
 from tieline.providers.build import Fleet
+from tieline.providers.deployment import Deployment
 from tieline.providers.tokens import TokenSource
 from tieline.record.ids import new_id
 from tieline.record.metrics import Gauge, Metrics
 from tieline.record.recorder import Recorder
-from tieline.route.deployment import Deployment
 from tieline.route.health import Health
 from tieline.route.router import Router
 from tieline.route.steps import Needs
@@ -101,7 +102,7 @@ class Gateway:
         for name in sorted(
             {dialect for host in self.fleet.hosts.values() for dialect in host.provider.endpoints}
         ):
-            dialect_named(name)  # imported now rather than by somebody's first request
+            get_upstream(name)  # imported now rather than by somebody's first request
         if self.database is not None:
             self.database.open()
         self.recorder.start()
@@ -194,6 +195,7 @@ class Gateway:
             upper_bound=upper_bound,
             random=Random(),
             deploy=_deploy(fleet),
+            find=fleet.by_name,
         )
         problems = validate_routes(config, router)
         if problems:

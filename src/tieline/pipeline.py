@@ -25,8 +25,8 @@ from tieline.providers.tokens import TokenSource
 from tieline.record.ids import new_id
 from tieline.record.recorder import Recorder
 from tieline.route.health import Health
-from tieline.route.plan import Plan
 from tieline.route.match import Route
+from tieline.route.plan import Plan
 from tieline.route.router import Router
 from tieline.route.routing import override
 from tieline.route.steps import GiveUp, Needs, Outcome, Try
