@@ -135,7 +135,7 @@ class MemoryReply:
 
 def begin(gateway: Gateway, path: str, query: str, headers: Headers, body: bytes) -> MemoryReply:
     """Starts a request as the server's door would. Raises NotFound for a path that is not of the data plane."""
-    door = paths.find(path)
+    door = paths.find(path, query)
     if door is None:
         raise NotFound(
             f"{path} is not served in-process.",

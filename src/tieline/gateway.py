@@ -21,6 +21,7 @@ from tieline.config.load import Loaded, find, load
 from tieline.config.reload import Watcher
 from tieline.config.schema import Config
 from tieline.dialects import get as dialect_named
+from tieline.dialects import get_upstream
 from tieline.ledger.pricing import upper_bound
 from tieline.ledger.settle import Markup
 from tieline.pipeline import Flight, Line, fault_headers
@@ -101,7 +102,7 @@ class Gateway:
         for name in sorted(
             {dialect for host in self.fleet.hosts.values() for dialect in host.provider.endpoints}
         ):
-            dialect_named(name)  # imported now rather than by somebody's first request
+            get_upstream(name)  # imported now rather than by somebody's first request
         if self.database is not None:
             self.database.open()
         self.recorder.start()

@@ -146,7 +146,7 @@ class Relay:
         out = self._forward(b"", frames, False) if self.encoder is None else self._translate(frames)
         if not self.done:
             tail = self._encode(self.decoder.finish())
-            self._end(out + tail, self.dialect.terminator)
+            self._end(out + tail, self.dialect.terminator if self.encoder is None else b"")
         elif out:
             self._send(out)
 

@@ -170,7 +170,7 @@ class Door(asyncio.Protocol):
         found = self.routes.get(url)
         if found is None:
             path, _, query = url.decode("latin-1").partition("?")
-            door = paths.find(path)
+            door = paths.find(path, query)
             if door is None:
                 return None
             found = (door, path, query)
