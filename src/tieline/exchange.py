@@ -9,7 +9,7 @@ import asyncio
 from datetime import UTC, datetime
 from time import monotonic
 from time import time as wall_clock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tieline import resume
 from tieline.dialects import get_upstream
@@ -83,9 +83,7 @@ class Exchange:
                 unsupported=error.param or "request", elapsed_s=flight.elapsed_s(), committed=flight.committed
             )
         self._open_entry()
-        self.began = monotonic()
-        health = flight.line.health
-        health.begin(step.deployment, step.credential, self.began, tokens=flight.tokens)
+        self._begin()
         try:
             await self._send(outgoing)
         except asyncio.CancelledError:
@@ -107,7 +105,7 @@ class Exchange:
 
     # before -----------------------------------------------------------------------------------------------------
 
-    def _encode(self) -> Outgoing:
+    def _encode(self) -> Any:
         flight, step, target = self.flight, self.step, self.step.endpoint.target
         if flight.committed:
             going_on = resume.continuation(flight.typed_request(), flight.transcript.text, plain=step.plain)
@@ -115,6 +113,11 @@ class Exchange:
         if self.same_dialect:
             return flight.dialect.forward(flight.call, flight.peek, target)
         return self.dialect.encode_request(flight.typed_request(), target)
+
+    def _begin(self) -> None:
+        step = self.step
+        self.began = monotonic()
+        self.flight.line.health.begin(step.deployment, step.credential, self.began, tokens=self.flight.tokens)
 
     async def _headers(self, outgoing: Outgoing, url: str) -> Headers:
         deployment, credential = self.step.deployment, self.step.credential
@@ -133,8 +136,18 @@ class Exchange:
 
     # under way --------------------------------------------------------------------------------------------------
 
-    async def _send(self, outgoing: Outgoing) -> None:
+    async def _send(self, outgoing: Any) -> None:
+        response = await self._ask(outgoing)
+        kind = response.header(b"content-type") or b""
+        if self.flight.record.stream and not kind.startswith(b"application/json"):
+            await self._stream(response)
+        else:
+            await self._whole(response)
+
+    async def _ask(self, outgoing: Outgoing) -> UpstreamResponse:
+        """An answer that has begun and is none of the errors."""
         flight, step, deadlines = self.flight, self.step, self.step.deadlines
+        asked = monotonic()
         url = step.endpoint.base_url + outgoing.path
         transport = flight.line.transports.of(step.deployment.http2, step.deployment.ca_file)
         request = UpstreamRequest(
@@ -147,19 +160,14 @@ class Exchange:
         try:
             response = self.response = await transport.send(request)
         finally:
-            flight.upstream_s += monotonic() - self.began
+            flight.upstream_s += monotonic() - asked
         self.entry.status = response.status
         if response.status >= 300:
             raise _Died(await self._refusal(response))
         limits = rate_limits(response.headers)
         if limits is not None:
             flight.line.health.observe_limits(step.deployment, step.credential, limits, monotonic())
-        if flight.record.stream and not (response.header(b"content-type") or b"").startswith(
-            b"application/json"
-        ):
-            await self._stream(response)
-        else:
-            await self._whole(response)
+        return response
 
     async def _refusal(self, response: UpstreamResponse) -> Failure:
         try:

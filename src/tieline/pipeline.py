@@ -17,9 +17,11 @@ from tieline.config.schema import Config, PolicyRules
 from tieline.dialects import get as dialect_named
 from tieline.dialects.base import Dialect, Peek, StreamEncoder
 from tieline.dialects.transcript import Transcript
+from tieline.dialects.operations import Operation, operation_of
 from tieline.exchange import Exchange
 from tieline.ledger import pricing
 from tieline.ledger.settle import Markup
+from tieline.oneshot import OneShot
 from tieline.providers.card import ModelCard
 from tieline.providers.tokens import TokenSource
 from tieline.record.ids import new_id
@@ -55,7 +57,6 @@ MEDIA_TOKENS = 20_000
 """Held for images and files: about ten large images (OpenAI counts at most 1,536 tokens for one, 2026-03)."""
 UNSAID_OUTPUT_TOKENS = 32_768
 """Held when neither the request nor the catalog limits the output."""
-_EVENT_STREAM = (b"content-type", b"text/event-stream")
 _NO_CACHE = (b"cache-control", b"no-cache")
 _JSON = (b"content-type", b"application/json")
 
@@ -88,6 +89,7 @@ class Flight:
         "hold_chars",
         "keepalive",
         "line",
+        "operation",
         "options",
         "peek",
         "permit",
@@ -107,6 +109,7 @@ class Flight:
         self.call = call
         self.reply = reply
         self.dialect: Dialect = dialect_named(call.dialect)
+        self.operation: Operation | None = operation_of(call)
         self.options: Options = NO_OPTIONS
         self.peek: Peek = None  # type: ignore[assignment]  # set by step 1, before anybody asks
         self.plan: Plan = None  # type: ignore[assignment]  # set by step 5
@@ -156,7 +159,7 @@ class Flight:
     # 1 ----------------------------------------------------------------------------------------------------------
     def receive(self) -> None:
         """First, because everything else asks what the body says; only the fields that decide are decoded."""
-        peek = self.peek = self.dialect.peek(self.call)
+        peek = self.peek = (self.operation or self.dialect).peek(self.call)
         options = self.options = read_options(peek.options, self.call.headers)
         self.tokens = peek.input_chars // CHARS_PER_TOKEN + 1
         self.shape = peek.features
@@ -225,17 +228,20 @@ class Flight:
             if step.wait_s > 0:
                 await asyncio.sleep(step.wait_s)
                 self.upstream_s += step.wait_s
-            outcome = self._hold_for(step) or await Exchange(self, step).run()
+            outcome = self._hold_for(step) or await self._exchange(step).run()
             if outcome.failure is None and outcome.unsupported is None:
                 self._served(step)
                 return
             step = self.plan.send(outcome)
         self._give_up(step)
 
+    def _exchange(self, step: Try) -> Exchange:
+        return Exchange(self, step) if self.operation is None else OneShot(self, step, self.operation)
+
     def _hold_for(self, step: Try) -> Outcome | None:
         """Holds what ``step`` may cost beside what was spent before it; an Outcome when no budget allows it."""
         permit = self.permit
-        if permit is None or not permit.meters:
+        if permit is None or not permit.meters or (self.operation is not None and self.operation.free):
             return None
         card = step.deployment.card
         bound = pricing.upper_bound(
@@ -251,7 +257,7 @@ class Flight:
 
     def _served(self, step: Try) -> None:
         self.record.outcome, self.record.status = SUCCESS, 200
-        if self.committed and self.record.attempts[-1].reason == "resume":
+        if self.committed and self.record.attempts and self.record.attempts[-1].reason == "resume":
             self.record.splices += 1
 
     def _give_up(self, end: GiveUp) -> None:
@@ -312,10 +318,13 @@ class Flight:
     def deliver(self, step: Try, entry: Attempt, body: bytes) -> None:
         """A whole answer."""
         self._serve_from(step)
+        self.answer(body, self._figures(entry))
+
+    def answer(self, body: bytes, more: Headers) -> None:
+        """A whole answer, wherever it came from."""
         self.record.response_bytes = len(body)
         self.committed = True
-        headers = [_JSON, *self.head(), *self._figures(entry)]
-        self.reply.start(200, headers, len(body))
+        self.reply.start(200, [_JSON, *self.head(), *more], len(body))
         self.reply.write(body)
         self.reply.end()
 
@@ -326,7 +335,7 @@ class Flight:
         if self.keepalive is not None:
             self.keepalive.cancel()
         if not self.reply.started:
-            self.reply.start(200, [_EVENT_STREAM, _NO_CACHE, *self.head(), self._overhead()], None)
+            self.reply.start(200, [*self._stream_head(), self._overhead()], None)
 
     def write(self, data: bytes) -> None:
         self.record.response_bytes += len(data)
@@ -390,6 +399,9 @@ class Flight:
             )
         return headers
 
+    def _stream_head(self) -> Headers:
+        return [(b"content-type", self.dialect.media_type), _NO_CACHE, *self.head()]
+
     def _figures(self, entry: Attempt) -> Headers:
         known = [one.cost for one in self.record.attempts]
         cost = None if None in known else sum(cost or 0 for cost in known)
@@ -415,7 +427,7 @@ class Flight:
     def _ping(self) -> None:
         """Idle proxies cut a stream that says nothing (WIRE_FACTS 12); the head goes out without naming who serves."""
         if not self.reply.started:
-            self.reply.start(200, [_EVENT_STREAM, _NO_CACHE, *self.head()], None)
+            self.reply.start(200, self._stream_head(), None)
         self.reply.write(self.stream_encoder().ping())
         self._arm_keepalive()
 
