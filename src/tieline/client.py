@@ -11,7 +11,6 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -165,7 +164,7 @@ def begin(gateway: Gateway, path: str, query: str, headers: Headers, body: bytes
         body=body,
         model=door.model,
         stream=door.stream,
-        received_at=monotonic(),
+        received_at=gateway.clock(),
         in_process=True,
     )
     reply.run(asyncio.get_running_loop().create_task(gateway.handle(call, reply)))

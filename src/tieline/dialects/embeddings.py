@@ -33,8 +33,8 @@ from tieline.dialects.fields import (
     without_nulls,
     wrong,
 )
-from tieline.dialects.routing_fields import take_routing
 from tieline.dialects.gemini.request_out import path_of
+from tieline.dialects.routing_fields import take_routing
 from tieline.types.call import Call
 from tieline.types.errors import InvalidRequest, Unsupported
 from tieline.types.usage import Usage
