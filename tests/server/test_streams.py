@@ -118,11 +118,13 @@ async def test_a_slow_reader_gets_all_of_it(tmp_path: Path) -> None:
 
 
 async def test_a_reader_slower_than_the_stall_deadline_is_not_the_providers_fault(tmp_path: Path) -> None:
-    async with serving(tmp_path, {"long": behaving("sim-echo:tokens=30000")}) as served:
+    model = behaving("sim-echo:tokens=80000", timeouts={"stall_s": 0.5})
+    async with serving(tmp_path, {"long": model}) as served:
         raw = await served.connect()
         raw.writer.transport.pause_reading()
-        raw.send(post(CHAT, chat("long", stream=True, tieline={"stall_timeout_s": 0.5})))
+        raw.send(post(CHAT, chat("long", stream=True)))
         await asyncio.sleep(2)
+        assert not served.simulator.log[-1].completed
         raw.writer.transport.resume_reading()
         heard = await raw.hear(timeout=30)
         assert heard.body.endswith(b"data: [DONE]\n\n"), heard.body[-300:]
