@@ -195,7 +195,7 @@ class Exchange:
         """Relays until the upstream ends, watched by one timer; the caller's slowness pauses the upstream."""
         flight = self.flight
         relay = self._relay(encode=self.dialect is not flight.dialect)
-        watch = _Watch(relay, response, self.step, self.began)
+        watch = _Watch(flight, relay, response, self.step, self.began)
 
         def on_data(data: bytes) -> None:
             relay.feed(data)
@@ -240,6 +240,8 @@ class Exchange:
 
     def _drained(self, response: UpstreamResponse) -> None:
         self.flight.congested = False
+        if self.relay is not None:
+            self.relay.last_at = monotonic()  # the silence was the caller's
         response.resume()
 
     # relay.Sink -------------------------------------------------------------------------------------------------
@@ -357,18 +359,26 @@ class Exchange:
 
 
 class _Watch:
-    """One timer for a stream: first token, then stall, then a short grace at its end. Re-armed lazily, never per chunk."""
+    """One timer for a stream: first token, then stall, then a short grace at its end. Re-armed lazily, never per chunk,
+    but at least once in every stall deadline. While the caller is what holds things up, the upstream is not blamed."""
 
-    __slots__ = ("began", "deadlines", "handle", "loop", "name", "relay", "response")
+    __slots__ = ("began", "deadlines", "flight", "handle", "loop", "name", "relay", "response")
 
-    def __init__(self, relay: Relay, response: UpstreamResponse, step: Try, began: float) -> None:
+    def __init__(
+        self, flight: Flight, relay: Relay, response: UpstreamResponse, step: Try, began: float
+    ) -> None:
+        self.flight = flight
         self.relay = relay
         self.response = response
         self.deadlines = step.deadlines
         self.name = step.deployment.id
         self.began = began
         self.loop = asyncio.get_running_loop()
-        self.handle = self.loop.call_later(max(0.0, self._due() - monotonic()), self._look)
+        self._arm(monotonic())
+
+    def _arm(self, now: float) -> None:
+        wait = min(max(0.0, self._due() - now) + 0.001, self.deadlines.stall_s)
+        self.handle = self.loop.call_later(wait, self._look)
 
     def _due(self) -> float:
         relay, deadlines = self.relay, self.deadlines
@@ -382,9 +392,11 @@ class _Watch:
         )
 
     def _look(self) -> None:
-        due, now = self._due(), monotonic()
-        if now < due:
-            self.handle = self.loop.call_later(due - now + 0.001, self._look)
+        now = monotonic()
+        if self.flight.congested:
+            self.relay.last_at = now
+        if now < self._due():
+            self._arm(now)
         else:
             self.response.abort(self._verdict(now))
 
