@@ -98,7 +98,7 @@ class Exchange:
 
     async def run(self) -> Outcome:
         """Tries, relays, tells. Raises CancelledError when the caller goes, Unsupported is part of the outcome."""
-        flight, step = self.flight, self.step
+        flight = self.flight
         try:
             outgoing = self._encode()
         except Unsupported as error:
@@ -260,7 +260,7 @@ class Exchange:
         """Relays until the upstream ends, watched by one timer; the caller's slowness pauses the upstream."""
         flight = self.flight
         relay = self._relay(encode=not self.same_dialect)
-        watch = _Watch(relay, response, self.step, self.began)
+        watch = _Watch(flight, relay, response, self.step, self.began)
         broken = False
 
         def on_data(data: bytes) -> None:
@@ -328,6 +328,8 @@ class Exchange:
 
     def _drained(self) -> None:
         self.flight.congested = False
+        if self.relay is not None:
+            self.relay.last_at = self.clock()  # the silence was the caller's
         if self.response is not None:
             self.response.resume()
 
@@ -498,11 +500,15 @@ def _at_least(usage: Usage, chars_out: int) -> Usage:
 
 
 class _Watch:
-    """One timer for a stream: first token, then stall, then a short grace at its end. Re-armed lazily, never per chunk."""
+    """One timer for a stream: first token, then stall, then a short grace at its end. Re-armed lazily, never per chunk,
+    but at least once in every stall deadline. While the caller is what holds things up, the upstream is not blamed."""
 
-    __slots__ = ("began", "clock", "deadlines", "handle", "loop", "name", "relay", "response")
+    __slots__ = ("began", "clock", "deadlines", "flight", "handle", "loop", "name", "relay", "response")
 
-    def __init__(self, relay: Relay, response: UpstreamResponse, step: Try, began: float) -> None:
+    def __init__(
+        self, flight: Flight, relay: Relay, response: UpstreamResponse, step: Try, began: float
+    ) -> None:
+        self.flight = flight
         self.relay = relay
         self.response = response
         self.deadlines = step.deadlines
@@ -510,7 +516,11 @@ class _Watch:
         self.began = began
         self.clock = relay.clock
         self.loop = asyncio.get_running_loop()
-        self.handle = self.loop.call_later(max(0.0, self._due() - self.clock()), self._look)
+        self._arm(self.clock())
+
+    def _arm(self, now: float) -> None:
+        wait = min(max(0.0, self._due() - now) + 0.001, self.deadlines.stall_s)
+        self.handle = self.loop.call_later(wait, self._look)
 
     def _due(self) -> float:
         relay, deadlines = self.relay, self.deadlines
@@ -524,9 +534,11 @@ class _Watch:
         )
 
     def _look(self) -> None:
-        due, now = self._due(), self.clock()
-        if now < due:
-            self.handle = self.loop.call_later(due - now + 0.001, self._look)
+        now = self.clock()
+        if self.flight.congested:
+            self.relay.last_at = now
+        if now < self._due():
+            self._arm(now)
         else:
             self.response.abort(self._verdict(now))
 
