@@ -212,10 +212,14 @@ class Relay:
                 if encoder is not None:
                     out += encoder.encode(event)
             else:
-                for spliced in self.splicer.feed(event):
-                    self._see(spliced)
-                    if encoder is not None:
-                        out += encoder.encode(spliced)
+                heard = self.chars_out + _chars(event)
+                try:
+                    for spliced in self.splicer.feed(event):
+                        self._see(spliced)
+                        if encoder is not None:
+                            out += encoder.encode(spliced)
+                finally:
+                    self.chars_out = heard  # what splicing leaves out was paid for, too
         return out
 
     def _decode(self, frame: Frame) -> list[Event] | None:
@@ -237,7 +241,7 @@ class Relay:
                 self.max_gap_s = now - self.last_at
             self.last_at = now
             self.thinking = kind is ThinkingDelta
-            self.chars_out += len(event.json if kind is ArgumentsDelta else event.text)  # type: ignore[union-attr]
+            self.chars_out += _chars(event)
         elif kind is BlockStart:
             if self.first_at is None and event.kind != "text":  # type: ignore[union-attr]
                 self.first_at = self.last_at = self.clock()
@@ -281,3 +285,9 @@ class Relay:
             before = b""
         self.sink.write(before + self.sink.closing_comment() + terminator)
         self.sink.end()
+
+
+def _chars(event: Event) -> int:
+    if isinstance(event, TextDelta | ThinkingDelta):
+        return len(event.text)
+    return len(event.json) if isinstance(event, ArgumentsDelta) else 0
