@@ -70,7 +70,7 @@ class Exchange:
 
     async def run(self) -> Outcome:
         """Tries, relays, tells. Raises CancelledError when the caller goes, Unsupported is part of the outcome."""
-        flight, step = self.flight, self.step
+        flight = self.flight
         try:
             outgoing = self._encode()
         except Unsupported as error:
@@ -167,8 +167,8 @@ class Exchange:
 
     async def _refusal(self, response: UpstreamResponse) -> Failure:
         try:
-            body = await response.read(MAX_ERROR_BYTES)
-        except TransportError:
+            body = await self._body(response, MAX_ERROR_BYTES)
+        except (TransportError, _Died):
             body = b""  # the status alone classifies it
         info = self.dialect.decode_error(response.status, response.headers, body)
         return classify(
@@ -176,9 +176,8 @@ class Exchange:
         )
 
     async def _whole(self, response: UpstreamResponse) -> None:
-        flight, entry, began = self.flight, self.entry, monotonic()
-        body = await response.read(MAX_ANSWER_BYTES)
-        flight.upstream_s += monotonic() - began
+        flight, entry = self.flight, self.entry
+        body = await self._body(response, MAX_ANSWER_BYTES)
         if flight.record.stream:
             answer = self.dialect.decode_response(body)
             self._relay(encode=True).replay(events_of(answer))
@@ -199,6 +198,23 @@ class Exchange:
         entry.outcome = SUCCESS
         self._price()
         flight.deliver(step=self.step, entry=entry, body=body)
+
+    async def _body(self, response: UpstreamResponse, limit: int) -> bytes:
+        """The time to generate it is in the deadline of the head; what follows the head must not stall."""
+        deadlines = self.step.deadlines
+        within = min(deadlines.total_s, deadlines.first_token_s + deadlines.stall_s)
+        left = max(0.0, self.began + within - monotonic())
+        timer = asyncio.get_running_loop().call_later(left, self._stalled, response, within)
+        began = monotonic()
+        try:
+            return await response.read(limit)
+        finally:
+            timer.cancel()
+            self.flight.upstream_s += monotonic() - began
+
+    def _stalled(self, response: UpstreamResponse, within: float) -> None:
+        message = f"{self.step.deployment.id}: its answer was not complete after {within:.1f} s."
+        response.abort(_Died(Failure(kind=FailureClass.STALL, message=message)))
 
     async def _stream(self, response: UpstreamResponse) -> None:
         """Relays until the upstream ends, watched by one timer; the caller's slowness pauses the upstream."""
@@ -279,7 +295,7 @@ class Exchange:
         if isinstance(error, _Died):
             return error.failure
         if isinstance(error, TransportError):
-            return classify_transport(error)
+            return self._broken(classify_transport(error))
         if isinstance(error, TokenError):
             return Failure(kind=error.kind, message=error.message)
         if isinstance(error, StreamFault):
@@ -293,6 +309,15 @@ class Exchange:
         if isinstance(error, Truncated | resume.SpliceFailed):
             return Failure(kind=FailureClass.TRUNCATED, message=f"The answer of {name} broke off: {error}.")
         raise error
+
+    def _broken(self, failure: Failure) -> Failure:
+        """A connection that is lost after the answer began is not tried again at the same place (DESIGN section 6)."""
+        if failure.kind is not FailureClass.CONNECT or self.response is None:
+            return failure
+        name = self.step.deployment.id
+        return Failure(
+            kind=FailureClass.TRUNCATED, message=f"The answer of {name} broke off: {failure.message}"
+        )
 
     def _open_entry(self) -> None:
         flight, deployment = self.flight, self.step.deployment

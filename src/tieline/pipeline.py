@@ -16,8 +16,8 @@ from tieline.admit.admission import Admission, Facts, Permit
 from tieline.config.schema import Config, PolicyRules
 from tieline.dialects import get as dialect_named
 from tieline.dialects.base import Dialect, Peek, StreamEncoder
-from tieline.dialects.transcript import Transcript
 from tieline.dialects.operations import Operation, operation_of
+from tieline.dialects.transcript import Transcript
 from tieline.exchange import Exchange
 from tieline.ledger import pricing
 from tieline.ledger.settle import Markup
@@ -27,8 +27,8 @@ from tieline.providers.tokens import TokenSource
 from tieline.record.ids import new_id
 from tieline.record.recorder import Recorder
 from tieline.route.health import Health
-from tieline.route.plan import Plan
 from tieline.route.match import Route
+from tieline.route.plan import Plan
 from tieline.route.router import Router
 from tieline.route.routing import override
 from tieline.route.steps import GiveUp, Needs, Outcome, Try

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, field
 
 from tieline.admit.budgets import KEPT_SLOTS
 from tieline.admit.keys import Key, Project, Secret, Snapshot, digest_of, hint_of, make_secret
@@ -37,6 +37,9 @@ class Spent(Struct, frozen=True):
 
     slots: dict[int, Pico]
     before: Pico
+    foreign: dict[int, Pico] = field(default_factory=dict)
+    """The part of ``slots`` that other writers spent, and of ``before``."""
+    foreign_before: Pico = 0
 
 
 class Accounts:
@@ -246,28 +249,52 @@ class Accounts:
         }
         return Snapshot(revision, projects, keys, secrets_by_digest)
 
-    def spent(self, now: float | None = None) -> dict[str, Spent]:
-        """Scope -> what was spent; runs only of the last days."""
+    def spent(self, now: float | None = None, *, writer: str | None = None) -> dict[str, Spent]:
+        """Scope -> what was spent; runs only of the last days. ``writer``: tells its own from others'."""
         import sqlalchemy as sa
 
         table = _tables().spend
         slot = int(now if now is not None else time.time()) // SLOT_S
         oldest, run_oldest = slot - KEPT_SLOTS, slot - _RUN_DAYS * 96
-        sums = (table.c.scope, table.c.slot, sa.func.sum(table.c.micros), sa.func.sum(table.c.rest))
-        recent = sa.select(*sums).where(table.c.slot >= oldest).group_by(table.c.scope, table.c.slot)
-        before = (
-            sa.select(table.c.scope, sa.func.sum(table.c.micros), sa.func.sum(table.c.rest))
-            .where(table.c.slot < oldest, ~table.c.scope.like("run:%"))
-            .group_by(table.c.scope)
+        foreign = (table.c.writer != (writer or "")).label("is_foreign")
+        sums = (sa.func.sum(table.c.micros), sa.func.sum(table.c.rest))
+        recent = sa.select(table.c.scope, table.c.slot, foreign, *sums).where(table.c.slot >= oldest)
+        before = sa.select(table.c.scope, foreign, *sums).where(
+            table.c.slot < oldest, ~table.c.scope.like("run:%")
         )
-        spent: dict[str, Spent] = {}
+        totals: dict[str, Spent] = {}
         with self._database.read() as connection:
-            for scope, micros, rest in connection.execute(before):
-                spent[scope] = Spent({}, int(micros) * _MICRO + int(rest))
-            for scope, at, micros, rest in connection.execute(recent):
-                if at >= run_oldest or not scope.startswith("run:"):
-                    spent.setdefault(scope, Spent({}, 0)).slots[at] = int(micros) * _MICRO + int(rest)
-        return spent
+            for scope, other, micros, rest in connection.execute(before.group_by(table.c.scope, foreign)):
+                amount = int(micros) * _MICRO + int(rest)
+                found = totals.get(scope) or Spent({}, 0)
+                totals[scope] = Spent(
+                    {}, found.before + amount, {}, found.foreign_before + (amount if other else 0)
+                )
+            rows = connection.execute(recent.group_by(table.c.scope, table.c.slot, foreign))
+            for scope, at, other, micros, rest in rows:
+                if scope.startswith("run:") and at < run_oldest:
+                    continue
+                amount = int(micros) * _MICRO + int(rest)
+                found = totals.setdefault(scope, Spent({}, 0))
+                found.slots[at] = found.slots.get(at, 0) + amount
+                if other:
+                    found.foreign[at] = amount
+        return totals
+
+    def spent_by_writer(self, scope: str, start: int, end: int) -> dict[str, Pico]:
+        """What each writer spent of a scope from slot ``start`` to before ``end``."""
+        import sqlalchemy as sa
+
+        table = _tables().spend
+        query = (
+            sa.select(table.c.writer, sa.func.sum(table.c.micros), sa.func.sum(table.c.rest))
+            .where(table.c.scope == scope, table.c.slot >= start, table.c.slot < end)
+            .group_by(table.c.writer)
+        )
+        with self._database.read() as connection:
+            return {
+                writer: int(micros) * _MICRO + int(rest) for writer, micros, rest in connection.execute(query)
+            }
 
     @staticmethod
     def _free_name(connection: Connection, name: str) -> None:

@@ -172,6 +172,7 @@ class Admission:
         open: bool = False,
         loopback: bool = True,
         policy: PolicyRules | None = None,
+        shared: bool = False,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -180,6 +181,8 @@ class Admission:
         self.clock = clock
         self.wall = wall
         self.inflight = 0
+        self.shared = shared
+        """Several processes: hard budgets and limits are spent out of leases (``leases``)."""
         self._policy = policy or PolicyRules()
         self._snapshot = EMPTY
         self._credits: Mapping[str, Pico] = {}
@@ -200,6 +203,10 @@ class Admission:
     def meters(self) -> list[Meter]:
         """Every meter in memory, those of runs included."""
         return [*self._meters.values(), *self._runs.values()]
+
+    def gates(self) -> list[Gate]:
+        """Of every key and project that was used."""
+        return list(self._gates.values())
 
     def remember(self, spent: Mapping[str, Spent]) -> None:
         """What was spent before this process began; once, before ``refresh`` and the first request."""
@@ -325,7 +332,7 @@ class Admission:
     def _gate(self, scope: str, name: str, rules: Rules) -> Gate:
         gate = self._gates.get(scope)
         if gate is None:
-            gate = self._gates[scope] = Gate(name, rules.limits)
+            gate = self._gates[scope] = Gate(scope, name, rules.limits, shared=self.shared)
         gate.name, gate.limits = name, rules.limits
         return gate
 
@@ -339,8 +346,16 @@ class Admission:
     def _new_meter(self, scope: str) -> Meter:
         spent = self._spent.get(scope)
         if spent is None:
-            return Meter(scope, wall=self.wall)
-        return Meter(scope, dict(spent.slots), spent.before, wall=self.wall)
+            return Meter(scope, wall=self.wall, shared=self.shared)
+        return Meter(
+            scope,
+            dict(spent.slots),
+            spent.before,
+            wall=self.wall,
+            foreign=spent.foreign,
+            foreign_before=spent.foreign_before,
+            shared=self.shared,
+        )
 
 
 def _check_allowed(principal: Principal, facts: Facts) -> None:

@@ -32,7 +32,9 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="And nothing else.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="And nothing else.")
+    ] = False,
 ) -> None:
     pass
 
@@ -44,12 +46,13 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Overrides server.port; 0 takes any.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; overrides server.workers.")] = None,
     fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+    ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     quiet: Annotated[bool, typer.Option(help="Warnings only.")] = False,
 ) -> None:
     """Run the gateway."""
     from tieline.cli.serving import serve as run
 
-    run(config, host, port, workers, fd, quiet)
+    raise typer.Exit(run(config, host, port, workers, fd, ready_fd, quiet))
 
 
 @app.command()
@@ -137,14 +140,17 @@ def logs(
 @app.command()
 def spend(
     config: ConfigOption = None,
-    by: Annotated[str, typer.Option(help="model, provider, deployment, key, project, day, tag, outcome, run, total.")] = "model",
+    by: Annotated[
+        str, typer.Option(help="model, provider, deployment, key, project, day, tag, outcome, run, total.")
+    ] = "model",
     since: Annotated[str | None, typer.Option(help="`2h`, `3d`, or a date.")] = None,
+    tag: Annotated[str | None, typer.Option(help="By the values of this tag.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """What was spent, exactly."""
     from tieline.cli.ledger import spend as run
 
-    run(config, by, since, as_json)
+    run(config, by, since, tag, as_json)
 
 
 @app.command()

@@ -9,6 +9,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from tieline.types.money import PICO_PER_USD, Pico
+
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
@@ -18,11 +20,32 @@ def write_json(value: Any) -> None:
     sys.stdout.buffer.flush()
 
 
+_WHOLE = {"request": 14, "when": 8, "tries": 5, "first": 8, "total": 8, "cost $": 8, "outcome": 7}
+"""Columns that keep at least this width; the others give way."""
+
+
 def table(*columns: str, right: tuple[str, ...] = (), title: str | None = None) -> Table:
+    """A cell is one line, cut with an ellipsis where the terminal is narrow."""
     made = Table(title=title, header_style="bold", box=None, pad_edge=False, title_justify="left")
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        made.add_column(
+            column,
+            justify="right" if column in right else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            min_width=_WHOLE.get(column),
+        )
     return made
+
+
+def rounded_usd(amount: Pico | None) -> str:
+    """For the eye: six decimals. Exact figures are in ``show`` and ``--json``."""
+    if amount is None:
+        return "unknown"
+    if 0 < amount < PICO_PER_USD // 1_000_000:
+        return "<0.000001"
+    micro = (amount + 500_000) // 1_000_000
+    return f"{micro // 1_000_000}.{micro % 1_000_000:06d}"
 
 
 def milliseconds(value: float | None) -> str:

@@ -23,12 +23,10 @@ from tieline.dialects.fields import (
     count_of,
     integer,
     list_of,
-    mapping,
     needed_string,
     object_of,
     request_body,
     string,
-    strings,
     to_json,
     top_level,
     value_of,
@@ -36,6 +34,7 @@ from tieline.dialects.fields import (
     wrong,
 )
 from tieline.dialects.gemini.request_out import path_of
+from tieline.dialects.routing_fields import take_routing
 from tieline.types.call import Call
 from tieline.types.errors import InvalidRequest, Unsupported
 from tieline.types.usage import Usage
@@ -82,29 +81,24 @@ class Embeddings(Struct, kw_only=True):
 def peek(call: Call) -> Peek:
     """Raises InvalidRequest, naming the field."""
     fields = top_level(call.body)
-    taken: Json = {
-        name: value_of(fields.pop(name), name) for name in ("tieline", "models", "provider") if name in fields
-    }
     small: Json = {name: value_of(fields[name], name) for name in ("model", "user") if name in fields}
     given = bytes(fields.get("input", b""))
     if given in (b"", b"null", b'""', b"[]"):
         raise InvalidRequest("input is required and must not be empty.", param="input")
-    provider = taken.get("provider")
-    return Peek(
+    seen = Peek(
         model=needed_string(small, "model"),
         max_output_tokens=0,
-        fallbacks=tuple(strings(taken, "models")),
-        provider_preferences=provider if isinstance(provider, dict) else None,
-        options=mapping(taken, "tieline") or {},
         user=string(small, "user"),
         input_chars=len(given),
         fields=fields,
     )
+    take_routing(fields, seen)
+    return seen
 
 
 def decode_request(call: Call, peek: Peek) -> EmbeddingsRequest:
     """Raises InvalidRequest, naming the field."""
-    body = request_body(call.body)
+    body = {name: value for name, value in request_body(call.body).items() if name in peek.fields}
     texts, tokens = _input(body)
     encoding = string(body, "encoding_format") or "float"
     if encoding not in ("float", "base64"):
@@ -112,7 +106,6 @@ def decode_request(call: Call, peek: Peek) -> EmbeddingsRequest:
     dimensions = integer(body, "dimensions")
     if dimensions is not None and dimensions < 1:
         raise wrong("dimensions", "a positive integer")
-    ours = ("tieline", "models", "provider")
     return EmbeddingsRequest(
         model=peek.model,
         texts=texts,
@@ -120,7 +113,7 @@ def decode_request(call: Call, peek: Peek) -> EmbeddingsRequest:
         dimensions=dimensions,
         encoding_format=encoding,
         input_type=string(body, "input_type"),
-        unmapped={name: value for name, value in body.items() if name not in _MEANT and name not in ours},
+        unmapped={name: value for name, value in body.items() if name not in _MEANT},
     )
 
 

@@ -16,6 +16,8 @@ from tieline.dialects.anthropic_messages import ANTHROPIC_MESSAGES, estimate_tok
 from tieline.dialects.base import Dialect, Outgoing, Peek, Target
 from tieline.dialects.gemini import GEMINI
 from tieline.dialects.gemini import embeddings as gemini_embeddings
+from tieline.dialects.gemini.answer_in import decode_count
+from tieline.dialects.gemini.response_out import encode_count
 from tieline.types.call import Call
 from tieline.types.usage import Usage
 
@@ -124,7 +126,7 @@ _TABLE: dict[tuple[str, str], Operation] = {
     ("count_tokens", "anthropic_messages"): CountTokens(
         ANTHROPIC_MESSAGES, anthropic_messages.encode_count, anthropic_messages.decode_count
     ),
-    ("count_tokens", "gemini"): CountTokens(GEMINI, GEMINI.encode_count, GEMINI.decode_count),
+    ("count_tokens", "gemini"): CountTokens(GEMINI, encode_count, decode_count),
     ("embeddings", "openai_chat"): OpenAIEmbeddings(),
     ("embeddings", "gemini"): GeminiEmbeddings(),
 }

@@ -15,7 +15,7 @@ class Door(Struct, frozen=True):
     stream: bool | None = None
 
 
-_EXACT = {
+EXACT = {
     "/v1/chat/completions": Door("openai_chat", "chat"),
     "/chat/completions": Door("openai_chat", "chat"),
     "/v1/completions": Door("openai_completions", "completions"),
@@ -40,7 +40,7 @@ _GEMINI_PREFIXES = ("/v1beta/models/", "/v1alpha/models/", "/v1/models/")
 
 def find(path: str, query: str = "") -> Door | None:
     """The door behind a POST path, None when it is not of the data plane."""
-    door = _EXACT.get(path)
+    door = EXACT.get(path)
     if door is not None:
         return door
     for prefix in _GEMINI_PREFIXES:
