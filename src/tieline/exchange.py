@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tieline import resume
 from tieline.dialects import get_upstream
-from tieline.dialects.base import Garbled, Outgoing, StreamFault, Truncated
+from tieline.dialects.base import Garbled, Outgoing, StreamFault, Truncated, UpstreamDialect
 from tieline.dialects.transcript import Transcript, events_of
 from tieline.ledger import pricing
 from tieline.providers.errors import classify, classify_transport, rate_limits
@@ -60,13 +60,17 @@ class Exchange:
     def __init__(self, flight: Flight, step: Try) -> None:
         self.flight = flight
         self.step = step
-        self.dialect: Any = get_upstream(step.endpoint.target.dialect)
-        """A whole Dialect where it is also the caller's, else at least an UpstreamDialect."""
+        self.dialect: UpstreamDialect = get_upstream(step.endpoint.target.dialect)
         self.response: UpstreamResponse | None = None
         self.relay: Relay | None = None
         self.entry: Attempt
         self.failure: Failure | None = None
         self.began = 0.0
+
+    @property
+    def same_dialect(self) -> bool:
+        """Then bytes pass through."""
+        return self.dialect is self.flight.dialect
 
     async def run(self) -> Outcome:
         """Tries, relays, tells. Raises CancelledError when the caller goes, Unsupported is part of the outcome."""
@@ -106,8 +110,8 @@ class Exchange:
         if flight.committed:
             going_on = resume.continuation(flight.typed_request(), flight.transcript.text, plain=step.plain)
             return self.dialect.encode_request(going_on, target)
-        if self.dialect is flight.dialect:
-            return self.dialect.forward(flight.call, flight.peek, target)
+        if self.same_dialect:
+            return flight.dialect.forward(flight.call, flight.peek, target)
         return self.dialect.encode_request(flight.typed_request(), target)
 
     def _begin(self) -> None:
@@ -182,8 +186,8 @@ class Exchange:
             answer = self.dialect.decode_response(body)
             self._relay(encode=True).replay(events_of(answer))
             return
-        if self.dialect is flight.dialect:
-            glance = self.dialect.glance(body)
+        if self.same_dialect:
+            glance = flight.dialect.glance(body)
             entry.upstream_id, entry.upstream_model, entry.usage = glance.id, glance.model, glance.usage
             entry.chars_out, finish = glance.output_chars, glance.finish_reason
         else:
@@ -219,7 +223,7 @@ class Exchange:
     async def _stream(self, response: UpstreamResponse) -> None:
         """Relays until the upstream ends, watched by one timer; the caller's slowness pauses the upstream."""
         flight = self.flight
-        relay = self._relay(encode=self.dialect is not flight.dialect)
+        relay = self._relay(encode=not self.same_dialect)
         watch = _Watch(relay, response, self.step, self.began)
 
         def on_data(data: bytes) -> None:
@@ -247,6 +251,7 @@ class Exchange:
             flight.transcript, flight.encoder = Transcript(structured=flight.structured), None
         self.relay = Relay(
             dialect=self.dialect,
+            through=None if resuming or encode else flight.dialect,
             peek=flight.peek,
             encoder=flight.stream_encoder() if resuming or encode else None,
             sink=self,

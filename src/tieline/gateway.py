@@ -27,11 +27,11 @@ from tieline.ledger.settle import Markup
 from tieline.pipeline import Flight, Line, fault_headers
 from tieline.providers import build, catalog
 from tieline.providers.build import Fleet
+from tieline.providers.deployment import Deployment
 from tieline.providers.tokens import TokenSource
 from tieline.record.ids import new_id
 from tieline.record.metrics import Gauge, Metrics
 from tieline.record.recorder import Recorder
-from tieline.route.deployment import Deployment
 from tieline.route.health import Health
 from tieline.route.router import Router
 from tieline.route.steps import Needs
@@ -195,6 +195,7 @@ class Gateway:
             upper_bound=upper_bound,
             random=Random(),
             deploy=_deploy(fleet),
+            find=fleet.by_name,
         )
         problems = validate_routes(config, router)
         if problems:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Protocol
 
-from tieline.dialects.base import Dialect, Frame, Garbled, Peek, StreamDecoder, StreamEncoder
+from tieline.dialects.base import Dialect, Frame, Garbled, Peek, StreamDecoder, StreamEncoder, UpstreamDialect
 from tieline.dialects.transcript import Transcript
 from tieline.types.events import (
     ArgumentsDelta,
@@ -63,7 +63,6 @@ class Relay:
         "clock",
         "committed",
         "decoder",
-        "dialect",
         "done",
         "encoder",
         "finish_reason",
@@ -80,6 +79,7 @@ class Relay:
         "splicer",
         "splitter",
         "thinking",
+        "through",
         "transcript",
         "upstream_id",
         "upstream_model",
@@ -90,7 +90,8 @@ class Relay:
     def __init__(
         self,
         *,
-        dialect: Dialect,
+        dialect: UpstreamDialect,
+        through: Dialect | None,
         peek: Peek,
         encoder: StreamEncoder | None,
         sink: Sink,
@@ -100,7 +101,7 @@ class Relay:
         splicer: Splicer | None = None,
         hold_until_chars: int = 0,
     ) -> None:
-        self.dialect = dialect
+        self.through = through
         self.peek = peek
         self.encoder = encoder
         self.sink = sink
@@ -146,7 +147,7 @@ class Relay:
         out = self._forward(b"", frames, False) if self.encoder is None else self._translate(frames)
         if not self.done:
             tail = self._encode(self.decoder.finish())
-            self._end(out + tail, self.dialect.terminator if self.encoder is None else b"")
+            self._end(out + tail, self.through.terminator if self.through is not None else b"")
         elif out:
             self._send(out)
 
@@ -186,7 +187,7 @@ class Relay:
             if self.decoder.ended:
                 self._end(b"".join(kept), frame.raw)
                 return b""
-            if report and self.dialect.hides(frame, self.peek):
+            if report and self.through is not None and self.through.hides(frame, self.peek):
                 untouched = False
             else:
                 kept.append(frame.raw)

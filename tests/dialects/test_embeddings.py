@@ -12,8 +12,8 @@ import pytest
 from google.genai import types
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.dialects.wire import call, serving, target
 
+from tests.dialects.wire import call, serving, target
 from tieline.dialects import embeddings
 from tieline.dialects.base import Garbled, StreamFault, Target
 from tieline.dialects.embeddings import Embeddings, EmbeddingsRequest

@@ -14,10 +14,8 @@ from msgspec import Struct
 from tieline.dialects import anthropic_messages, embeddings
 from tieline.dialects.anthropic_messages import ANTHROPIC_MESSAGES, estimate_tokens
 from tieline.dialects.base import Dialect, Outgoing, Peek, Target
-from tieline.dialects.gemini import GEMINI
+from tieline.dialects.gemini import GEMINI, decode_count, encode_count
 from tieline.dialects.gemini import embeddings as gemini_embeddings
-from tieline.dialects.gemini.answer_in import decode_count
-from tieline.dialects.gemini.response_out import encode_count
 from tieline.types.call import Call
 from tieline.types.usage import Usage
 

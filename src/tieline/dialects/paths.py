@@ -48,6 +48,7 @@ def find(path: str, query: str = "") -> Door | None:
             model, colon, verb = path[len(prefix) :].rpartition(":")
             if colon and verb in _GEMINI_VERBS:
                 operation, stream = _GEMINI_VERBS[verb]
+                # Without alt=sse Gemini streams a JSON array (ai.google.dev/api/generate-content, 2026-05).
                 dialect = "gemini_array" if stream and "alt=sse" not in query else "gemini"
                 return Door(dialect, operation, unquote(model), stream)
     return None

@@ -15,8 +15,8 @@ from tieline.dialects.base import Target
 from tieline.providers import names, registry
 from tieline.providers.card import ModelCard, Price, PriceTier
 from tieline.providers.credentials import credentials_of
+from tieline.providers.deployment import Deployment, Endpoint
 from tieline.providers.row import Credential, Provider
-from tieline.route.deployment import Deployment, Endpoint
 from tieline.types.errors import ConfigError, UnknownModel
 from tieline.types.money import PER_MILLION, parse_usd
 

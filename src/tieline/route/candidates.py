@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tieline.config.schema import PolicyRules
-from tieline.route.deployment import Deployment
+from tieline.providers.deployment import Deployment
 from tieline.route.preferences import Preferences, names_provider
 from tieline.route.steps import Needs
 

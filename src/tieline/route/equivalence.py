@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from msgspec import Struct
 
 from tieline.providers.card import ModelCard, Price
-from tieline.route.deployment import Deployment
+from tieline.providers.deployment import Deployment
 from tieline.types.money import Pico
 
 PRIOR_WEIGHT = 50

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from tieline.config.schema import Routing
+from tieline.providers.deployment import Deployment
 from tieline.route.candidates import static_reason, window_of
-from tieline.route.deployment import Deployment
 from tieline.route.equivalence import ANOTHER_SPACE, Alternative, Evaluations, alternatives
 from tieline.route.health import Health, Lane
 from tieline.route.match import Route
