@@ -26,12 +26,14 @@ HELLO: list[dict[str, Any]] = [{"role": "user", "content": "Hello"}]
 _PRICE: Any = {"input": "0.15", "output": "0.60"}
 
 
-def behaving(name: str) -> ModelConfig:
+def behaving(name: str, **routing: Any) -> ModelConfig:
     """A public name whose provider behaves as the simulator's model ``name`` says, with nothing to fall back to."""
-    return ModelConfig(deployments=[f"sim-openai/{name}"], routing={"fallback": "none"})
+    return ModelConfig(deployments=[f"sim-openai/{name}"], routing={"fallback": "none", **routing})
 
 
-def configuration(url: str, folder: Path, models: dict[str, ModelConfig] | None = None, **server: Any) -> Config:
+def configuration(
+    url: str, folder: Path, models: dict[str, ModelConfig] | None = None, **server: Any
+) -> Config:
     base = Config(
         discover=False,
         server=ServerConfig(port=0, **server),
@@ -169,10 +171,13 @@ def chat(model: str = "demo", **extra: Any) -> bytes:
     return json.dumps({"model": model, "messages": HELLO, **extra}).encode()
 
 
-def post(
-    path: str, body: bytes, *headers: str, version: str = "1.1", length: int | None = None
-) -> bytes:
-    lines = [f"POST {path} HTTP/{version}", "Host: x", f"Content-Length: {len(body) if length is None else length}", *headers]
+def post(path: str, body: bytes, *headers: str, version: str = "1.1", length: int | None = None) -> bytes:
+    lines = [
+        f"POST {path} HTTP/{version}",
+        "Host: x",
+        f"Content-Length: {len(body) if length is None else length}",
+        *headers,
+    ]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 

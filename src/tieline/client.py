@@ -11,7 +11,6 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -149,7 +148,7 @@ class MemoryReply:
 
 def begin(gateway: Gateway, path: str, query: str, headers: Headers, body: bytes) -> MemoryReply:
     """Starts a request as the server's door would. Raises NotFound for a path that is not of the data plane."""
-    door = paths.find(path)
+    door = paths.find(path, query)
     if door is None:
         raise NotFound(
             f"{path} is not served in-process.",
@@ -165,7 +164,7 @@ def begin(gateway: Gateway, path: str, query: str, headers: Headers, body: bytes
         body=body,
         model=door.model,
         stream=door.stream,
-        received_at=monotonic(),
+        received_at=gateway.clock(),
         in_process=True,
     )
     reply.run(asyncio.get_running_loop().create_task(gateway.handle(call, reply)))

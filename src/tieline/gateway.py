@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from random import Random
@@ -21,16 +21,17 @@ from tieline.config.load import Loaded, find, load
 from tieline.config.reload import Watcher
 from tieline.config.schema import Config
 from tieline.dialects import get as dialect_named
+from tieline.dialects import get_upstream
 from tieline.ledger.pricing import upper_bound
 from tieline.ledger.settle import Markup
 from tieline.pipeline import Flight, Line, fault_headers
 from tieline.providers import build, catalog
 from tieline.providers.build import Fleet
+from tieline.providers.deployment import Deployment
 from tieline.providers.tokens import TokenSource
 from tieline.record.ids import new_id
 from tieline.record.metrics import Gauge, Metrics
 from tieline.record.recorder import Recorder
-from tieline.route.deployment import Deployment
 from tieline.route.health import Health
 from tieline.route.router import Router
 from tieline.route.steps import Needs
@@ -58,8 +59,13 @@ class Gateway:
         port: int | None = None,
         in_process: bool = False,
         transport: Transport | None = None,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
-        """Reads and checks the configuration; raises ConfigError. Nothing is opened yet."""
+        """Reads and checks the configuration; raises ConfigError. Nothing is opened yet.
+
+        ``clock`` must be the running loop's own (``loop.time``) where that is not ``time.monotonic``.
+        """
+        self.clock = clock
         self.environ = os.environ if environ is None else environ
         self.in_process = in_process
         self.failed: ConfigError | None = None
@@ -78,7 +84,10 @@ class Gateway:
         )
         server = self.config.server
         self.admission = Admission(
-            open=server.open or in_process, loopback=_is_loopback(server.host), policy=self.config.policy
+            open=server.open or in_process,
+            loopback=_is_loopback(server.host),
+            policy=self.config.policy,
+            clock=clock,
         )
         self.watch = Watch(self.admission, Accounts(self.database)) if self.database else None
         self.transports = Transports(self.environ, transport)
@@ -101,7 +110,7 @@ class Gateway:
         for name in sorted(
             {dialect for host in self.fleet.hosts.values() for dialect in host.provider.endpoints}
         ):
-            dialect_named(name)  # imported now rather than by somebody's first request
+            get_upstream(name)  # imported now rather than by somebody's first request
         if self.database is not None:
             self.database.open()
         self.recorder.start()
@@ -121,8 +130,8 @@ class Gateway:
         if self._watching is not None:
             self._watching.cancel()
             self._watching = None
-        deadline = monotonic() + self.config.server.drain_s
-        while self.in_flight and monotonic() < deadline:
+        deadline = self.clock() + self.config.server.drain_s
+        while self.in_flight and self.clock() < deadline:
             await asyncio.sleep(0.02)
         await self.transports.aclose()
         if self.watch is not None:
@@ -194,6 +203,7 @@ class Gateway:
             upper_bound=upper_bound,
             random=Random(),
             deploy=_deploy(fleet),
+            find=fleet.by_name,
         )
         problems = validate_routes(config, router)
         if problems:
@@ -209,6 +219,7 @@ class Gateway:
             transports=self.transports,
             tokens=TokenSource(self.transports.default),
             recorder=self.recorder,
+            clock=self.clock,
         )
 
     def _load(self, config: Config | str | Path | None) -> Loaded:
@@ -255,7 +266,7 @@ class Gateway:
             intent=intent,
             features=features,
         )
-        return router.explain(router.match(model), needs, monotonic()).as_dict()
+        return router.explain(router.match(model), needs, self.clock()).as_dict()
 
     # asked by the control plane -----------------------------------------------------------------------------------
 
@@ -275,7 +286,7 @@ class Gateway:
 
     def _gauges(self) -> list[Gauge]:
         gauges = [Gauge("tieline_in_flight", "Requests under way.", {}, float(self.in_flight))]
-        for view in self.health.snapshot(monotonic()):
+        for view in self.health.snapshot(self.clock()):
             labels = {"deployment": view.deployment, "state": view.state}
             gauges.append(
                 Gauge("tieline_deployment_state", "1 for the state a deployment is in.", labels, 1.0)

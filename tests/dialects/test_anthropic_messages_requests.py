@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+
 from tests.dialects.samples import (
     ANTHROPIC,
     OPENAI,
@@ -20,7 +21,6 @@ from tests.dialects.samples import (
     translate,
 )
 from tests.dialects.test_openai_chat_requests import FULL, TOOL, TOOL_LOOP
-
 from tieline.dialects import get
 from tieline.dialects.anthropic_messages import decode_count, encode_count, estimate_tokens
 from tieline.dialects.base import Quirks

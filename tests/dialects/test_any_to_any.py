@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
+
 from tests.dialects import test_bedrock_converse, test_cohere
 from tests.dialects.wire import PIXEL, answer_events, call, encoded, read, summary, target, weather_tool
-
 from tieline.dialects import get, get_upstream
 from tieline.types.request import Message, Reasoning, Request, Text, Thinking, ToolCall, ToolResult
 

@@ -14,6 +14,7 @@ from google.genai import errors, types
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
+
 from tests.dialects.wire import (
     PDF,
     PIXEL,
@@ -29,7 +30,6 @@ from tests.dialects.wire import (
     tool_loop,
     weather_tool,
 )
-
 from tieline.dialects.base import Frame, Garbled, Quirks, StreamFault, Truncated
 from tieline.dialects.gemini import GEMINI, GEMINI_ARRAY, decode_count, encode_count, encode_count_request
 from tieline.dialects.gemini.request_out import UNSIGNED

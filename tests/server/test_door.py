@@ -47,11 +47,20 @@ async def test_an_answer_says_who_served_it(raw: Raw) -> None:
         (b'{"model": "demo", "messages": [{"role": "user", "content": "x"}], "stream": "yes"}', "stream"),
         (b'{"model": "demo", "messages": [{"role": "user", "content": "\xff\xfe"}]}', "UTF-8"),
         (b'{"model":"demo","messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "deep"),
-        (b'{"model":"demo","messages":[{"role":"user","content":"x"}],"metadata":' + b'{"a":' * 50_000 + b"1" + b"}" * 50_000 + b"}", "deep"),
+        (
+            b'{"model":"demo","messages":[{"role":"user","content":"x"}],"metadata":'
+            + b'{"a":' * 50_000
+            + b"1"
+            + b"}" * 50_000
+            + b"}",
+            "deep",
+        ),
     ],
 )
 @pytest.mark.parametrize("path", [CHAT, MESSAGES])
-async def test_a_bad_body_is_a_400_that_names_what_is_wrong(raw: Raw, path: str, body: bytes, says: str) -> None:
+async def test_a_bad_body_is_a_400_that_names_what_is_wrong(
+    raw: Raw, path: str, body: bytes, says: str
+) -> None:
     raw.send(post(path, body))
     heard = await raw.hear()
     assert heard.status == 400, heard.body
@@ -95,7 +104,8 @@ async def test_head_has_no_body(raw: Raw) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "near"), [("/v1/chat/completion", CHAT), ("/v1/v1/messages", MESSAGES), ("/v1/model", "/v1/models"), ("/x", "/")]
+    ("path", "near"),
+    [("/v1/chat/completion", CHAT), ("/v1/v1/messages", MESSAGES), ("/v1/model", "/v1/models"), ("/x", "/")],
 )
 async def test_an_unknown_path_is_404_with_a_hint(raw: Raw, path: str, near: str) -> None:
     raw.send(post(path, b"{}"))
@@ -210,7 +220,9 @@ async def test_expect_behind_another_request_waits_for_its_turn(raw: Raw) -> Non
 
 
 async def test_an_offer_to_upgrade_is_not_taken(raw: Raw) -> None:
-    raw.send(get("/health/live", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk"))
+    raw.send(
+        get("/health/live", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
+    )
     assert (await raw.hear()).status == 200
     raw.send(post(CHAT, chat(), "Connection: Upgrade", "Upgrade: websocket") + get("/health/live"))
     assert (await raw.hear()).status == 200
@@ -246,7 +258,9 @@ async def test_fifty_megabytes_are_refused_before_they_are_read(served: Served, 
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
-async def test_a_client_that_sends_fifty_megabytes_all_the_same_sees_the_answer(served: Served, framing: str) -> None:
+async def test_a_client_that_sends_fifty_megabytes_all_the_same_sees_the_answer(
+    served: Served, framing: str
+) -> None:
     async with await served.connect() as raw:
         body = b"x" * (50 * 1024 * 1024)
         raw.send(post(CHAT, body) if framing == "length" else chunked(CHAT, body, 1024 * 1024))
@@ -307,9 +321,15 @@ async def test_a_slow_loris_that_keeps_dripping_is_408_too(tmp_path: Path) -> No
         (b"NONSENSE / HTTP/1.1\r\n\r\n", "HTTP/1.1"),
         (b"GET / HTTP/1.1\r\nbad header line\r\n\r\n", "HTTP/1.1"),
         (b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: -5\r\n\r\n", "HTTP/1.1"),
-        (b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", "HTTP/1.1"),
+        (
+            b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1",
+        ),
         (b"POST /v1/chat/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "HTTP/1.1"),
-        (b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", "HTTP/1.1"),
+        (
+            b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+            "HTTP/1.1",
+        ),
     ],
 )
 async def test_what_is_not_http_is_400_and_closed(raw: Raw, sent: bytes, says: str) -> None:
@@ -373,5 +393,3 @@ async def test_the_openai_shape_is_whole(raw: Raw) -> None:
     error = (await raw.hear()).json["error"]
     assert error["code"] == 400
     assert error["status"] == "INVALID_ARGUMENT"
-
-

@@ -53,9 +53,9 @@ def test_any_order_cut_anywhere_is_answered_in_order(rounds: list[tuple[list[int
     st.lists(
         st.one_of(
             st.binary(min_size=1, max_size=400),
-            st.tuples(st.sampled_from([one for one, _ in _REQUESTS]), st.integers(0, 150), st.binary(max_size=3)).map(
-                lambda made: made[0][: made[1]] + made[2] + made[0][made[1] :]
-            ),
+            st.tuples(
+                st.sampled_from([one for one, _ in _REQUESTS]), st.integers(0, 150), st.binary(max_size=3)
+            ).map(lambda made: made[0][: made[1]] + made[2] + made[0][made[1] :]),
         ),
         min_size=5,
         max_size=15,

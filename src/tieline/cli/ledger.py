@@ -89,11 +89,11 @@ def records_table(found: list[Record]) -> Any:
         "asked",
         "served by",
         "tries",
-        "first",
         "total",
         "cost $",
         "outcome",
-        right=("tries", "first", "total", "cost $"),
+        right=("tries", "total", "cost $"),
+        wide={"asked": 14, "served by": 24},
     )
     length = _distinct([record.id for record in found])
     for record in found:
@@ -103,7 +103,6 @@ def records_table(found: list[Record]) -> Any:
             escape(record.model_asked),
             escape(record.deployment or "–"),
             str(len(record.attempts)),
-            milliseconds(record.first_token_ms),
             milliseconds(record.total_ms),
             rounded_usd(record.cost),
             outcome_style(record.outcome),

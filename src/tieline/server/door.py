@@ -178,7 +178,9 @@ class Door(asyncio.Protocol):
         as the parser takes what follows such a head for another protocol."""
         method = self.parser.get_method()
         if method == b"CONNECT":
-            self._refuse(405, "method_not_allowed", "CONNECT is for proxies, which Tieline is not: use it as base URL.")
+            self._refuse(
+                405, "method_not_allowed", "CONNECT is for proxies, which Tieline is not: use it as base URL."
+            )
             return
         head = [b"%b %b HTTP/%b\r\n" % (method, self.url, self.parser.get_http_version().encode())]
         for name, value in self.headers:
@@ -191,7 +193,7 @@ class Door(asyncio.Protocol):
         found = self.routes.get(url)
         if found is None:
             path, _, query = _path_of(url).partition("?")
-            door = paths.find(path)
+            door = paths.find(path, query)
             if door is None:
                 return None
             found = (door, path, query)

@@ -43,11 +43,13 @@ class FailureClass(StrEnum):
     CONTENT_FILTERED = "content_filtered"
     UNSUPPORTED_PARAMETER = "unsupported_parameter"
     CALLER_FAULT = "caller_fault"
-    FIRST_TOKEN_TIMEOUT = "first_token_timeout"
+    FIRST_TOKEN_TIMEOUT = "first_token_timeout"  # noqa: S105
     STALL = "stall"
     TRUNCATED = "truncated"
     GARBLED = "garbled"
     CALLER_GONE = "caller_gone"
+    SUPERSEDED = "superseded"
+    """Of two attempts run side by side the other had content first (DESIGN section 7, hedge)."""
 
 
 class ErrorInfo(Struct, frozen=True, kw_only=True):
@@ -180,6 +182,7 @@ _STATUS_OF_CLASS: dict[FailureClass, int] = {
     FailureClass.TRUNCATED: 502,
     FailureClass.GARBLED: 502,
     FailureClass.CALLER_GONE: 499,
+    FailureClass.SUPERSEDED: 502,
 }
 
 

@@ -11,7 +11,7 @@ from msgspec import Struct, field
 
 
 class CacheMark(Struct, frozen=True):
-    """"Everything up to here may be cached": Anthropic's ``cache_control``."""
+    """ "Everything up to here may be cached": Anthropic's ``cache_control``."""
 
     ttl: Literal["5m", "1h"] = "5m"
 
