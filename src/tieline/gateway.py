@@ -245,7 +245,7 @@ class Gateway:
             log.info("configuration reloaded from %s", self.path)
 
     def _not_reloaded(self, error: ConfigError) -> None:
-        log.error("the configuration stays as it was: %s", error)
+        log.error("the configuration stays as it was: %s", str(error).replace("\n", "; "))
 
     def explain(
         self,
