@@ -289,7 +289,7 @@ class Relay:
                 self.max_gap_s = now - self.last_at
             self.last_at = now
             self.thinking = kind is ThinkingDelta
-            self.chars_out += _chars(event)
+            self.chars_out += len(event.json if kind is ArgumentsDelta else event.text)  # type: ignore[union-attr]
         elif kind is BlockStart:
             if self.first_at is None and event.kind != "text":  # type: ignore[union-attr]
                 self.first_at = self.last_at = self.clock()
