@@ -34,7 +34,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ):
             request = urllib.request.Request(
                 f"{server.url}/v1/chat/completions", body, {"content-type": "application/json"}
-            )
+            )  # noqa: PT017
             try:
                 urllib.request.urlopen(request, timeout=20).read()
             except urllib.error.HTTPError as error:
