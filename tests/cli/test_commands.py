@@ -34,11 +34,11 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ):
             request = urllib.request.Request(
                 f"{server.url}/v1/chat/completions", body, {"content-type": "application/json"}
-            )  # noqa: PT017
+            )
             try:
                 urllib.request.urlopen(request, timeout=20).read()
             except urllib.error.HTTPError as error:
-                assert error.code == 404
+                assert error.code == 404  # noqa: PT017
     return folder
 
 
