@@ -21,20 +21,20 @@ from tests.served import chat
 COMMANDS = ("serve", "up", "demo", "simulate", "init", "check", "models", "logs", "spend", "show", "explain")
 
 
+def _asking(url: str, body: bytes) -> urllib.request.Request:
+    return urllib.request.Request(f"{url}/v1/chat/completions", body, {"content-type": "application/json"})
+
+
 @pytest.fixture(scope="module")
 def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a ledger of a few requests: the demo configuration, one failover, one refusal."""
 
     folder = tmp_path_factory.mktemp("used")
     with running("up", "--port", "0", cwd=folder) as server:
-        for body in (chat("demo", tieline={"tags": {"team": "blue"}}), chat("demo", stream=True), chat("nonsense")):
-            request = urllib.request.Request(
-                f"{server.url}/v1/chat/completions", body, {"content-type": "application/json"}
-            )
-            try:
-                urllib.request.urlopen(request, timeout=20).read()
-            except urllib.error.HTTPError as error:
-                assert error.code == 404
+        for body in (chat("demo", tieline={"tags": {"team": "blue"}}), chat("demo", stream=True)):
+            urllib.request.urlopen(_asking(server.url, body), timeout=20).read()
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(_asking(server.url, chat("nonsense")), timeout=20)
     return folder
 
 
@@ -69,7 +69,13 @@ def test_demo_shows_what_really_happened(tmp_path: Path) -> None:
 def test_up_once_ends_by_itself(tmp_path: Path) -> None:
     done = tieline("up", "--once", "--port", "0", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    for word in ("simulated providers", "curl", "from openai import OpenAI", "from anthropic import Anthropic", "attempts 1"):
+    for word in (
+        "simulated providers",
+        "curl",
+        "from openai import OpenAI",
+        "from anthropic import Anthropic",
+        "attempts 1",
+    ):
         assert word in done.stdout
 
 
@@ -108,7 +114,9 @@ def test_check_shows_providers_without_their_keys(tmp_path: Path) -> None:
 def test_models(tmp_path: Path) -> None:
     found = tieline_json("models", "claude", cwd=tmp_path)
     assert found["count"] > 3
-    assert all("claude" in model["id"].lower() or "claude" in model["name"].lower() for model in found["models"])
+    assert all(
+        "claude" in model["id"].lower() or "claude" in model["name"].lower() for model in found["models"]
+    )
     shown = tieline("models", "gpt", cwd=tmp_path).stdout
     assert all(len(line) <= 100 for line in shown.splitlines())
     one = tieline("models", "show", found["models"][0]["name"], cwd=tmp_path)
@@ -142,7 +150,9 @@ def test_show_takes_the_short_id_of_logs(used: Path) -> None:
     assert "tieline logs" in unknown.stderr
 
 
-@pytest.mark.parametrize("by", ["model", "provider", "deployment", "key", "project", "day", "outcome", "total"])
+@pytest.mark.parametrize(
+    "by", ["model", "provider", "deployment", "key", "project", "day", "outcome", "total"]
+)
 def test_spend(used: Path, by: str) -> None:
     rows = tieline_json("spend", "--by", by, cwd=used)
     assert rows
@@ -170,7 +180,9 @@ def test_ledger_before_there_is_one(tmp_path: Path) -> None:
 
 
 def test_explain(tmp_path: Path) -> None:
-    found = json.loads(tieline("explain", "openai/gpt-5-mini", "--json", cwd=tmp_path, OPENAI_API_KEY="sk-x").stdout)
+    found = json.loads(
+        tieline("explain", "openai/gpt-5-mini", "--json", cwd=tmp_path, OPENAI_API_KEY="sk-x").stdout
+    )
     assert found["candidates"]
     shown = tieline("explain", "openai/gpt-5-mini", cwd=tmp_path, OPENAI_API_KEY="sk-x")
     assert "openai/gpt-5-mini" in shown.stdout
@@ -187,19 +199,23 @@ def test_explain_of_a_past_request(used: Path) -> None:
 
 def test_simulate_answers(tmp_path: Path) -> None:
 
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-m", "tieline", "simulate", "--port", str(port)], env=environment(), cwd=tmp_path, stdout=subprocess.PIPE
+        [sys.executable, "-m", "tieline", "simulate", "--port", str(port)],
+        env=environment(),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
     )
     try:
         assert process.stdout is not None
         assert str(port).encode() in process.stdout.readline()
         time.sleep(0.1)
         request = urllib.request.Request(
-            f"http://127.0.0.1:{port}/acme/v1/chat/completions", chat("sim-echo"), {"authorization": "Bearer k-1234"}
+            f"http://127.0.0.1:{port}/acme/v1/chat/completions",
+            chat("sim-echo"),
+            {"authorization": "Bearer k-1234"},
         )
         assert json.load(urllib.request.urlopen(request))["choices"]
         taken = tieline("simulate", "--port", str(port), cwd=tmp_path)
@@ -213,9 +229,15 @@ def test_simulate_answers(tmp_path: Path) -> None:
 
 def test_import_is_quick(tmp_path: Path) -> None:
 
-
     code = "import time, sys; a = time.process_time(); import tieline; print(time.process_time() - a, 'tieline.client' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], env=environment(), cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     spent, loaded = done.stdout.split()
     assert float(spent) < 0.1
     assert loaded == "False"

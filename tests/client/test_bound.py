@@ -15,7 +15,10 @@ from tieline import AsyncTieline, Tieline
 from tieline.simulator import SimulatorServer
 
 HELLO: Any = [{"role": "user", "content": "Hello"}]
-CLAUDE_TOOL: Any = {"name": "get_weather", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}}
+CLAUDE_TOOL: Any = {
+    "name": "get_weather",
+    "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}},
+}
 
 
 def test_openai(line: Tieline) -> None:
@@ -25,7 +28,9 @@ def test_openai(line: Tieline) -> None:
         chunks = list(client.chat.completions.create(model="demo", messages=HELLO, stream=True))
         text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
         assert text == answer.choices[0].message.content
-        called = client.chat.completions.create(model="demo", messages=HELLO, tools=[TOOL], tool_choice="required")  # type: ignore[list-item]
+        called = client.chat.completions.create(
+            model="demo", messages=HELLO, tools=[TOOL], tool_choice="required"
+        )  # type: ignore[list-item]
         assert called.choices[0].message.tool_calls
         assert "demo" in [model.id for model in client.models.list()]
         assert client.models.retrieve("demo").id == "demo"
@@ -87,10 +92,16 @@ def test_anthropic_errors_are_its_own(line: Tieline) -> None:
 @pytest.mark.parametrize("dialect", ["openai", "anthropic"])
 def test_leaving_a_stream_cancels_it(line: Tieline, simulator: SimulatorServer, dialect: str) -> None:
     if dialect == "openai":
-        with line.openai() as client, client.chat.completions.create(model="slow", messages=HELLO, stream=True) as stream:
+        with (
+            line.openai() as client,
+            client.chat.completions.create(model="slow", messages=HELLO, stream=True) as stream,
+        ):
             next(iter(stream))
     else:
-        with line.anthropic() as claude, claude.messages.stream(model="slow", max_tokens=500, messages=HELLO) as events:
+        with (
+            line.anthropic() as claude,
+            claude.messages.stream(model="slow", max_tokens=500, messages=HELLO) as events,
+        ):
             next(iter(events))
     deadline = time.monotonic() + 5
     while not simulator.log[-1].cancelled_by_client:
@@ -98,7 +109,9 @@ def test_leaving_a_stream_cancels_it(line: Tieline, simulator: SimulatorServer, 
         time.sleep(0.02)
 
 
-async def check_async(chat: openai.AsyncOpenAI, claude: anthropic.AsyncAnthropic, simulator: SimulatorServer) -> None:
+async def check_async(
+    chat: openai.AsyncOpenAI, claude: anthropic.AsyncAnthropic, simulator: SimulatorServer
+) -> None:
     async with chat, claude:
         answer = await chat.chat.completions.create(model="demo", messages=HELLO)
         assert answer.choices[0].message.content
@@ -123,5 +136,7 @@ async def test_async_clients_on_this_loop(aline: AsyncTieline, simulator: Simula
     await check_async(aline.async_openai(max_retries=0), aline.async_anthropic(max_retries=0), simulator)
 
 
-async def test_async_clients_of_a_tieline_in_its_own_thread(line: Tieline, simulator: SimulatorServer) -> None:
+async def test_async_clients_of_a_tieline_in_its_own_thread(
+    line: Tieline, simulator: SimulatorServer
+) -> None:
     await check_async(line.async_openai(max_retries=0), line.async_anthropic(max_retries=0), simulator)

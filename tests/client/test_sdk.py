@@ -15,7 +15,10 @@ from tieline.simulator import SimulatorServer
 
 TOOL = {
     "type": "function",
-    "function": {"name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
+    "function": {
+        "name": "get_weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    },
 }
 
 
@@ -39,7 +42,9 @@ def test_a_stream_and_its_answer(line: Tieline) -> None:
 
 
 def test_tools_and_options(line: Tieline) -> None:
-    answer = line.chat("demo", "Weather?", tools=[TOOL], tool_choice="required", tieline={"tags": {"team": "blue"}})
+    answer = line.chat(
+        "demo", "Weather?", tools=[TOOL], tool_choice="required", tieline={"tags": {"team": "blue"}}
+    )
     assert [call.name for call in answer.tool_calls] == ["get_weather"]
     assert answer.record.tags == {"team": "blue"}
 
@@ -77,7 +82,9 @@ def test_leaving_a_stream_early_cancels_it_upstream(line: Tieline, simulator: Si
     assert line.gateway.in_flight == 0
 
 
-async def test_leaving_an_async_stream_early_cancels_it_upstream(aline: AsyncTieline, simulator: SimulatorServer) -> None:
+async def test_leaving_an_async_stream_early_cancels_it_upstream(
+    aline: AsyncTieline, simulator: SimulatorServer
+) -> None:
     async for _piece in aline.stream("slow", "Hello"):
         break
     await until(lambda: simulator.log[-1].cancelled_by_client)
@@ -95,13 +102,17 @@ async def test_a_stream_as_context(aline: AsyncTieline, simulator: SimulatorServ
             pass
 
 
-async def test_a_stream_that_is_never_read_sends_nothing(aline: AsyncTieline, simulator: SimulatorServer) -> None:
+async def test_a_stream_that_is_never_read_sends_nothing(
+    aline: AsyncTieline, simulator: SimulatorServer
+) -> None:
     aline.stream("demo", "Hello")
     await asyncio.sleep(0.1)
     assert simulator.log == []
 
 
-async def test_cancelling_the_caller_cancels_the_request(aline: AsyncTieline, simulator: SimulatorServer) -> None:
+async def test_cancelling_the_caller_cancels_the_request(
+    aline: AsyncTieline, simulator: SimulatorServer
+) -> None:
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(aline.chat("late", "Hello"), 0.3)
     await until(lambda: simulator.log[-1].cancelled_by_client)

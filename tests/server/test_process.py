@@ -240,7 +240,9 @@ def _children(pid: int) -> list[int]:
 
 
 def test_workers_that_cannot_start_end_the_parent(tmp_path: Path) -> None:
-    (tmp_path / "tieline.yaml").write_text("server: {port: 0}\nstore: {database: 'sqlite:////proc/nowhere/x.db'}\n")
+    (tmp_path / "tieline.yaml").write_text(
+        "server: {port: 0}\nstore: {database: 'sqlite:////proc/nowhere/x.db'}\n"
+    )
     done = tieline("serve", "--workers", "2", cwd=tmp_path)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
