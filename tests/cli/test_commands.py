@@ -21,24 +21,20 @@ from tests.served import chat
 COMMANDS = ("serve", "up", "demo", "simulate", "init", "check", "models", "logs", "spend", "show", "explain")
 
 
+def _asking(url: str, body: bytes) -> urllib.request.Request:
+    return urllib.request.Request(f"{url}/v1/chat/completions", body, {"content-type": "application/json"})
+
+
 @pytest.fixture(scope="module")
 def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a ledger of a few requests: the demo configuration, one failover, one refusal."""
 
     folder = tmp_path_factory.mktemp("used")
     with running("up", "--port", "0", cwd=folder) as server:
-        for body in (
-            chat("demo", tieline={"tags": {"team": "blue"}}),
-            chat("demo", stream=True),
-            chat("nonsense"),
-        ):
-            request = urllib.request.Request(
-                f"{server.url}/v1/chat/completions", body, {"content-type": "application/json"}
-            )
-            try:
-                urllib.request.urlopen(request, timeout=20).read()
-            except urllib.error.HTTPError as error:
-                assert error.code == 404  # noqa: PT017
+        for body in (chat("demo", tieline={"tags": {"team": "blue"}}), chat("demo", stream=True)):
+            urllib.request.urlopen(_asking(server.url, body), timeout=20).read()
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(_asking(server.url, chat("nonsense")), timeout=20)
     return folder
 
 
