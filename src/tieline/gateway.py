@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from random import Random
@@ -59,8 +59,13 @@ class Gateway:
         port: int | None = None,
         in_process: bool = False,
         transport: Transport | None = None,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
-        """Reads and checks the configuration; raises ConfigError. Nothing is opened yet."""
+        """Reads and checks the configuration; raises ConfigError. Nothing is opened yet.
+
+        ``clock`` must be the running loop's own (``loop.time``) where that is not ``time.monotonic``.
+        """
+        self.clock = clock
         self.environ = os.environ if environ is None else environ
         self.in_process = in_process
         self.failed: ConfigError | None = None
@@ -79,7 +84,10 @@ class Gateway:
         )
         server = self.config.server
         self.admission = Admission(
-            open=server.open or in_process, loopback=_is_loopback(server.host), policy=self.config.policy
+            open=server.open or in_process,
+            loopback=_is_loopback(server.host),
+            policy=self.config.policy,
+            clock=clock,
         )
         self.watch = Watch(self.admission, Accounts(self.database)) if self.database else None
         self.transports = Transports(self.environ, transport)
@@ -122,8 +130,8 @@ class Gateway:
         if self._watching is not None:
             self._watching.cancel()
             self._watching = None
-        deadline = monotonic() + self.config.server.drain_s
-        while self.in_flight and monotonic() < deadline:
+        deadline = self.clock() + self.config.server.drain_s
+        while self.in_flight and self.clock() < deadline:
             await asyncio.sleep(0.02)
         await self.transports.aclose()
         if self.watch is not None:
@@ -211,6 +219,7 @@ class Gateway:
             transports=self.transports,
             tokens=TokenSource(self.transports.default),
             recorder=self.recorder,
+            clock=self.clock,
         )
 
     def _load(self, config: Config | str | Path | None) -> Loaded:
@@ -236,7 +245,7 @@ class Gateway:
             log.info("configuration reloaded from %s", self.path)
 
     def _not_reloaded(self, error: ConfigError) -> None:
-        log.error("the configuration stays as it was: %s", error)
+        log.error("the configuration stays as it was: %s", str(error).replace("\n", "; "))
 
     def explain(
         self,
@@ -257,7 +266,7 @@ class Gateway:
             intent=intent,
             features=features,
         )
-        return router.explain(router.match(model), needs, monotonic()).as_dict()
+        return router.explain(router.match(model), needs, self.clock()).as_dict()
 
     # asked by the control plane -----------------------------------------------------------------------------------
 
@@ -277,7 +286,7 @@ class Gateway:
 
     def _gauges(self) -> list[Gauge]:
         gauges = [Gauge("tieline_in_flight", "Requests under way.", {}, float(self.in_flight))]
-        for view in self.health.snapshot(monotonic()):
+        for view in self.health.snapshot(self.clock()):
             labels = {"deployment": view.deployment, "state": view.state}
             gauges.append(
                 Gauge("tieline_deployment_state", "1 for the state a deployment is in.", labels, 1.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from tieline.dialects.base import Outgoing
@@ -41,7 +40,7 @@ class OneShot(Exchange):
             outcome = await super().run()
             if outcome.failure is None or outcome.failure.kind in _CALLERS_OWN:
                 return outcome
-        flight.answer(estimate, ESTIMATED)
+        flight.send_whole(estimate, ESTIMATED)
         return Outcome(elapsed_s=flight.elapsed_s())
 
     def _encode(self) -> list[Outgoing]:
@@ -59,15 +58,15 @@ class OneShot(Exchange):
 
     async def _body_of(self, outgoing: Outgoing) -> bytes:
         response = await self._ask(outgoing)
-        began = monotonic()
+        began = self.clock()
         try:
             return await response.read(MAX_ANSWER_BYTES)
         finally:
-            self.flight.upstream_s += monotonic() - began
+            self.flight.upstream_s += self.clock() - began
 
     def _begin(self) -> None:
         if self.operation.free:
-            self.began = monotonic()
+            self.began = self.clock()
         else:
             super()._begin()
 

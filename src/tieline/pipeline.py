@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from time import monotonic
 from time import time as wall_clock
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -24,6 +26,7 @@ from tieline.ledger.settle import Markup
 from tieline.oneshot import OneShot
 from tieline.providers.card import ModelCard
 from tieline.providers.tokens import TokenSource
+from tieline.race import Race
 from tieline.record.ids import new_id
 from tieline.record.recorder import Recorder
 from tieline.route.health import Health
@@ -44,11 +47,12 @@ from tieline.types.errors import (
     UpstreamFailed,
     fault_of,
 )
-from tieline.types.money import format_usd, parse_usd
+from tieline.types.money import Pico, format_usd, parse_usd
 from tieline.types.options import NO_OPTIONS, Options, read_options
 from tieline.types.record import SUCCESS, Attempt, Record
 from tieline.types.request import Request
 from tieline.types.response import Response
+from tieline.types.usage import Usage
 
 log = logging.getLogger("tieline")
 
@@ -75,15 +79,18 @@ class Line(Struct, eq=False, kw_only=True):
     transports: Transports
     tokens: TokenSource
     recorder: Recorder
+    clock: Callable[[], float] = monotonic
 
 
 class Flight:
     """One request under way."""
 
     __slots__ = (
+        "answer",
         "call",
         "committed",
         "congested",
+        "delivered",
         "dialect",
         "encoder",
         "hold_chars",
@@ -117,6 +124,8 @@ class Flight:
         self.request: Request | None = None
         self.encoder: StreamEncoder | None = None
         self.transcript = Transcript()
+        self.delivered: list[Attempt] = []
+        """The attempts whose output reached the caller: several when the answer was spliced."""
         self.unsupported: Unsupported | None = None
         self.keepalive: asyncio.TimerHandle | None = None
         self.shape: frozenset[str] | None = None
@@ -125,6 +134,8 @@ class Flight:
         self.committed = False
         self.congested = False
         self.upstream_s = 0.0
+        self.answer: Attempt | None = None
+        """The attempt that completed the answer."""
         self.record = Record(
             id=new_id(), at_ms=int(wall_clock() * 1000), operation=call.operation, dialect=call.dialect
         )
@@ -198,12 +209,13 @@ class Flight:
             stream=peek.stream,
             input_tokens=self.tokens,
             max_output_tokens=peek.max_output_tokens,
+            n=peek.n,
         )
         if self.permit is not None and self.permit.policy != NO_RULES:
             needs.rules = (self.permit.policy,)
         if options is not NO_OPTIONS:
             narrow(needs, route, options)
-        self.plan = router.plan(route, needs, monotonic())
+        self.plan = router.plan(route, needs, self.line.clock())
         routing = needs.routing or route.routing
         if routing.on_broken_stream == "hold":
             self.hold_chars = routing.hold_tokens * CHARS_PER_TOKEN
@@ -228,9 +240,9 @@ class Flight:
             if step.wait_s > 0:
                 await asyncio.sleep(step.wait_s)
                 self.upstream_s += step.wait_s
-            outcome = self._hold_for(step) or await self._exchange(step).run()
+            outcome = self.hold_for(step) or await self._send(step)
             if outcome.failure is None and outcome.unsupported is None:
-                self._served(step)
+                self.record.outcome, self.record.status = SUCCESS, 200
                 return
             step = self.plan.send(outcome)
         self._give_up(step)
@@ -238,27 +250,35 @@ class Flight:
     def _exchange(self, step: Try) -> Exchange:
         return Exchange(self, step) if self.operation is None else OneShot(self, step, self.operation)
 
-    def _hold_for(self, step: Try) -> Outcome | None:
-        """Holds what ``step`` may cost beside what was spent before it; an Outcome when no budget allows it."""
+    async def _send(self, step: Try) -> Outcome:
+        """One try, with a second beside it when it is late and may be hedged."""
+        after_s = self.plan.hedge_after()
+        if after_s is None:
+            return await self._exchange(step).run()
+        return await Race(self).run(step, after_s)
+
+    def hold_for(self, step: Try, beside: Try | None = None) -> Outcome | None:
+        """Holds what ``step`` may cost, and ``beside`` under way, and what was spent before; an Outcome when no budget
+        allows it."""
         permit = self.permit
         if permit is None or not permit.meters or (self.operation is not None and self.operation.free):
             return None
-        card = step.deployment.card
-        bound = pricing.upper_bound(
-            card.price if card else None, self.most_input_tokens, self.most_output_tokens(card)
-        )
-        if bound is None:
+        bounds = [self._bound(one) for one in (step, beside) if one is not None]
+        if None in bounds:
             return (
                 Outcome(unsupported="a known price, which a budget needs") if permit.has_hard_budget else None
             )
         spent = sum(entry.cost or 0 for entry in self.record.attempts)
-        permit.reserve(self.line.markup.apply(spent + bound))
+        permit.reserve(self.line.markup.apply(spent + sum(bound or 0 for bound in bounds)))
         return None
 
-    def _served(self, step: Try) -> None:
-        self.record.outcome, self.record.status = SUCCESS, 200
-        if self.committed and self.record.attempts and self.record.attempts[-1].reason == "resume":
-            self.record.splices += 1
+    def _bound(self, step: Try) -> Pico | None:
+        """The most that ``step`` can cost; a resume reads what was said so far as well."""
+        card = step.deployment.card
+        said = 2 * self.transcript.chars if self.committed else 0
+        return pricing.upper_bound(
+            card.price if card else None, self.most_input_tokens + said, self.most_output_tokens(card)
+        )
 
     def _give_up(self, end: GiveUp) -> None:
         if end.failure is not None:
@@ -283,20 +303,23 @@ class Flight:
         record = self.record
         cost = wasted = 0
         unknown = wasted_unknown = False
+        # Of a spliced answer every part was of use; of one that ended in an error, none.
+        useful = self.delivered if record.outcome == SUCCESS else ()
         for entry in record.attempts:
+            waste = entry.outcome != SUCCESS and entry not in useful
             if entry.cost is None:
                 unknown = True
-                wasted_unknown = wasted_unknown or entry.outcome != SUCCESS
+                wasted_unknown = wasted_unknown or waste
             else:
                 cost += entry.cost
-                wasted += entry.cost if entry.outcome != SUCCESS else 0
+                wasted += entry.cost if waste else 0
         record.cost = None if unknown else cost
         record.wasted = None if wasted_unknown else wasted
         if self.permit is not None:
             charged = self.line.markup.charge(record.cost, record.wasted, served=record.provider is not None)
             record.charged = self.permit.settle(charged)
-            last = record.attempts[-1].usage if record.attempts else None
-            self.permit.count_tokens(last.input_tokens + last.output_tokens if last is not None else 0)
+            used = [entry.usage for entry in record.attempts if entry.usage is not None]
+            self.permit.count_tokens(sum(usage.input_tokens + usage.output_tokens for usage in used))
             self.permit.release()
 
     # 10 ---------------------------------------------------------------------------------------------------------
@@ -306,9 +329,9 @@ class Flight:
         record.total_ms = self.elapsed_s() * 1000
         record.overhead_ms = max(0.0, record.total_ms - self.upstream_s * 1000)
         if record.attempts:
-            last = record.attempts[-1]
-            record.usage = last.usage
-            record.first_token_ms = last.first_token_ms
+            last = self.answer or record.attempts[-1]
+            record.usage = last.usage if len(self.delivered) < 2 else self.spent()
+            record.first_token_ms = (self.delivered[0] if self.delivered else last).first_token_ms
         if self.plan is not None:
             record.decision = self.plan.decision().as_dict()
         self.line.recorder.put(record)
@@ -318,9 +341,11 @@ class Flight:
     def deliver(self, step: Try, entry: Attempt, body: bytes) -> None:
         """A whole answer."""
         self._serve_from(step)
-        self.answer(body, self._figures(entry))
+        self.answer = entry
+        self.delivered.append(entry)
+        self.send_whole(body, self._figures(entry))
 
-    def answer(self, body: bytes, more: Headers) -> None:
+    def send_whole(self, body: bytes, more: Headers) -> None:
         """A whole answer, wherever it came from."""
         self.record.response_bytes = len(body)
         self.committed = True
@@ -328,14 +353,26 @@ class Flight:
         self.reply.write(body)
         self.reply.end()
 
-    def commit(self, step: Try) -> None:
+    def commit(self, step: Try, entry: Attempt) -> None:
         """The first content of a stream goes out: from now on this answer must be finished or end in an error."""
         self._serve_from(step)
+        self.delivered.append(entry)
         self.committed = True
         if self.keepalive is not None:
             self.keepalive.cancel()
         if not self.reply.started:
             self.reply.start(200, [*self._stream_head(), self._overhead()], None)
+
+    def spliced(self, step: Try, entry: Attempt) -> bytes:
+        """``step`` goes on with the answer; the comment that says so, where the caller's dialect has comments."""
+        self.delivered.append(entry)
+        self.record.splices += 1
+        return self._comment({"spliced": step.deployment.id, "after": self.delivered[-2].deployment})
+
+    def spent(self) -> Usage | None:
+        """What the attempts that reached the caller used so far, together; None: nothing is known."""
+        known = [entry.usage for entry in self.delivered if entry.usage is not None]
+        return sum(known[1:], known[0]) if known else None
 
     def write(self, data: bytes) -> None:
         self.record.response_bytes += len(data)
@@ -344,11 +381,10 @@ class Flight:
 
     def closing_comment(self, entry: Attempt) -> bytes:
         """The last SSE comment: the figures that headers could not have."""
-        if self.dialect.media_type != b"text/event-stream":
-            return b""
+        self.answer = entry
         record = self.record
         known = [one.cost for one in record.attempts]
-        figures = {
+        figures: dict[str, Any] = {
             "request_id": record.id,
             "provider": record.provider,
             "model": record.model,
@@ -356,7 +392,15 @@ class Flight:
             "cost_usd": format_usd(None if None in known else sum(cost or 0 for cost in known)),
             "overhead_ms": round(max(0.0, self.elapsed_s() - self.upstream_s) * 1000, 3),
         }
-        return b": tieline " + msgspec.json.encode(figures) + b"\n\n"
+        if record.splices:
+            figures["splices"] = record.splices
+            figures["deployments"] = [one.deployment for one in self.delivered]
+        return self._comment(figures)
+
+    def _comment(self, said: dict[str, Any]) -> bytes:
+        if self.dialect.media_type != b"text/event-stream":
+            return b""
+        return b": tieline " + msgspec.json.encode(said) + b"\n\n"
 
     def encode_answer(self, answer: Response) -> bytes:
         return self.dialect.encode_response(answer, self.typed_request())
@@ -454,7 +498,7 @@ class Flight:
     # what the steps share ---------------------------------------------------------------------------------------
 
     def elapsed_s(self) -> float:
-        return monotonic() - self.call.received_at
+        return self.line.clock() - self.call.received_at
 
     def typed_request(self) -> Request:
         """The whole request in typed form; only decoded when a target speaks another dialect."""
