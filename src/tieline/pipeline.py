@@ -65,6 +65,8 @@ REFILLS = 3
 """How often a hold asks for another process's share: others may be faster."""
 UNSAID_OUTPUT_TOKENS = 32_768
 """Held when neither the request nor the catalog limits the output."""
+_BORNE = (SUCCESS, FailureClass.CALLER_GONE.value)
+"""How an attempt or a request ends that its caller pays for."""
 _NO_CACHE = (b"cache-control", b"no-cache")
 _JSON = (b"content-type", b"application/json")
 
@@ -349,10 +351,11 @@ class Flight:
         record = self.record
         cost = wasted = 0
         unknown = wasted_unknown = False
-        # Of a spliced answer every part was of use; of one that ended in an error, none.
-        useful = self.delivered if record.outcome == SUCCESS else ()
+        # Of a spliced answer every part was of use; of one that ended in an error, none. Who leaves has had what was
+        # sent until then: it is theirs, or budgets could be gone round by hanging up before the end.
+        useful = self.delivered if record.outcome in _BORNE else ()
         for entry in record.attempts:
-            waste = entry.outcome != SUCCESS and entry not in useful
+            waste = entry.outcome not in _BORNE and entry not in useful
             if entry.cost is None:
                 unknown = True
                 wasted_unknown = wasted_unknown or waste
@@ -362,7 +365,8 @@ class Flight:
         record.cost = None if unknown else cost
         record.wasted = None if wasted_unknown else wasted
         if self.permit is not None:
-            charged = self.line.markup.charge(record.cost, record.wasted, served=record.provider is not None)
+            served = record.provider is not None or any(one.outcome in _BORNE for one in record.attempts)
+            charged = self.line.markup.charge(record.cost, record.wasted, served=served)
             record.charged = self.permit.settle(charged)
             used = [entry.usage for entry in record.attempts if entry.usage is not None]
             self.permit.count_tokens(sum(usage.input_tokens + usage.output_tokens for usage in used))
