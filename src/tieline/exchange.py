@@ -442,10 +442,11 @@ class Exchange:
         """Exact from the upstream's usage, estimated from what was seen when it gave none; a refusal costs nothing."""
         entry, card = self.entry, self.step.deployment.card
         if entry.usage is None and (entry.chars_out or self._began_work):
-            said = -(-entry.chars_out // 4)
+            # Never more than was allowed, which is what was held: long words are few tokens.
+            said = min(-(-entry.chars_out // 4), self.flight.most_output_tokens(card))
             entry.usage = Usage(input_tokens=self.flight.tokens, output_tokens=said, estimated=True)
         elif entry.usage is not None and entry.outcome != SUCCESS:
-            entry.usage = _at_least(entry.usage, entry.chars_out)
+            entry.usage = _at_least(entry.usage, entry.chars_out, self.flight.most_output_tokens(card))
         if entry.usage is not None:
             entry.cost = pricing.cost(card.price if card else None, entry.usage, at_unix=wall_clock())
         elif entry.outcome == SUCCESS:
@@ -491,9 +492,9 @@ _ABANDONED = frozenset(
 )
 
 
-def _at_least(usage: Usage, chars_out: int) -> Usage:
+def _at_least(usage: Usage, chars_out: int, most: int) -> Usage:
     """An early report (Anthropic's ``message_start``) knows nothing yet of the output that was seen since."""
-    seen = -(-chars_out // 4)
+    seen = min(-(-chars_out // 4), most)
     if seen <= usage.output_tokens:
         return usage
     return replace(usage, output_tokens=seen, estimated=True)

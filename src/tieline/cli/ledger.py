@@ -26,7 +26,7 @@ _TIME_CHARS = len("req_") + 10
 """The part of an id that says when: enough to find one, unless two came in the same millisecond."""
 
 
-def opened(config: Path | None) -> Database:
+def opened(config: Path | None, *, create: bool = False) -> Database:
     import os
 
     settings = load(config or find(os.environ), os.environ).config.store
@@ -35,7 +35,7 @@ def opened(config: Path | None) -> Database:
             "store.database is `none`: nothing is kept.", hint="Set it to sqlite:///tieline.db."
         )
     database = Database(settings.database)
-    if database.path is not None and not database.path.exists():
+    if not create and database.path is not None and not database.path.exists():
         raise ConfigError(
             f"There is no {database.path} yet.", hint="It is made by the first `tieline serve`."
         )
