@@ -127,7 +127,7 @@ class Exchange:
             elapsed_s=flight.elapsed_s(),
             committed=flight.committed,
             cost=self.entry.cost,
-            resumable=not flight.committed or resume.resumable(flight.transcript),
+            resumable=self.failure is None or not flight.committed or resume.resumable(flight.transcript),
         )
 
     @property

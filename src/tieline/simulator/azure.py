@@ -17,7 +17,7 @@ _DENIED = (
     "Access denied due to invalid subscription key or wrong API endpoint. Make sure to provide a valid key for an active "
     "subscription and use a correct regional API endpoint for your resource."
 )
-_TOKEN = (
+_TOKEN = (  # noqa: S105
     "Unauthorized. Access token is missing, invalid, audience is incorrect (https://cognitiveservices.azure.com), or have "
     "expired."
 )
