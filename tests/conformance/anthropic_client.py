@@ -26,7 +26,7 @@ class MessagesClient:
         401: "AuthenticationError",
         403: "PermissionDeniedError",
         404: "NotFoundError",
-        413: "RequestTooLargeError",
+        413: "ContentTooLargeError",
         422: "UnprocessableEntityError",
         429: "RateLimitError",
         500: "InternalServerError",

@@ -98,7 +98,8 @@ class ChatClient(OpenAIBase):
         ) as stream:
             for event in stream:
                 chunks += event.type == "content.delta"
-            seen = self._seen(stream.get_final_completion())
+            # The final completion is refused by the SDK when it was cut or filtered; the snapshot is the same object.
+            seen = self._seen(stream.current_completion_snapshot)
         seen.chunks = chunks
         return seen
 
@@ -132,7 +133,7 @@ class ChatClient(OpenAIBase):
         return Seen(
             text=message.content or "",
             finish=choice.finish_reason,
-            turns=[message.model_dump(exclude_none=True, exclude={"parsed"}, warnings=False)],
+            turns=[message.model_dump(exclude_none=True, exclude={"parsed", "annotations"}, warnings=False)],
             calls=calls,
             thought=getattr(message, "reasoning_content", None) or "",
             input_tokens=usage.prompt_tokens if usage else 0,
@@ -197,11 +198,13 @@ class ResponsesClient(OpenAIBase):
         return self._seen(self.sdk.responses.create(**self.arguments(ask)))
 
     def stream(self, ask: Ask) -> Seen:
-        chunks = 0
+        chunks, last = 0, None
         with self.sdk.responses.stream(**self.arguments(ask)) as stream:
             for event in stream:
                 chunks += event.type == "response.output_text.delta"
-            seen = self._seen(stream.get_final_response())
+                last = event
+        assert last is not None and last.type in ("response.completed", "response.incomplete"), last
+        seen = self._seen(last.response)
         seen.chunks = chunks
         return seen
 
