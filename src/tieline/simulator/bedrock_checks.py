@@ -62,7 +62,9 @@ def _schema(text: Any) -> Any:
     try:
         return json.loads(text)
     except (TypeError, ValueError):
-        raise invalid("The schema at outputConfig.textFormat.structure.jsonSchema is not valid JSON.") from None
+        raise invalid(
+            "The schema at outputConfig.textFormat.structure.jsonSchema is not valid JSON."
+        ) from None
 
 
 def _message(ask: Ask, message: Any, index: int, seed: int) -> None:
