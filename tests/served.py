@@ -26,9 +26,9 @@ HELLO: list[dict[str, Any]] = [{"role": "user", "content": "Hello"}]
 _PRICE: Any = {"input": "0.15", "output": "0.60"}
 
 
-def behaving(name: str) -> ModelConfig:
+def behaving(name: str, **routing: Any) -> ModelConfig:
     """A public name whose provider behaves as the simulator's model ``name`` says, with nothing to fall back to."""
-    return ModelConfig(deployments=[f"sim-openai/{name}"], routing={"fallback": "none"})
+    return ModelConfig(deployments=[f"sim-openai/{name}"], routing={"fallback": "none", **routing})
 
 
 def configuration(

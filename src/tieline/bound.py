@@ -9,9 +9,9 @@ from typing import Any
 import httpx2
 import msgspec
 
-from tieline.client import MemoryReply, begin
 from tieline.dialects import paths
 from tieline.gateway import Gateway
+from tieline.in_process import MemoryReply, begin
 from tieline.types.call import Headers
 from tieline.types.errors import InvalidRequest, TielineError, fault_of
 

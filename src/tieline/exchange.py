@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from time import monotonic
 from time import time as wall_clock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from tieline import resume
 from tieline.dialects import get_upstream
@@ -25,11 +26,13 @@ from tieline.route.steps import Outcome, Try
 from tieline.transport.base import TransportError, UpstreamRequest, UpstreamResponse
 from tieline.types.call import Headers
 from tieline.types.errors import Failure, FailureClass, Unsupported
+from tieline.types.money import Pico
 from tieline.types.record import SUCCESS, Attempt
 from tieline.types.usage import Usage
 
 if TYPE_CHECKING:
     from tieline.pipeline import Flight
+    from tieline.race import Race
 
 MAX_ERROR_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
@@ -53,19 +56,41 @@ class _Enough(Exception):
     """The answer is complete although the upstream keeps the connection open."""
 
 
+class Lost(Exception):
+    """The other try of a race had content first."""
+
+
 class Exchange:
-    """One try under way."""
+    """One try under way. ``race`` is the other one that runs beside it, if any."""
 
-    __slots__ = ("began", "dialect", "entry", "failure", "flight", "kept_token", "relay", "response", "step")
+    __slots__ = (
+        "began",
+        "clock",
+        "dialect",
+        "entry",
+        "failure",
+        "flight",
+        "kept_token",
+        "race",
+        "relay",
+        "response",
+        "resuming",
+        "step",
+        "unspliced",
+    )
 
-    def __init__(self, flight: Flight, step: Try) -> None:
+    def __init__(self, flight: Flight, step: Try, race: Race | None = None) -> None:
         self.flight = flight
         self.step = step
+        self.race = race
+        self.clock = flight.line.clock
         self.dialect: UpstreamDialect = get_upstream(step.endpoint.target.dialect)
         self.response: UpstreamResponse | None = None
         self.relay: Relay | None = None
         self.entry: Attempt
         self.failure: Failure | None = None
+        self.resuming = flight.committed
+        self.unspliced = False
         self.began = 0.0
         self.kept_token: str | None = None
         """A cloud identity's token that was not fetched for this request."""
@@ -77,7 +102,7 @@ class Exchange:
 
     async def run(self) -> Outcome:
         """Tries, relays, tells. Raises CancelledError when the caller goes, Unsupported is part of the outcome."""
-        flight, step = self.flight, self.step
+        flight = self.flight
         try:
             outgoing = self._encode()
         except Unsupported as error:
@@ -86,14 +111,14 @@ class Exchange:
                 unsupported=error.param or "request", elapsed_s=flight.elapsed_s(), committed=flight.committed
             )
         self._open_entry()
-        self.began = monotonic()
-        health = flight.line.health
-        health.begin(step.deployment, step.credential, self.began, tokens=flight.tokens)
+        self._begin()
         try:
             await self._send(outgoing)
         except asyncio.CancelledError:
-            self.failure = Failure(kind=FailureClass.CALLER_GONE, message="The caller went away.")
+            self.failure = _SUPERSEDED if self._lost else _CALLER_GONE
             raise
+        except Lost:
+            self.failure = _SUPERSEDED
         except Exception as error:
             self.failure = self._failure_of(error)
         finally:
@@ -106,18 +131,32 @@ class Exchange:
             elapsed_s=flight.elapsed_s(),
             committed=flight.committed,
             cost=self.entry.cost,
+            resumable=self.failure is None or not flight.committed or resume.resumable(flight.transcript),
         )
+
+    @property
+    def cost(self) -> Pico | None:
+        return self.entry.cost if self.began else 0
+
+    @property
+    def _lost(self) -> bool:
+        return self.race is not None and self.race.winner not in (None, self)
 
     # before -----------------------------------------------------------------------------------------------------
 
-    def _encode(self) -> Outgoing:
+    def _encode(self) -> Any:
         flight, step, target = self.flight, self.step, self.step.endpoint.target
-        if flight.committed:
+        if self.resuming:
             going_on = resume.continuation(flight.typed_request(), flight.transcript.text, plain=step.plain)
             return self.dialect.encode_request(going_on, target)
         if self.same_dialect:
             return flight.dialect.forward(flight.call, flight.peek, target)
         return self.dialect.encode_request(flight.typed_request(), target)
+
+    def _begin(self) -> None:
+        step = self.step
+        self.began = self.clock()
+        self.flight.line.health.begin(step.deployment, step.credential, self.began, tokens=self.flight.tokens)
 
     async def _headers(self, outgoing: Outgoing, url: str) -> Headers:
         deployment, credential = self.step.deployment, self.step.credential
@@ -138,8 +177,18 @@ class Exchange:
 
     # under way --------------------------------------------------------------------------------------------------
 
-    async def _send(self, outgoing: Outgoing) -> None:
+    async def _send(self, outgoing: Any) -> None:
+        response = await self._ask(outgoing)
+        kind = response.header(b"content-type") or b""
+        if self.flight.record.stream and not kind.startswith(b"application/json"):
+            await self._stream(response)
+        else:
+            await self._whole(response)
+
+    async def _ask(self, outgoing: Outgoing) -> UpstreamResponse:
+        """An answer that has begun and is none of the errors."""
         flight, step, deadlines = self.flight, self.step, self.step.deadlines
+        asked = self.clock()
         url = step.endpoint.base_url + outgoing.path
         transport = flight.line.transports.of(step.deployment.http2, step.deployment.ca_file)
         request = UpstreamRequest(
@@ -158,19 +207,14 @@ class Exchange:
                 request.headers = await self._headers(outgoing, url)
                 response = self.response = await transport.send(request)
         finally:
-            flight.upstream_s += monotonic() - self.began
+            self._waited(self.clock() - asked)
         self.entry.status = response.status
         if response.status >= 300:
             raise _Died(await self._refusal(response))
         limits = rate_limits(response.headers)
         if limits is not None:
-            flight.line.health.observe_limits(step.deployment, step.credential, limits, monotonic())
-        if flight.record.stream and not (response.header(b"content-type") or b"").startswith(
-            b"application/json"
-        ):
-            await self._stream(response)
-        else:
-            await self._whole(response)
+            flight.line.health.observe_limits(step.deployment, step.credential, limits, self.clock())
+        return response
 
     async def _refusal(self, response: UpstreamResponse) -> Failure:
         try:
@@ -205,6 +249,7 @@ class Exchange:
             body = flight.encode_answer(answer)
         if finish is None:
             raise Truncated("it has no finish reason")
+        self._win()
         flight.record.finish_reason = finish
         entry.outcome = SUCCESS
         self._price()
@@ -214,14 +259,14 @@ class Exchange:
         """The time to generate it is in the deadline of the head; what follows the head must not stall."""
         deadlines = self.step.deadlines
         within = min(deadlines.total_s, deadlines.first_token_s + deadlines.stall_s)
-        left = max(0.0, self.began + within - monotonic())
+        left = max(0.0, self.began + within - self.clock())
         timer = asyncio.get_running_loop().call_later(left, self._stalled, response, within)
-        began = monotonic()
+        began = self.clock()
         try:
             return await response.read(limit)
         finally:
             timer.cancel()
-            self.flight.upstream_s += monotonic() - began
+            self._waited(self.clock() - began)
 
     def _stalled(self, response: UpstreamResponse, within: float) -> None:
         message = f"{self.step.deployment.id}: its answer was not complete after {within:.1f} s."
@@ -231,66 +276,103 @@ class Exchange:
         """Relays until the upstream ends, watched by one timer; the caller's slowness pauses the upstream."""
         flight = self.flight
         relay = self._relay(encode=not self.same_dialect)
-        watch = _Watch(relay, response, self.step, self.began)
+        watch = _Watch(flight, relay, response, self.step, self.began)
+        broken = False
 
         def on_data(data: bytes) -> None:
             relay.feed(data)
             if relay.done or relay.nothing_missing:
                 watch.ending()
-            elif flight.congested:
+            elif flight.congested and relay.committed:
                 response.pause()
 
-        flight.reply.on_drain(lambda: self._drained(response))
+        if self.resuming:
+            flight.reply.on_drain(self._drained)
         try:
             await response.pipe(on_data)
         except _Enough:
             pass
+        except (TransportError, StreamFault, Garbled):
+            # What happens after a complete answer does not make it less complete (WIRE_FACTS 10).
+            if not relay.decoder.complete or relay.done:
+                raise
+            broken = True
         finally:
             watch.cancel()
-            flight.reply.on_drain(None)
+            if relay.committed:
+                flight.reply.on_drain(None)
             relay.woke()
             self._count_wait(relay)
-        relay.finish()
+        relay.finish(broken=broken)
 
     def _relay(self, *, encode: bool) -> Relay:
-        flight, resuming = self.flight, self.flight.committed
-        if not resuming:
-            flight.transcript, flight.encoder = Transcript(structured=flight.structured), None
-        self.relay = Relay(
-            dialect=self.dialect,
-            through=None if resuming or encode else flight.dialect,
-            peek=flight.peek,
-            encoder=flight.stream_encoder() if resuming or encode else None,
-            sink=self,
-            transcript=flight.transcript,
-            clock=monotonic,
-            committed=resuming,
-            splicer=resume.Splicer(flight.transcript.text, flight.transcript.open_text_block)
-            if resuming
-            else None,
-            hold_until_chars=flight.hold_chars,
-        )
+        flight = self.flight
+        if self.resuming:
+            said = flight.transcript
+            self.relay = Relay(
+                dialect=self.dialect,
+                through=None,
+                peek=flight.peek,
+                encoder=flight.stream_encoder(),
+                sink=self,
+                transcript=said,
+                clock=self.clock,
+                committed=True,
+                splicer=resume.Splicer(said.text, said.open_text_block, said.last_index),
+                spent=flight.spent(),
+            )
+        else:
+            self.relay = Relay(
+                dialect=self.dialect,
+                through=None if encode else flight.dialect,
+                peek=flight.peek,
+                encoder=flight.dialect.stream_encoder(flight.typed_request()) if encode else None,
+                sink=self,
+                transcript=Transcript(structured=flight.structured),
+                clock=self.clock,
+                hold_until_chars=flight.hold_chars,
+            )
         return self.relay
 
     def _count_wait(self, relay: Relay) -> None:
-        self.flight.upstream_s += relay.take_wait()
+        self._waited(relay.take_wait())
 
-    def _drained(self, response: UpstreamResponse) -> None:
+    def _waited(self, seconds: float) -> None:
+        """Of a race only the time counts that nobody had content: ``Race`` knows."""
+        if self.race is None or self.race.winner is self:
+            self.flight.upstream_s += seconds
+
+    def _drained(self) -> None:
         self.flight.congested = False
-        response.resume()
+        if self.relay is not None:
+            self.relay.last_at = self.clock()  # the silence was the caller's
+        if self.response is not None:
+            self.response.resume()
+
+    def _win(self) -> None:
+        """Before anything reaches the caller. Raises Lost."""
+        if self.race is not None:
+            self.race.win(self)
 
     # relay.Sink -------------------------------------------------------------------------------------------------
 
     def commit(self) -> None:
-        if self.relay is not None:
-            self._count_wait(self.relay)
-        self.flight.commit(self.step)
+        relay, flight = self.relay, self.flight
+        if relay is not None:
+            self._count_wait(relay)
+            self._win()
+            flight.transcript, flight.encoder = relay.transcript, relay.encoder
+        flight.reply.on_drain(self._drained)
+        flight.commit(self.step, self.entry)
 
     def write(self, data: bytes) -> None:
         self.flight.write(data)
 
     def end(self) -> None:
         self.flight.reply.end()
+
+    def spliced(self) -> bytes:
+        return self.flight.spliced(self.step, self.entry)
 
     def closing_comment(self) -> bytes:
         self.entry.outcome = SUCCESS
@@ -306,6 +388,8 @@ class Exchange:
         name = self.step.deployment.id
         if isinstance(error, _Died):
             return error.failure
+        if isinstance(error, resume.SpliceFailed):
+            self.unspliced = True
         if isinstance(error, TransportError):
             return self._broken(classify_transport(error))
         if isinstance(error, TokenError):
@@ -370,32 +454,45 @@ class Exchange:
         entry.chars_out = relay.chars_out
         if relay.first_at is not None:
             entry.first_token_ms = entry.started_ms + (relay.first_at - self.began) * 1000
-            self.flight.record.finish_reason = relay.finish_reason
+            if not self._lost:
+                self.flight.record.finish_reason = relay.finish_reason
 
     def _price(self) -> None:
         """Exact from the upstream's usage, estimated from what was seen when it gave none; a refusal costs nothing."""
         entry, card = self.entry, self.step.deployment.card
-        if entry.usage is None and entry.chars_out:
-            entry.usage = Usage(
-                input_tokens=self.flight.tokens, output_tokens=entry.chars_out // 4 + 1, estimated=True
-            )
+        if entry.usage is None and (entry.chars_out or self._began_work):
+            # Never more than was allowed, which is what was held: long words are few tokens.
+            said = min(-(-entry.chars_out // 4), self.flight.most_output_tokens(card))
+            entry.usage = Usage(input_tokens=self.flight.tokens, output_tokens=said, estimated=True)
+        elif entry.usage is not None and entry.outcome != SUCCESS:
+            entry.usage = _at_least(entry.usage, entry.chars_out, self.flight.most_output_tokens(card))
         if entry.usage is not None:
             entry.cost = pricing.cost(card.price if card else None, entry.usage, at_unix=wall_clock())
         elif entry.outcome == SUCCESS:
             entry.cost = None
 
+    @property
+    def _began_work(self) -> bool:
+        """Whether an attempt without any output is likely to be billed: it was accepted, or left while it worked."""
+        if self.failure is None:
+            return False
+        return self.entry.status == 200 or self.failure.kind in _ABANDONED
+
     def _tell_health(self) -> None:
         entry, relay, step = self.entry, self.relay, self.step
-        now = monotonic()
+        now = self.clock()
         first = output = gap = None
         if relay is not None and relay.first_at is not None:
             first, output, gap = relay.first_at - self.began, relay.last_at - relay.first_at, relay.max_gap_s
+        elif self.failure is _SUPERSEDED and step.reason != "hedge":
+            first = now - self.began  # it would have taken longer still
         usage = entry.usage
         self.flight.line.health.observe(
             step.deployment,
             step.credential,
             now,
-            failure=self.failure,
+            # Not to follow the instruction of a resume is no sign of bad health.
+            failure=None if self.unspliced else self.failure,
             first_token_s=first,
             input_tokens=self.flight.tokens,
             output_tokens=usage.output_tokens if usage is not None else 0,
@@ -405,19 +502,45 @@ class Exchange:
         )
 
 
+_CALLER_GONE = Failure(kind=FailureClass.CALLER_GONE, message="The caller went away.")
+_SUPERSEDED = Failure(
+    kind=FailureClass.SUPERSEDED, message="Cancelled: the attempt beside it had content first."
+)
+_ABANDONED = frozenset(
+    {FailureClass.CALLER_GONE, FailureClass.SUPERSEDED, FailureClass.FIRST_TOKEN_TIMEOUT, FailureClass.STALL}
+)
+
+
+def _at_least(usage: Usage, chars_out: int, most: int) -> Usage:
+    """An early report (Anthropic's ``message_start``) knows nothing yet of the output that was seen since."""
+    seen = min(-(-chars_out // 4), most)
+    if seen <= usage.output_tokens:
+        return usage
+    return replace(usage, output_tokens=seen, estimated=True)
+
+
 class _Watch:
-    """One timer for a stream: first token, then stall, then a short grace at its end. Re-armed lazily, never per chunk."""
+    """One timer for a stream: first token, then stall, then a short grace at its end. Re-armed lazily, never per chunk,
+    but at least once in every stall deadline. While the caller is what holds things up, the upstream is not blamed."""
 
-    __slots__ = ("began", "deadlines", "handle", "loop", "name", "relay", "response")
+    __slots__ = ("began", "clock", "deadlines", "flight", "handle", "loop", "name", "relay", "response")
 
-    def __init__(self, relay: Relay, response: UpstreamResponse, step: Try, began: float) -> None:
+    def __init__(
+        self, flight: Flight, relay: Relay, response: UpstreamResponse, step: Try, began: float
+    ) -> None:
+        self.flight = flight
         self.relay = relay
         self.response = response
         self.deadlines = step.deadlines
         self.name = step.deployment.id
         self.began = began
+        self.clock = relay.clock
         self.loop = asyncio.get_running_loop()
-        self.handle = self.loop.call_later(max(0.0, self._due() - monotonic()), self._look)
+        self._arm(self.clock())
+
+    def _arm(self, now: float) -> None:
+        wait = min(max(0.0, self._due() - now) + 0.001, self.deadlines.stall_s)
+        self.handle = self.loop.call_later(wait, self._look)
 
     def _due(self) -> float:
         relay, deadlines = self.relay, self.deadlines
@@ -431,9 +554,11 @@ class _Watch:
         )
 
     def _look(self) -> None:
-        due, now = self._due(), monotonic()
-        if now < due:
-            self.handle = self.loop.call_later(due - now + 0.001, self._look)
+        now = self.clock()
+        if self.flight.congested:
+            self.relay.last_at = now
+        if now < self._due():
+            self._arm(now)
         else:
             self.response.abort(self._verdict(now))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from random import Random
@@ -16,6 +16,7 @@ import msgspec
 
 from tieline.admit.accounts import Accounts
 from tieline.admit.admission import Admission
+from tieline.admit.leases import Leases
 from tieline.admit.watch import Watch
 from tieline.config.load import Loaded, find, load
 from tieline.config.reload import Watcher
@@ -37,6 +38,7 @@ from tieline.route.router import Router
 from tieline.route.steps import Needs
 from tieline.route.validate import validate_routes
 from tieline.store.database import Database
+from tieline.store.shared import RedisShared
 from tieline.transport.base import Transport
 from tieline.transport.routing import Transports
 from tieline.types.call import Call, Headers, Reply
@@ -45,6 +47,9 @@ from tieline.types.money import format_usd
 from tieline.types.record import Record
 
 log = logging.getLogger("tieline")
+
+RECOVERY_S = 30.0
+"""How long a start waits for the journals of dead processes; what is left then is taken over while serving."""
 
 
 class Gateway:
@@ -59,8 +64,13 @@ class Gateway:
         port: int | None = None,
         in_process: bool = False,
         transport: Transport | None = None,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
-        """Reads and checks the configuration; raises ConfigError. Nothing is opened yet."""
+        """Reads and checks the configuration; raises ConfigError. Nothing is opened yet.
+
+        ``clock`` must be the running loop's own (``loop.time``) where that is not ``time.monotonic``.
+        """
+        self.clock = clock
         self.environ = os.environ if environ is None else environ
         self.in_process = in_process
         self.failed: ConfigError | None = None
@@ -77,11 +87,21 @@ class Gateway:
             spool=Path(self.config.store.spool) if self.database else None,
             metrics=self.metrics,
         )
-        server = self.config.server
+        server, redis = self.config.server, self.config.store.redis
         self.admission = Admission(
-            open=server.open or in_process, loopback=_is_loopback(server.host), policy=self.config.policy
+            open=server.open or in_process,
+            loopback=_is_loopback(server.host),
+            policy=self.config.policy,
+            # Without Redis several workers have no leases: a ceiling then lets nothing through, rather than too much.
+            shared=redis is not None or server.workers > 1,
+            clock=clock,
         )
-        self.watch = Watch(self.admission, Accounts(self.database)) if self.database else None
+        self.accounts = Accounts(self.database) if self.database else None
+        self.watch = Watch(self.admission, self.accounts) if self.accounts else None
+        self.shared = RedisShared(redis) if redis is not None else None
+        self.leases = (
+            Leases(self.admission, self.shared, self.recorder.writer, self.accounts) if self.shared else None
+        )
         self.transports = Transports(self.environ, transport)
         self.fleet, self.line = self._line(self._loaded.config)
         self._watching: asyncio.Task[None] | None = None
@@ -106,10 +126,17 @@ class Gateway:
         if self.database is not None:
             self.database.open()
         self.recorder.start()
+        # What a killed process left is spent too, so it is taken over before anything is counted.
+        if self.recorder.recovering:
+            await asyncio.to_thread(self.recorder.recovered.wait, RECOVERY_S)
         if self.watch is not None:
-            await self.watch.load()
+            await self.watch.load(self.recorder.writer)
             self.watch.start()
         self._check_exposure()
+        self._check_sharing()
+        if self.leases is not None:
+            await self.leases.load()
+            self.leases.start()
         if self.path is not None:
             watcher = Watcher(self._loaded, self.environ, self._reloaded, self._not_reloaded)
             if not self.in_process:
@@ -122,13 +149,16 @@ class Gateway:
         if self._watching is not None:
             self._watching.cancel()
             self._watching = None
-        deadline = monotonic() + self.config.server.drain_s
-        while self.in_flight and monotonic() < deadline:
+        deadline = self.clock() + self.config.server.drain_s
+        while self.in_flight and self.clock() < deadline:
             await asyncio.sleep(0.02)
         await self.line.tokens.aclose()
         await self.transports.aclose()
         if self.watch is not None:
             await self.watch.stop()
+        if self.leases is not None and self.shared is not None:
+            await self.leases.stop()
+            await self.shared.close()
         await asyncio.to_thread(self.recorder.close)
         if self.database is not None:
             self.database.close()
@@ -143,6 +173,15 @@ class Gateway:
             place="server.host",
             hint="Make one with `tieline keys create`, or set `server.open: true` to serve anyone.",
         )
+
+    def _check_sharing(self) -> None:
+        """Several processes that do not know of one another cannot keep a ceiling."""
+        if self.config.server.workers > 1 and self.leases is None and self.admission.has_ceilings:
+            raise ConfigError(
+                f"{self.config.server.workers} workers cannot share the budgets and limits of keys.",
+                place="store.redis",
+                hint="Set it to redis://host:port/0, or serve with one worker.",
+            )
 
     # requests ---------------------------------------------------------------------------------------------------
 
@@ -212,6 +251,8 @@ class Gateway:
             transports=self.transports,
             tokens=TokenSource(self.transports.default),
             recorder=self.recorder,
+            leases=self.leases,
+            clock=self.clock,
         )
 
     def _load(self, config: Config | str | Path | None) -> Loaded:
@@ -237,7 +278,7 @@ class Gateway:
             log.info("configuration reloaded from %s", self.path)
 
     def _not_reloaded(self, error: ConfigError) -> None:
-        log.error("the configuration stays as it was: %s", error)
+        log.error("the configuration stays as it was: %s", str(error).replace("\n", "; "))
 
     def explain(
         self,
@@ -258,7 +299,7 @@ class Gateway:
             intent=intent,
             features=features,
         )
-        return router.explain(router.match(model), needs, monotonic()).as_dict()
+        return router.explain(router.match(model), needs, self.clock()).as_dict()
 
     # asked by the control plane -----------------------------------------------------------------------------------
 
@@ -278,7 +319,7 @@ class Gateway:
 
     def _gauges(self) -> list[Gauge]:
         gauges = [Gauge("tieline_in_flight", "Requests under way.", {}, float(self.in_flight))]
-        for view in self.health.snapshot(monotonic()):
+        for view in self.health.snapshot(self.clock()):
             labels = {"deployment": view.deployment, "state": view.state}
             gauges.append(
                 Gauge("tieline_deployment_state", "1 for the state a deployment is in.", labels, 1.0)

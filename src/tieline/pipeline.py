@@ -6,24 +6,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from time import monotonic
 from time import time as wall_clock
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from tieline.admit.admission import Admission, Facts, Permit
+from tieline.admit.leases import Leases
+from tieline.admit.rules import Starved
 from tieline.config.schema import Config, PolicyRules
 from tieline.dialects import get as dialect_named
 from tieline.dialects.base import Dialect, Peek, StreamEncoder
+from tieline.dialects.operations import Operation, operation_of
 from tieline.dialects.transcript import Transcript
 from tieline.exchange import Exchange
 from tieline.ledger import pricing
 from tieline.ledger.settle import Markup
+from tieline.oneshot import OneShot
 from tieline.providers.card import ModelCard
 from tieline.providers.tokens import TokenSource
+from tieline.race import Race
 from tieline.record.ids import new_id
-from tieline.record.recorder import Recorder
+from tieline.record.recorder import Begun, Recorder
 from tieline.route.health import Health
 from tieline.route.match import Route
 from tieline.route.plan import Plan
@@ -42,20 +49,24 @@ from tieline.types.errors import (
     UpstreamFailed,
     fault_of,
 )
-from tieline.types.money import format_usd, parse_usd
+from tieline.types.money import Pico, format_usd, parse_usd
 from tieline.types.options import NO_OPTIONS, Options, read_options
 from tieline.types.record import SUCCESS, Attempt, Record
 from tieline.types.request import Request
 from tieline.types.response import Response
+from tieline.types.usage import Usage
 
 log = logging.getLogger("tieline")
 
 CHARS_PER_TOKEN = 4
 MEDIA_TOKENS = 20_000
 """Held for images and files: about ten large images (OpenAI counts at most 1,536 tokens for one, 2026-03)."""
+REFILLS = 3
+"""How often a hold asks for another process's share: others may be faster."""
 UNSAID_OUTPUT_TOKENS = 32_768
 """Held when neither the request nor the catalog limits the output."""
-_EVENT_STREAM = (b"content-type", b"text/event-stream")
+_BORNE = (SUCCESS, FailureClass.CALLER_GONE.value)
+"""How an attempt or a request ends that its caller pays for."""
 _NO_CACHE = (b"cache-control", b"no-cache")
 _JSON = (b"content-type", b"application/json")
 
@@ -74,20 +85,26 @@ class Line(Struct, eq=False, kw_only=True):
     transports: Transports
     tokens: TokenSource
     recorder: Recorder
+    leases: Leases | None = None
+    """With Redis: what this process may spend of ceilings that several share."""
+    clock: Callable[[], float] = monotonic
 
 
 class Flight:
     """One request under way."""
 
     __slots__ = (
+        "answer",
         "call",
         "committed",
         "congested",
+        "delivered",
         "dialect",
         "encoder",
         "hold_chars",
         "keepalive",
         "line",
+        "operation",
         "options",
         "peek",
         "permit",
@@ -107,6 +124,7 @@ class Flight:
         self.call = call
         self.reply = reply
         self.dialect: Dialect = dialect_named(call.dialect)
+        self.operation: Operation | None = operation_of(call)
         self.options: Options = NO_OPTIONS
         self.peek: Peek = None  # type: ignore[assignment]  # set by step 1, before anybody asks
         self.plan: Plan = None  # type: ignore[assignment]  # set by step 5
@@ -114,6 +132,8 @@ class Flight:
         self.request: Request | None = None
         self.encoder: StreamEncoder | None = None
         self.transcript = Transcript()
+        self.delivered: list[Attempt] = []
+        """The attempts whose output reached the caller: several when the answer was spliced."""
         self.unsupported: Unsupported | None = None
         self.keepalive: asyncio.TimerHandle | None = None
         self.shape: frozenset[str] | None = None
@@ -122,6 +142,8 @@ class Flight:
         self.committed = False
         self.congested = False
         self.upstream_s = 0.0
+        self.answer: Attempt | None = None
+        """The attempt that completed the answer."""
         self.record = Record(
             id=new_id(), at_ms=int(wall_clock() * 1000), operation=call.operation, dialect=call.dialect
         )
@@ -130,7 +152,7 @@ class Flight:
         """The ten steps. Ends with the caller answered (unless gone), the money settled and one record written."""
         try:
             self.receive()
-            self.admit()
+            await self.admit()
             self.match()
             if not self.cached():
                 self.reserve()
@@ -156,7 +178,7 @@ class Flight:
     # 1 ----------------------------------------------------------------------------------------------------------
     def receive(self) -> None:
         """First, because everything else asks what the body says; only the fields that decide are decoded."""
-        peek = self.peek = self.dialect.peek(self.call)
+        peek = self.peek = (self.operation or self.dialect).peek(self.call)
         options = self.options = read_options(peek.options, self.call.headers)
         self.tokens = peek.input_chars // CHARS_PER_TOKEN + 1
         self.shape = peek.features
@@ -168,7 +190,7 @@ class Flight:
             record.profile = options.profile
 
     # 2 ----------------------------------------------------------------------------------------------------------
-    def admit(self) -> None:
+    async def admit(self) -> None:
         """Before any work is spent on the request: who, may they, have we room."""
         peek, options, record = self.peek, self.options, self.record
         facts = Facts(model=peek.model, operation=self.call.operation, input_tokens=self.tokens)
@@ -176,7 +198,12 @@ class Flight:
             facts.profile, facts.tags, facts.run = options.profile, options.tags, options.run
             facts.run_budget = parse_usd(options.run_budget_usd) if options.run_budget_usd else None
             facts.policy = _rules_of(options)
-        permit = self.permit = self.line.admission.admit(self.call.secret, facts)
+        try:
+            permit = self.permit = self.line.admission.admit(self.call.secret, facts)
+        except Starved:
+            if self.line.leases is None:
+                raise
+            permit = self.permit = await self.line.leases.admit(self.call.secret, facts)
         record.key_id, record.project, record.tags = permit.key_id, permit.project, permit.tags
 
     # 3, 5 -------------------------------------------------------------------------------------------------------
@@ -195,12 +222,13 @@ class Flight:
             stream=peek.stream,
             input_tokens=self.tokens,
             max_output_tokens=peek.max_output_tokens,
+            n=peek.n,
         )
         if self.permit is not None and self.permit.policy != NO_RULES:
             needs.rules = (self.permit.policy,)
         if options is not NO_OPTIONS:
             narrow(needs, route, options)
-        self.plan = router.plan(route, needs, monotonic())
+        self.plan = router.plan(route, needs, self.line.clock())
         routing = needs.routing or route.routing
         if routing.on_broken_stream == "hold":
             self.hold_chars = routing.hold_tokens * CHARS_PER_TOKEN
@@ -225,34 +253,80 @@ class Flight:
             if step.wait_s > 0:
                 await asyncio.sleep(step.wait_s)
                 self.upstream_s += step.wait_s
-            outcome = self._hold_for(step) or await Exchange(self, step).run()
+            outcome = await self._hold_first(step) or await self._send(step)
             if outcome.failure is None and outcome.unsupported is None:
-                self._served(step)
+                self.record.outcome, self.record.status = SUCCESS, 200
                 return
             step = self.plan.send(outcome)
         self._give_up(step)
 
-    def _hold_for(self, step: Try) -> Outcome | None:
-        """Holds what ``step`` may cost beside what was spent before it; an Outcome when no budget allows it."""
+    async def _hold_first(self, step: Try) -> Outcome | None:
+        """``hold_for``, waiting for another process's share where only that is missing."""
+        leases = self.line.leases
+        for _ in range(REFILLS if leases is not None else 0):
+            try:
+                return self.hold_for(step)
+            except Starved:
+                await leases.refill()  # type: ignore[union-attr]
+        return self.hold_for(step)
+
+    def _exchange(self, step: Try) -> Exchange:
+        return Exchange(self, step) if self.operation is None else OneShot(self, step, self.operation)
+
+    async def _send(self, step: Try) -> Outcome:
+        """One try, with a second beside it when it is late and may be hedged."""
+        after_s = self.plan.hedge_after()
+        if after_s is None:
+            return await self._exchange(step).run()
+        return await Race(self).run(step, after_s)
+
+    def hold_for(self, step: Try, beside: Try | None = None) -> Outcome | None:
+        """Holds what ``step`` may cost, and ``beside`` under way, and what was spent before; an Outcome when no budget
+        allows it."""
         permit = self.permit
-        if permit is None or not permit.meters:
+        if permit is None or (self.operation is not None and self.operation.free):
             return None
-        card = step.deployment.card
-        bound = pricing.upper_bound(
-            card.price if card else None, self.most_input_tokens, self.most_output_tokens(card)
-        )
-        if bound is None:
+        if not permit.meters:
+            if not self.record.attempts:
+                self._note_begun(permit)
+            return None
+        bounds = [self._bound(one) for one in (step, beside) if one is not None]
+        if None in bounds:
             return (
                 Outcome(unsupported="a known price, which a budget needs") if permit.has_hard_budget else None
             )
         spent = sum(entry.cost or 0 for entry in self.record.attempts)
-        permit.reserve(self.line.markup.apply(spent + bound))
+        held = permit.held
+        permit.reserve(self.line.markup.apply(spent + sum(bound or 0 for bound in bounds)))
+        if permit.held != held or not held:
+            self._note_begun(permit)
         return None
 
-    def _served(self, step: Try) -> None:
-        self.record.outcome, self.record.status = SUCCESS, 200
-        if self.committed and self.record.attempts[-1].reason == "resume":
-            self.record.splices += 1
+    def _note_begun(self, permit: Permit) -> None:
+        """Into the journal: a kill from here on leaves a record that bears what is held."""
+        record = self.record
+        self.line.recorder.begin(
+            Begun(
+                record.id,
+                record.at_ms,
+                record.operation,
+                record.dialect,
+                record.model_asked,
+                record.key_id,
+                record.project,
+                record.run,
+                record.tags,
+                permit.held,
+            )
+        )
+
+    def _bound(self, step: Try) -> Pico | None:
+        """The most that ``step`` can cost; a resume reads what was said so far as well."""
+        card = step.deployment.card
+        said = 2 * self.transcript.chars if self.committed else 0
+        return pricing.upper_bound(
+            card.price if card else None, self.most_input_tokens + said, self.most_output_tokens(card)
+        )
 
     def _give_up(self, end: GiveUp) -> None:
         if end.failure is not None:
@@ -277,20 +351,25 @@ class Flight:
         record = self.record
         cost = wasted = 0
         unknown = wasted_unknown = False
+        # Of a spliced answer every part was of use; of one that ended in an error, none. Who leaves has had what was
+        # sent until then: it is theirs, or budgets could be gone round by hanging up before the end.
+        useful = self.delivered if record.outcome in _BORNE else ()
         for entry in record.attempts:
+            waste = entry.outcome not in _BORNE and entry not in useful
             if entry.cost is None:
                 unknown = True
-                wasted_unknown = wasted_unknown or entry.outcome != SUCCESS
+                wasted_unknown = wasted_unknown or waste
             else:
                 cost += entry.cost
-                wasted += entry.cost if entry.outcome != SUCCESS else 0
+                wasted += entry.cost if waste else 0
         record.cost = None if unknown else cost
         record.wasted = None if wasted_unknown else wasted
         if self.permit is not None:
-            charged = self.line.markup.charge(record.cost, record.wasted, served=record.provider is not None)
+            served = record.provider is not None or any(one.outcome in _BORNE for one in record.attempts)
+            charged = self.line.markup.charge(record.cost, record.wasted, served=served)
             record.charged = self.permit.settle(charged)
-            last = record.attempts[-1].usage if record.attempts else None
-            self.permit.count_tokens(last.input_tokens + last.output_tokens if last is not None else 0)
+            used = [entry.usage for entry in record.attempts if entry.usage is not None]
+            self.permit.count_tokens(sum(usage.input_tokens + usage.output_tokens for usage in used))
             self.permit.release()
 
     # 10 ---------------------------------------------------------------------------------------------------------
@@ -300,9 +379,9 @@ class Flight:
         record.total_ms = self.elapsed_s() * 1000
         record.overhead_ms = max(0.0, record.total_ms - self.upstream_s * 1000)
         if record.attempts:
-            last = record.attempts[-1]
-            record.usage = last.usage
-            record.first_token_ms = last.first_token_ms
+            last = self.answer or record.attempts[-1]
+            record.usage = last.usage if len(self.delivered) < 2 else self.spent()
+            record.first_token_ms = (self.delivered[0] if self.delivered else last).first_token_ms
         if self.plan is not None:
             record.decision = self.plan.decision().as_dict()
         self.line.recorder.put(record)
@@ -312,21 +391,38 @@ class Flight:
     def deliver(self, step: Try, entry: Attempt, body: bytes) -> None:
         """A whole answer."""
         self._serve_from(step)
+        self.answer = entry
+        self.delivered.append(entry)
+        self.send_whole(body, self._figures(entry))
+
+    def send_whole(self, body: bytes, more: Headers) -> None:
+        """A whole answer, wherever it came from."""
         self.record.response_bytes = len(body)
         self.committed = True
-        headers = [_JSON, *self.head(), *self._figures(entry)]
-        self.reply.start(200, headers, len(body))
+        self.reply.start(200, [_JSON, *self.head(), *more], len(body))
         self.reply.write(body)
         self.reply.end()
 
-    def commit(self, step: Try) -> None:
+    def commit(self, step: Try, entry: Attempt) -> None:
         """The first content of a stream goes out: from now on this answer must be finished or end in an error."""
         self._serve_from(step)
+        self.delivered.append(entry)
         self.committed = True
         if self.keepalive is not None:
             self.keepalive.cancel()
         if not self.reply.started:
-            self.reply.start(200, [_EVENT_STREAM, _NO_CACHE, *self.head(), self._overhead()], None)
+            self.reply.start(200, [*self._stream_head(), self._overhead()], None)
+
+    def spliced(self, step: Try, entry: Attempt) -> bytes:
+        """``step`` goes on with the answer; the comment that says so, where the caller's dialect has comments."""
+        self.delivered.append(entry)
+        self.record.splices += 1
+        return self._comment({"spliced": step.deployment.id, "after": self.delivered[-2].deployment})
+
+    def spent(self) -> Usage | None:
+        """What the attempts that reached the caller used so far, together; None: nothing is known."""
+        known = [entry.usage for entry in self.delivered if entry.usage is not None]
+        return sum(known[1:], known[0]) if known else None
 
     def write(self, data: bytes) -> None:
         self.record.response_bytes += len(data)
@@ -335,11 +431,10 @@ class Flight:
 
     def closing_comment(self, entry: Attempt) -> bytes:
         """The last SSE comment: the figures that headers could not have."""
-        if self.dialect.media_type != b"text/event-stream":
-            return b""
+        self.answer = entry
         record = self.record
         known = [one.cost for one in record.attempts]
-        figures = {
+        figures: dict[str, Any] = {
             "request_id": record.id,
             "provider": record.provider,
             "model": record.model,
@@ -347,7 +442,15 @@ class Flight:
             "cost_usd": format_usd(None if None in known else sum(cost or 0 for cost in known)),
             "overhead_ms": round(max(0.0, self.elapsed_s() - self.upstream_s) * 1000, 3),
         }
-        return b": tieline " + msgspec.json.encode(figures) + b"\n\n"
+        if record.splices:
+            figures["splices"] = record.splices
+            figures["deployments"] = [one.deployment for one in self.delivered]
+        return self._comment(figures)
+
+    def _comment(self, said: dict[str, Any]) -> bytes:
+        if self.dialect.media_type != b"text/event-stream":
+            return b""
+        return b": tieline " + msgspec.json.encode(said) + b"\n\n"
 
     def encode_answer(self, answer: Response) -> bytes:
         return self.dialect.encode_response(answer, self.typed_request())
@@ -388,7 +491,19 @@ class Flight:
                 (b"tieline-model", (record.model or "").encode()),
                 (b"tieline-deployment", (record.deployment or "").encode()),
             )
+        if self.permit is not None and self.permit.has_soft_budget:
+            headers += self._budget_warnings(self.permit)
         return headers
+
+    def _budget_warnings(self, permit: Permit) -> Headers:
+        """One header for each soft budget that is overspent; the record is flagged."""
+        lines = permit.warnings()
+        if lines and "budget_warning" not in self.record.flags:
+            self.record.flags.append("budget_warning")
+        return [(b"tieline-budget-warning", line.encode("ascii", "replace")) for line in lines]
+
+    def _stream_head(self) -> Headers:
+        return [(b"content-type", self.dialect.media_type), _NO_CACHE, *self.head()]
 
     def _figures(self, entry: Attempt) -> Headers:
         known = [one.cost for one in self.record.attempts]
@@ -415,7 +530,7 @@ class Flight:
     def _ping(self) -> None:
         """Idle proxies cut a stream that says nothing (WIRE_FACTS 12); the head goes out without naming who serves."""
         if not self.reply.started:
-            self.reply.start(200, [_EVENT_STREAM, _NO_CACHE, *self.head()], None)
+            self.reply.start(200, self._stream_head(), None)
         self.reply.write(self.stream_encoder().ping())
         self._arm_keepalive()
 
@@ -442,7 +557,7 @@ class Flight:
     # what the steps share ---------------------------------------------------------------------------------------
 
     def elapsed_s(self) -> float:
-        return monotonic() - self.call.received_at
+        return self.line.clock() - self.call.received_at
 
     def typed_request(self) -> Request:
         """The whole request in typed form; only decoded when a target speaks another dialect."""

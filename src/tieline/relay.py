@@ -8,7 +8,6 @@ still follow in-band.
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import perf_counter
 from typing import Protocol
 
 from tieline.dialects.base import Dialect, Frame, Garbled, Peek, StreamDecoder, StreamEncoder, UpstreamDialect
@@ -39,6 +38,9 @@ class Sink(Protocol):
     def end(self) -> None:
         """The answer is complete and all of it is written."""
 
+    def spliced(self) -> bytes:
+        """Another upstream's text begins here: a comment that says so."""
+
     def closing_comment(self) -> bytes:
         """The final figures as a comment of the caller's dialect, before the terminator."""
 
@@ -46,13 +48,16 @@ class Sink(Protocol):
 class Splicer(Protocol):
     """Filters the events of a resumed stream (``resume.py``)."""
 
+    @property
+    def joined(self) -> bool: ...
+
     def feed(self, event: Event) -> list[Event]: ...
 
     def finish(self) -> list[Event]: ...
 
 
 class Relay:
-    """One upstream stream on its way to the caller.
+    """One upstream stream on its way to the caller. ``spent`` is what earlier attempts of a resumed answer used.
 
     ``encoder`` None: same dialect, frames pass through as they came. Raises what the decoder raises (StreamFault, Garbled,
     Truncated) out of ``feed`` and ``finish``; the attempt turns it into a failure class.
@@ -76,6 +81,8 @@ class Relay:
         "peek",
         "sink",
         "skipped",
+        "spent",
+        "spliced",
         "splicer",
         "splitter",
         "thinking",
@@ -100,6 +107,7 @@ class Relay:
         committed: bool = False,
         splicer: Splicer | None = None,
         hold_until_chars: int = 0,
+        spent: Usage | None = None,
     ) -> None:
         self.through = through
         self.peek = peek
@@ -108,6 +116,8 @@ class Relay:
         self.transcript = transcript
         self.clock = clock
         self.splicer = splicer
+        self.spliced = False
+        self.spent = spent
         self.splitter = dialect.splitter()
         self.decoder: StreamDecoder = dialect.stream_decoder()
         self.held: list[bytes] = []
@@ -126,7 +136,7 @@ class Relay:
         self.thinking = False
         self.waited_s = 0.0
         """Spent waiting for the upstream and not taken yet; the rest of a stream's time is ours."""
-        self.idle_since = perf_counter()
+        self.idle_since = self.clock()
 
     def feed(self, data: bytes) -> None:
         """Bytes of the upstream, cut anywhere."""
@@ -137,23 +147,26 @@ class Relay:
             out = self._forward(data, frames, untouched) if self.encoder is None else self._translate(frames)
             if out:
                 self._send(out)
-        self.idle_since = perf_counter()
+        self.idle_since = self.clock()
 
-    def finish(self) -> None:
-        """The upstream's EOF: completes the caller's stream, or raises Truncated."""
+    def finish(self, *, broken: bool = False) -> None:
+        """The upstream's EOF: completes the caller's stream, or raises Truncated.
+
+        ``broken``: the connection died after a complete answer, so half a frame that is left means nothing.
+        """
         if self.done:
             return
-        frames = self.splitter.finish()
+        frames = [] if broken else self.splitter.finish()
         out = self._forward(b"", frames, False) if self.encoder is None else self._translate(frames)
         if not self.done:
-            tail = self._encode(self.decoder.finish())
-            self._end(out + tail, self.through.terminator if self.through is not None else b"")
+            out = self._whole(out, lambda: self._encode(self.decoder.finish()))
+            self._end(out, self.through.terminator if self.through is not None else b"")
         elif out:
             self._send(out)
 
     def woke(self) -> None:
         """The upstream said something, or is through."""
-        now = perf_counter()
+        now = self.clock()
         self.waited_s += now - self.idle_since
         self.idle_since = now
 
@@ -175,49 +188,86 @@ class Relay:
 
     def _forward(self, data: bytes, frames: list[Frame], untouched: bool) -> bytes:
         kept: list[bytes] = []
-        for frame in frames:
-            events = self._decode(frame)
-            if events is None:
-                untouched = False
-                continue
-            report = False
-            for event in events:
-                self._see(event)
-                report = report or type(event) is UsageReport
-            if self.decoder.ended:
-                self._end(b"".join(kept), frame.raw)
-                return b""
-            if report and self.through is not None and self.through.hides(frame, self.peek):
-                untouched = False
-            else:
-                kept.append(frame.raw)
+        try:
+            for frame in frames:
+                events = self._decode(frame)
+                if events is None:
+                    untouched = False
+                    continue
+                report = False
+                for event in events:
+                    self._see(event)
+                    self.transcript.add(event)
+                    report = report or type(event) is UsageReport
+                if self.decoder.ended:
+                    self._end(b"".join(kept), frame.raw)
+                    return b""
+                if report and self.through is not None and self.through.hides(frame, self.peek):
+                    untouched = False
+                else:
+                    kept.append(frame.raw)
+        except Exception:
+            self._hand_over(kept)
+            raise
         if untouched and not self.splitter.pending:
             return data if kept else b""
         return b"".join(kept)
 
     def _translate(self, frames: list[Frame]) -> bytes:
-        out = b""
-        for frame in frames:
-            out += self._encode(self._decode(frame) or ())
-            if self.decoder.ended:
-                self._end(out, b"")
-                return b""
-        return out
+        out: list[bytes] = []
+        try:
+            for frame in frames:
+                for event in self._decode(frame) or ():
+                    self._see(event)
+                    self._tell(event, out)
+                if self.decoder.ended:
+                    self._end(b"".join(out), b"")
+                    return b""
+        except Exception:
+            self._hand_over(out)
+            raise
+        return b"".join(out)
 
-    def _encode(self, events: list[Event] | tuple[()]) -> bytes:
-        encoder = self.encoder
-        out = b""
+    def _encode(self, events: list[Event]) -> bytes:
+        out: list[bytes] = []
         for event in events:
-            if self.splicer is None:
-                self._see(event)
-                if encoder is not None:
-                    out += encoder.encode(event)
-            else:
-                for spliced in self.splicer.feed(event):
-                    self._see(spliced)
-                    if encoder is not None:
-                        out += encoder.encode(spliced)
-        return out
+            self._see(event)
+            self._tell(event, out)
+        return b"".join(out)
+
+    def _tell(self, event: Event, out: list[bytes]) -> None:
+        """What ``event`` means to the caller goes to ``out`` and into the transcript."""
+        splicer = self.splicer
+        if splicer is None:
+            self._to_caller(event, out)
+            return
+        spliced = splicer.feed(event)
+        if not self.spliced and splicer.joined:
+            self.spliced = True
+            out.append(self.sink.spliced())
+        for one in spliced:
+            self._to_caller(one, out)
+
+    def _to_caller(self, event: Event, out: list[bytes]) -> None:
+        self.transcript.add(event)
+        if self.encoder is None:
+            return
+        if self.spent is not None and type(event) is UsageReport:
+            event = UsageReport(self.spent + event.usage)
+        out.append(self.encoder.encode(event))
+
+    def _hand_over(self, out: list[bytes]) -> None:
+        """What came in front of a fault is the caller's, once it has seen anything: the transcript has it too."""
+        if self.committed and out and not self.done:
+            self.sink.write(b"".join(out))
+
+    def _whole(self, out: bytes, rest: Callable[[], bytes]) -> bytes:
+        """``out`` and what ``rest`` makes; ``out`` alone is handed over when that raises."""
+        try:
+            return out + rest()
+        except Exception:
+            self._hand_over([out])
+            raise
 
     def _decode(self, frame: Frame) -> list[Event] | None:
         try:
@@ -229,6 +279,7 @@ class Relay:
             return None
 
     def _see(self, event: Event) -> None:
+        """Times and counts what the upstream said, whether or not it is for the caller."""
         kind = type(event)
         if kind in _CONTENT:
             now = self.clock()
@@ -248,7 +299,6 @@ class Relay:
             self.finish_reason = event.reason  # type: ignore[union-attr]
         elif kind is Start:
             self.upstream_id, self.upstream_model = event.id, event.model  # type: ignore[union-attr]
-        self.transcript.add(event)
 
     def _send(self, out: bytes) -> None:
         if not self.committed:
@@ -270,9 +320,7 @@ class Relay:
     def _end(self, before: bytes, terminator: bytes) -> None:
         """Everything is here: held frames, the figures, the terminator; in this order."""
         if self.splicer is not None:
-            for event in self.splicer.finish():
-                self._see(event)
-                before += self.encoder.encode(event) if self.encoder is not None else b""
+            before = self._whole(before, self._spliced_rest)
         self.done = True
         if self.encoder is not None:
             terminator = self.encoder.finish()
@@ -282,3 +330,15 @@ class Relay:
             before = b""
         self.sink.write(before + self.sink.closing_comment() + terminator)
         self.sink.end()
+
+    def _spliced_rest(self) -> bytes:
+        out: list[bytes] = []
+        for event in self.splicer.finish() if self.splicer is not None else ():
+            self._to_caller(event, out)
+        return b"".join(out)
+
+
+def _chars(event: Event) -> int:
+    if isinstance(event, TextDelta | ThinkingDelta):
+        return len(event.text)
+    return len(event.json) if isinstance(event, ArgumentsDelta) else 0

@@ -119,17 +119,29 @@ async def test_a_slow_reader_gets_all_of_it(tmp_path: Path) -> None:
 
 
 async def test_a_reader_slower_than_the_stall_deadline_is_not_the_providers_fault(tmp_path: Path) -> None:
-    async with serving(tmp_path, {"long": behaving("sim-echo:tokens=30000")}) as served:
+    model = behaving("sim-echo:tokens=80000", timeouts={"stall_s": 0.5})
+    async with serving(tmp_path, {"long": model}) as served:
         raw = await served.connect()
         raw.writer.transport.pause_reading()
-        raw.send(post(CHAT, chat("long", stream=True, tieline={"stall_timeout_s": 0.5})))
+        raw.send(post(CHAT, chat("long", stream=True)))
         await asyncio.sleep(2)
+        assert not served.simulator.log[-1].completed
         raw.writer.transport.resume_reading()
         heard = await raw.hear(timeout=30)
         assert heard.body.endswith(b"data: [DONE]\n\n"), heard.body[-300:]
         raw.close()
         (record,) = await served.records()
         assert [one.outcome for one in record.attempts] == ["success"]
+
+
+async def test_a_stall_is_noticed_when_its_own_deadline_is_over(tmp_path: Path) -> None:
+    model = behaving("sim-stall:after=5", timeouts={"stall_s": 0.5}, on_broken_stream="error")
+    async with serving(tmp_path, {"stalls": model}) as served, await served.connect() as raw:
+        raw.send(post(CHAT, chat("stalls", stream=True)))
+        heard = await raw.hear(timeout=5)
+        assert b"silent for" in heard.body
+        (record,) = await served.records()
+        assert record.outcome == "stall"
 
 
 async def test_overhead_of_a_stream_leaves_out_the_upstreams_time(tmp_path: Path) -> None:
@@ -143,11 +155,9 @@ async def test_overhead_of_a_stream_leaves_out_the_upstreams_time(tmp_path: Path
 
 
 async def test_a_broken_stream_ends_in_an_error_and_the_connection_lives(tmp_path: Path) -> None:
-    model = behaving("sim-cut:after=5")
+    model = behaving("sim-cut:after=5", on_broken_stream="error")
     async with serving(tmp_path, {"cut": model}) as served, await served.connect() as raw:
-        raw.send(
-            post(CHAT, chat("cut", stream=True, tieline={"on_broken_stream": "error"})) + get("/health/live")
-        )
+        raw.send(post(CHAT, chat("cut", stream=True)) + get("/health/live"))
         heard = await raw.hear()
         assert heard.status == 200
         assert b'"error"' in heard.body

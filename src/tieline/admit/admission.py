@@ -16,7 +16,7 @@ from tieline.admit.budgets import Meter, ceilings
 from tieline.admit.keys import EMPTY, PREFIX, Key, Snapshot, find
 from tieline.admit.limits import Gate
 from tieline.admit.policy import combine
-from tieline.admit.rules import BudgetRule, Rules, matches
+from tieline.admit.rules import BudgetRule, Limits, Rules, matches
 from tieline.config.schema import PolicyRules
 from tieline.ledger.settle import Hold
 from tieline.record.rows import run_scope, stored_scope
@@ -74,6 +74,7 @@ class Permit:
         "_slot",
         "_tokens",
         "has_hard_budget",
+        "has_soft_budget",
         "key_id",
         "meters",
         "policy",
@@ -107,6 +108,7 @@ class Permit:
         self.policy = policy
         self.has_hard_budget = any(budget.hard for meter in meters for budget in meter.budgets)
         """Then a deployment whose price is unknown cannot be used."""
+        self.has_soft_budget = any(not budget.hard for meter in meters for budget in meter.budgets)
 
     def __repr__(self) -> str:
         return f"<Permit key={self.key_id} {self._hold!r}{' released' if self._released else ''}>"
@@ -199,6 +201,15 @@ class Admission:
     @property
     def has_keys(self) -> bool:
         return bool(self._snapshot.keys)
+
+    @property
+    def has_ceilings(self) -> bool:
+        """Whether any key or project has a limit or a hard budget."""
+        keys, projects = self._snapshot.keys.values(), self._snapshot.projects.values()
+        rules = [*(key.rules for key in keys), *(project.rules for project in projects)]
+        return bool(self._credits) or any(
+            one.limits != Limits() or any(budget.hard for budget in one.budgets) for one in rules
+        )
 
     def meters(self) -> list[Meter]:
         """Every meter in memory, those of runs included."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
+import typer.main
+
+from tieline.cli.types import ConfigOption, JsonOption
 
 app = typer.Typer(
     name="tieline",
@@ -15,11 +20,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="tieline.yaml; else ./tieline.yaml or $TIELINE_CONFIG.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="For machines.")]
 
 
 def _version(asked: bool) -> None:
@@ -179,3 +179,40 @@ def explain(
     from tieline.cli.explain import explain as run
 
     run(model, config, tokens, max_tokens, intent, needs, as_json)
+
+
+class _LazyGroup(typer.core.TyperGroup):
+    """A group of commands whose module is imported when one of them is asked for."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._module = _GROUPS[self.name or ""]
+
+    def _load(self) -> Any:
+        return typer.main.get_command(importlib.import_module(self._module).app)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self._load().list_commands(ctx))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return self._load().get_command(ctx, cmd_name)
+
+
+_GROUPS = {
+    "keys": "tieline.cli.keys",
+    "projects": "tieline.cli.projects",
+}
+_HELP = {
+    "keys": "Virtual keys: create, list, show, edit, rotate, revoke.",
+    "projects": "Projects: create, list, show, edit, archive, credit.",
+}
+
+
+def _register(name: str) -> None:
+    group = typer.Typer(name=name, cls=_LazyGroup, help=_HELP[name], no_args_is_help=True)
+    group.callback()(lambda: None)
+    app.add_typer(group, name=name)
+
+
+for _name in _GROUPS:
+    _register(_name)

@@ -20,13 +20,13 @@ from tieline.types.money import format_usd
 from tieline.types.record import Attempt, Record
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_BAR = 24
+_BAR = 20
 _MONEY = ("cost", "wasted", "charged")
 _TIME_CHARS = len("req_") + 10
 """The part of an id that says when: enough to find one, unless two came in the same millisecond."""
 
 
-def opened(config: Path | None) -> Database:
+def opened(config: Path | None, *, create: bool = False) -> Database:
     import os
 
     settings = load(config or find(os.environ), os.environ).config.store
@@ -35,7 +35,7 @@ def opened(config: Path | None) -> Database:
             "store.database is `none`: nothing is kept.", hint="Set it to sqlite:///tieline.db."
         )
     database = Database(settings.database)
-    if database.path is not None and not database.path.exists():
+    if not create and database.path is not None and not database.path.exists():
         raise ConfigError(
             f"There is no {database.path} yet.", hint="It is made by the first `tieline serve`."
         )
@@ -89,11 +89,11 @@ def records_table(found: list[Record]) -> Any:
         "asked",
         "served by",
         "tries",
-        "first",
         "total",
         "cost $",
         "outcome",
-        right=("tries", "first", "total", "cost $"),
+        right=("tries", "total", "cost $"),
+        wide={"asked": 14, "served by": 24},
     )
     length = _distinct([record.id for record in found])
     for record in found:
@@ -103,7 +103,6 @@ def records_table(found: list[Record]) -> Any:
             escape(record.model_asked),
             escape(record.deployment or "–"),
             str(len(record.attempts)),
-            milliseconds(record.first_token_ms),
             milliseconds(record.total_ms),
             rounded_usd(record.cost),
             outcome_style(record.outcome),
@@ -228,7 +227,16 @@ def print_record(record: Record) -> None:
 
 def _timeline(record: Record) -> Any:
     rows = table(
-        "#", "deployment", "key", "why", "time line", "ends", "outcome", "cost $", right=("ends", "cost $")
+        "#",
+        "deployment",
+        "key",
+        "why",
+        "time line",
+        "ends",
+        "outcome",
+        "cost $",
+        right=("ends", "cost $"),
+        wide={"deployment": 22, "key": 10, "why": 9, "outcome": 15},
     )
     total = max([record.total_ms, *(entry.ended_ms for entry in record.attempts)]) or 1.0
     for entry in record.attempts:
@@ -241,7 +249,7 @@ def _timeline(record: Record) -> Any:
             milliseconds(entry.ended_ms),
             outcome_style(entry.outcome)
             + (f" {entry.status}" if entry.status and entry.status != 200 else ""),
-            format_usd(entry.cost),
+            rounded_usd(entry.cost),
         )
     return rows
 

@@ -20,20 +20,26 @@ def write_json(value: Any) -> None:
     sys.stdout.buffer.flush()
 
 
-_WHOLE = {"request": 14, "when": 8, "tries": 5, "first": 8, "total": 8, "cost $": 8, "outcome": 7}
-"""Columns that keep at least this width; the others give way."""
+NARROW = 100
+"""What every table fits; what a terminal has beyond it goes to the columns of ``wide``."""
 
 
-def table(*columns: str, right: tuple[str, ...] = (), title: str | None = None) -> Table:
-    """A cell is one line, cut with an ellipsis where the terminal is narrow."""
-    made = Table(title=title, header_style="bold", box=None, pad_edge=False, title_justify="left")
+def table(
+    *columns: str, right: tuple[str, ...] = (), wide: dict[str, int] | None = None, title: str | None = None
+) -> Table:
+    """A cell is one line. ``wide`` columns have that many characters at ``NARROW`` and are cut with an ellipsis."""
+    made = Table(
+        title=title, header_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0), title_justify="left"
+    )
+    wide = wide or {}
+    spare = max(0, console.width - NARROW) // max(1, len(wide))
     for column in columns:
         made.add_column(
             column,
             justify="right" if column in right else "left",
             no_wrap=True,
             overflow="ellipsis",
-            min_width=_WHOLE.get(column),
+            max_width=wide[column] + spare if column in wide else None,
         )
     return made
 

@@ -60,6 +60,8 @@ class Quirks(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`anthropic-beta` values this host accepts, whole or without their date; None: all."""
     body_version: str = ""
     """Anthropic Messages: `anthropic_version` stands in the body with this value, and the model only in the path (Vertex)."""
+    completions: str = ""
+    """A regular expression of the model ids that the host serves under OpenAI's legacy `/completions`; empty: none."""
     path: str = ""
     """Overrides the dialect's path below the base URL; `{model}` and, where a dialect has several, `{method}` are replaced."""
 

@@ -33,6 +33,7 @@ from tieline.dialects.fields import (
     without_nulls,
     wrong,
 )
+from tieline.dialects.gemini.request_out import path_of
 from tieline.dialects.routing_fields import take_routing
 from tieline.types.call import Call
 from tieline.types.errors import InvalidRequest, Unsupported
@@ -86,6 +87,7 @@ def peek(call: Call) -> Peek:
         raise InvalidRequest("input is required and must not be empty.", param="input")
     seen = Peek(
         model=needed_string(small, "model"),
+        max_output_tokens=0,
         user=string(small, "user"),
         input_chars=len(given),
         fields=fields,
@@ -264,7 +266,7 @@ def _gemini(texts: list[str], request: EmbeddingsRequest, target: Target) -> Out
         )
         for text in texts
     ]
-    return Outgoing(path=f"/models/{name}:batchEmbedContents", body=to_json({"requests": requests}))
+    return Outgoing(path=path_of(target, "batchEmbedContents"), body=to_json({"requests": requests}))
 
 
 def _task(request: EmbeddingsRequest, target: Target, words: dict[str, str]) -> str | None:
@@ -278,7 +280,9 @@ def _task(request: EmbeddingsRequest, target: Target, words: dict[str, str]) -> 
 def _from_gemini(answer: Json) -> Embeddings:
     usage = answer.get("usageMetadata")
     counted = Usage(input_tokens=count_of(usage.get("promptTokenCount"))) if isinstance(usage, dict) else None
-    given = [object_of(one).get("values") for one in list_of(answer.get("embeddings"))]
+    single = answer.get("embedding")
+    listed = [single] if single is not None else list_of(answer.get("embeddings"))
+    given = [object_of(one).get("values") for one in listed]
     return Embeddings(vectors=_vectors(given), usage=counted)
 
 
@@ -297,7 +301,7 @@ def _cohere_body(texts: list[str], request: EmbeddingsRequest, target: Target) -
 
 def _cohere(texts: list[str], request: EmbeddingsRequest, target: Target) -> Outgoing:
     body = {"model": target.model, **_cohere_body(texts, request, target)}
-    return Outgoing(path="/embed", body=to_json(body))
+    return Outgoing(path="/v2/embed", body=to_json(body))
 
 
 def _from_cohere(answer: Json) -> Embeddings:

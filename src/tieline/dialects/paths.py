@@ -18,8 +18,8 @@ class Door(Struct, frozen=True):
 EXACT = {
     "/v1/chat/completions": Door("openai_chat", "chat"),
     "/chat/completions": Door("openai_chat", "chat"),
-    "/v1/completions": Door("openai_chat", "completions"),
-    "/completions": Door("openai_chat", "completions"),
+    "/v1/completions": Door("openai_completions", "completions"),
+    "/completions": Door("openai_completions", "completions"),
     "/v1/embeddings": Door("openai_chat", "embeddings"),
     "/embeddings": Door("openai_chat", "embeddings"),
     "/v1/responses": Door("openai_responses", "chat"),

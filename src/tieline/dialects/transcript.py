@@ -103,12 +103,27 @@ class Transcript:
         return bool(self._finishes) and choices <= self._finishes.keys()
 
     @property
+    def several(self) -> bool:
+        """Whether more than one choice was begun."""
+        return any(block.start.choice for block in self._blocks.values())
+
+    @property
     def open_text_block(self) -> int | None:
         """The index of the first choice's text block that is still open."""
         for index, block in self._blocks.items():
             if block.start.kind == "text" and block.start.choice == 0 and not block.stopped:
                 return index
         return None
+
+    @property
+    def last_index(self) -> int:
+        """The index of the newest block, -1 before the first."""
+        return max(self._blocks, default=-1)
+
+    @property
+    def kinds(self) -> set[str]:
+        """Of the blocks begun so far."""
+        return {block.start.kind for block in self._blocks.values()}
 
     @property
     def in_tool_call(self) -> bool:

@@ -435,6 +435,11 @@ def _deployment(host: Host, model: str, card: ModelCard | None, name: str) -> De
         dialect: Endpoint(base_url, _target(provider, model, dialect, card))
         for dialect, base_url in provider.endpoints.items()
     }
+    completes = provider.quirks.completions
+    if completes and "openai_chat" in endpoints and re.search(completes, model):
+        legacy = "openai_completions"
+        base_url = provider.endpoints["openai_chat"]
+        endpoints[legacy] = Endpoint(base_url, _target(provider, model, legacy, card))
     return Deployment(
         id=f"{provider.name}/{model}",
         provider=provider,

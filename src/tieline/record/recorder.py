@@ -126,7 +126,14 @@ class Recorder:
         self.recovered = threading.Event()
         """Set when what dead processes left has been taken over (or cannot be now)."""
 
+    @property
+    def recovering(self) -> bool:
+        """Whether journals of dead processes have not been looked through yet: wait for ``recovered``."""
+        return self._unrecovered
+
     def start(self) -> None:
+        if self._unrecovered:
+            self._wake.set()
         self._thread = threading.Thread(target=self._run, name="tieline-recorder", daemon=True)
         self._thread.start()
 

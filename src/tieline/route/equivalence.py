@@ -14,6 +14,7 @@ PRIOR_WEIGHT = 50
 """How many of the user's own observations weigh as much as the public prior."""
 AVERAGE_SLACK = 1.0
 AVERAGE = "average"
+ANOTHER_SPACE = "a different model, and embeddings of different models do not compare"
 
 Evaluations = Callable[[str, str], tuple[float, int] | None]
 """(model name, category) -> the user's own evaluation: observed quality 0..100 and the number of observations."""
@@ -105,7 +106,7 @@ def _judge(
     evaluations: Evaluations,
 ) -> Alternative | str:
     if same_model_only:
-        return "a different model, and embeddings of different models do not compare"
+        return ANOTHER_SPACE
     if quality is None:
         return f"a different model, and the quality of {asked.name} is unknown"
     theirs = quality_of(other.card, other.name, intent, evaluations)

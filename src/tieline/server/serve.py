@@ -205,5 +205,7 @@ def log_to_terminal(level: str = "info") -> None:
         stream=sys.stderr,
         force=True,
     )
-    for name in ("uvicorn.error", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").setLevel(
+        logging.CRITICAL
+    )  # what it says of a failed start, we say better
+    logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -52,8 +52,9 @@ def run(
 class Worker:
     """One place of ``count``: the process in it, and how its predecessors fared."""
 
-    def __init__(self, number: int, sock: socket.socket, arguments: Sequence[str]) -> None:
+    def __init__(self, number: int, sock: socket.socket, arguments: Sequence[str], count: int = 1) -> None:
         self.number = number
+        self._count = count
         self._sock = sock
         self._arguments = arguments
         self._ready_fd = -1
@@ -70,6 +71,7 @@ class Worker:
             [sys.executable, "-m", "tieline", *self._arguments, "--fd", str(fd), "--ready-fd", str(told)],
             pass_fds=(fd, told),
             stdin=subprocess.DEVNULL,
+            env={**os.environ, "TIELINE_SERVER__WORKERS": str(self._count)},
             # Signals come from the parent alone: a Ctrl-C in the terminal would otherwise reach a worker twice.
             start_new_session=True,
         )
@@ -115,7 +117,7 @@ class Workers:
         quiet: bool = False,
     ) -> None:
         self.url = url_of(sock)
-        self.workers = [Worker(number, sock, arguments) for number in range(count)]
+        self.workers = [Worker(number, sock, arguments, count) for number in range(count)]
         self._drain_s = drain_s
         self._quiet = quiet
         self._announced = False

@@ -48,6 +48,8 @@ class FailureClass(StrEnum):
     TRUNCATED = "truncated"
     GARBLED = "garbled"
     CALLER_GONE = "caller_gone"
+    SUPERSEDED = "superseded"
+    """Of two attempts run side by side the other had content first (DESIGN section 7, hedge)."""
 
 
 class ErrorInfo(Struct, frozen=True, kw_only=True):
@@ -180,6 +182,7 @@ _STATUS_OF_CLASS: dict[FailureClass, int] = {
     FailureClass.TRUNCATED: 502,
     FailureClass.GARBLED: 502,
     FailureClass.CALLER_GONE: 499,
+    FailureClass.SUPERSEDED: 502,
 }
 
 

@@ -23,3 +23,11 @@ class Usage(Struct, kw_only=True, omit_defaults=True):
     output_audio_tokens: int = 0
     estimated: bool = False
     """True when the provider gave no usage and the figures are our estimate."""
+
+    def __add__(self, other: Usage) -> Usage:
+        """Of two attempts whose output went into one answer."""
+        sums = {name: getattr(self, name) + getattr(other, name) for name in _COUNTS}
+        return Usage(**sums, estimated=self.estimated or other.estimated)
+
+
+_COUNTS = tuple(name for name in Usage.__struct_fields__ if name != "estimated")

@@ -12,7 +12,7 @@ from litestar.openapi.plugins import SwaggerRenderPlugin
 from msgspec import Struct, field
 
 import tieline
-from tieline.dialects import paths
+from tieline.dialects import DIALECT_NAMES, paths
 from tieline.server.control.landing import landing_page
 from tieline.types.errors import Fault, InvalidRequest, NotFound, TielineError, fault_of
 
@@ -103,13 +103,18 @@ def build(gateway: Gateway) -> Litestar:
 
 def _decoded(body: bytes) -> Hypothesis:
     try:
-        return msgspec.json.decode(body, type=Hypothesis)
+        asked = msgspec.json.decode(body, type=Hypothesis)
     except msgspec.ValidationError as error:
         raise InvalidRequest(
             f"{error}.", hint=f"It takes {', '.join(Hypothesis.__struct_fields__)}."
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"The body is not JSON: {error}.") from None
+    if asked.dialect not in DIALECT_NAMES:
+        raise InvalidRequest(
+            f"dialect: {asked.dialect!r} is none.", hint=f"One of {', '.join(DIALECT_NAMES)}."
+        )
+    return asked
 
 
 def _secret(request: Request[Any, Any, Any]) -> str | None:
