@@ -329,10 +329,10 @@ class Flight:
         )
 
     def _give_up(self, end: GiveUp) -> None:
+        if self.unsupported is not None and not self.record.attempts:
+            raise self.unsupported
         if end.failure is not None:
             raise UpstreamFailed(end.failure, attempts=len(self.record.attempts), hint=self._tried())
-        if self.unsupported is not None:
-            raise self.unsupported
         raise NoCandidate(
             f"No deployment can serve {self.record.model_asked!r} as asked.",
             hint=_excluded(end.excluded),
@@ -448,7 +448,7 @@ class Flight:
         return self._comment(figures)
 
     def _comment(self, said: dict[str, Any]) -> bytes:
-        if self.dialect.media_type != b"text/event-stream":
+        if not self.dialect.comments:
             return b""
         return b": tieline " + msgspec.json.encode(said) + b"\n\n"
 

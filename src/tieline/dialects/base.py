@@ -238,6 +238,9 @@ class UpstreamDialect(Protocol):
 class Dialect(UpstreamDialect, Protocol):
     """What callers speak too."""
 
+    comments: bool
+    """Whether its clients skip the comments of an event stream, as the standard says."""
+
     def peek(self, call: Call) -> Peek:
         """Raises InvalidRequest (malformed JSON, wrong types, no messages), naming the field."""
 
