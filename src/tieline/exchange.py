@@ -17,6 +17,7 @@ from tieline.dialects import get_upstream
 from tieline.dialects.base import Garbled, Outgoing, StreamFault, Truncated, UpstreamDialect
 from tieline.dialects.transcript import Transcript, events_of
 from tieline.ledger import pricing
+from tieline.providers.advice import advised
 from tieline.providers.errors import classify, classify_transport, rate_limits
 from tieline.providers.signing import needs_token, sign
 from tieline.providers.tokens import TokenError
@@ -69,6 +70,7 @@ class Exchange:
         "entry",
         "failure",
         "flight",
+        "kept_token",
         "race",
         "relay",
         "response",
@@ -90,6 +92,8 @@ class Exchange:
         self.resuming = flight.committed
         self.unspliced = False
         self.began = 0.0
+        self.kept_token: str | None = None
+        """A cloud identity's token that was not fetched for this request."""
 
     @property
     def same_dialect(self) -> bool:
@@ -163,7 +167,9 @@ class Exchange:
         token = None
         if needs_token(credential):
             tokens = self.flight.line.tokens
-            token = tokens.cached(credential) or await tokens.token(credential)
+            token = self.kept_token = tokens.cached(credential)
+            if token is None:
+                token = await tokens.token(credential)
         now = datetime.now(UTC)
         return headers + sign(
             deployment.provider, credential, "POST", url, headers, outgoing.body, now, token
@@ -194,6 +200,12 @@ class Exchange:
         )
         try:
             response = self.response = await transport.send(request)
+            if response.status == 401 and self.kept_token is not None:
+                # Revoked before its time: a fresh one may be accepted, and the caller need not know.
+                flight.line.tokens.forget(step.credential, self.kept_token)
+                response.close()
+                request.headers = await self._headers(outgoing, url)
+                response = self.response = await transport.send(request)
         finally:
             self._waited(self.clock() - asked)
         self.entry.status = response.status
@@ -210,9 +222,13 @@ class Exchange:
         except (TransportError, _Died):
             body = b""  # the status alone classifies it
         info = self.dialect.decode_error(response.status, response.headers, body)
-        return classify(
-            self.step.deployment.provider.name, self.dialect.name, response.status, info, response.headers
-        )
+        provider = self.step.deployment.provider
+        failure = classify(provider.name, self.dialect.name, response.status, info, response.headers)
+        return self._advised(failure)
+
+    def _advised(self, failure: Failure) -> Failure:
+        deployment = self.step.deployment
+        return advised(failure, deployment.provider, deployment.model, self.step.credential)
 
     async def _whole(self, response: UpstreamResponse) -> None:
         flight, entry = self.flight, self.entry
@@ -377,7 +393,10 @@ class Exchange:
         if isinstance(error, TransportError):
             return self._broken(classify_transport(error))
         if isinstance(error, TokenError):
-            return Failure(kind=error.kind, message=error.message)
+            provider = self.step.deployment.provider.name
+            if error.kind is FailureClass.CREDENTIAL:
+                return self._advised(Failure(kind=error.kind, message=error.message))
+            return Failure(kind=error.kind, message=f"{provider}: {error.message}")
         if isinstance(error, StreamFault):
             return classify(
                 self.step.deployment.provider.name, self.dialect.name, error.status, error.info, []

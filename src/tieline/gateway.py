@@ -152,6 +152,7 @@ class Gateway:
         deadline = self.clock() + self.config.server.drain_s
         while self.in_flight and self.clock() < deadline:
             await asyncio.sleep(0.02)
+        await self.line.tokens.aclose()
         await self.transports.aclose()
         if self.watch is not None:
             await self.watch.stop()

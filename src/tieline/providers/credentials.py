@@ -121,23 +121,26 @@ def _configured(row: Provider, keys: str | list[str], environ: Mapping[str, str]
             raise ConfigError(str(error), place=place) from error
         if secret not in seen:
             seen.add(secret)
-            yield make(label, row.auth, _typed(row.auth, secret, label))
+            yield make(label, row.auth, _typed(row.auth, secret, label, environ))
 
 
-def _typed(auth: Auth, secret: str, label: str) -> object:
-    """A JSON key file of Google where the scheme is Google's, `id:secret[:token]` where it is AWS's, else the text."""
+def _typed(auth: Auth, secret: str, label: str, environ: Mapping[str, str]) -> object:
+    """A JSON key file of Google where the scheme is Google's, `id:secret[:token]` where it is AWS's, `tenant:client:secret`
+    where it is Entra's, else the text."""
     if auth == "google_oauth" and secret.startswith("{"):
         return parse_google_key(secret, label)
-    if auth == "sigv4" and secret.count(":") in (1, 2):
-        return AwsKeys(*secret.split(":"))
-    if auth == "entra" and secret.count(":") == 2:
-        return EntraApp(*secret.split(":"))
+    if auth == "sigv4" and ":" in secret:
+        return AwsKeys(*secret.split(":", 2))
+    if auth == "entra" and secret.count(":") >= 2:
+        tenant, client_id, client_secret = secret.split(":", 2)
+        return EntraApp(tenant, client_id, client_secret, _authority(environ))
     return secret
 
 
 def _discovered(row: Provider, environ: Mapping[str, str]) -> Iterator[Credential]:
     seen: set[str] = set()
-    for name in row.env:
+    # A key of Azure's is no token of Entra's: where tokens are asked for, the keys of the environment are left alone.
+    for name in row.env if row.auth != "entra" else ():
         for label in numbered(name):
             secret = environ.get(label, "").strip()
             if secret and secret not in seen:
@@ -200,5 +203,10 @@ def parse_google_key(text: str, label: str) -> ServiceAccount | AuthorizedUser:
 def _entra(environ: Mapping[str, str]) -> Iterator[Credential]:
     parts = [environ.get(name, "") for name in ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET")]
     if all(parts):
-        authority = environ.get("AZURE_AUTHORITY_HOST") or "https://login.microsoftonline.com"
-        yield Credential("AZURE_CLIENT_ID", EntraApp(parts[0], parts[1], parts[2], authority.rstrip("/")))
+        yield Credential("AZURE_CLIENT_ID", EntraApp(parts[0], parts[1], parts[2], _authority(environ)))
+
+
+def _authority(environ: Mapping[str, str]) -> str:
+    """AZURE_AUTHORITY_HOST may be written with or without its scheme, as in Azure's own SDKs."""
+    host = environ.get("AZURE_AUTHORITY_HOST", "").strip().rstrip("/") or "login.microsoftonline.com"
+    return host if "://" in host else f"https://{host}"

@@ -341,12 +341,12 @@ MESSAGES: tuple[Message, ...] = (
     ),
     _row(
         Class.MODEL_GONE,
-        r"model not exist|is not a valid model id|no (?:allowed )?(?:endpoints|providers) (?:found|available)"
+        r"api version not supported|enabled only for api versions|model not exist|is not a valid model id|no (?:allowed )?(?:endpoints|providers) (?:found|available)"
         r"|model identifier is invalid|on-demand throughput isn.t supported|invalid model\b"
         r"|model .{0,120}(?:does not exist|not found|no longer (?:supported|available)|has been (?:deprecated|decommissioned|removed|retired)"
         r"|is not (?:available|supported for this))|(?:don.t|do not|does not) have access to (?:the |this )?model"
         r"|unknown model|end of its life",
-        "DeepSeek (400), OpenRouter (400, 404), Bedrock ValidationException and AccessDenied, Ollama",
+        "Azure (400 BadRequest), DeepSeek (400), OpenRouter (400, 404), Bedrock ValidationException and AccessDenied, Ollama",
     ),
     _row(
         Class.CALLER_FAULT,
