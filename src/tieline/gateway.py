@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from random import Random
@@ -20,14 +21,15 @@ from tieline.admit.leases import Leases
 from tieline.admit.watch import Watch
 from tieline.config.load import Loaded, find, load
 from tieline.config.reload import Watcher
-from tieline.config.schema import Config
+from tieline.config.schema import Config, ProviderConfig
 from tieline.dialects import get as dialect_named
 from tieline.dialects import get_upstream
 from tieline.ledger.pricing import upper_bound
 from tieline.ledger.settle import Markup
 from tieline.pipeline import Flight, Line, fault_headers
-from tieline.providers import build, catalog
+from tieline.providers import build, catalog, registry
 from tieline.providers.build import Fleet
+from tieline.providers.credentials import stored_credential
 from tieline.providers.deployment import Deployment
 from tieline.providers.tokens import TokenSource
 from tieline.record.ids import new_id
@@ -37,12 +39,14 @@ from tieline.route.health import Health
 from tieline.route.router import Router
 from tieline.route.steps import Needs
 from tieline.route.validate import validate_routes
+from tieline.store import sealed
 from tieline.store.database import Database
+from tieline.store.sealed import Vault, keyring
 from tieline.store.shared import RedisShared
 from tieline.transport.base import Transport
 from tieline.transport.routing import Transports
 from tieline.types.call import Call, Headers, Reply
-from tieline.types.errors import ConfigError, Fault, NotFound, Shedding, UnknownModel
+from tieline.types.errors import ConfigError, Fault, InvalidRequest, NotFound, Shedding, UnknownModel
 from tieline.types.money import format_usd
 from tieline.types.record import Record
 
@@ -97,7 +101,12 @@ class Gateway:
             clock=clock,
         )
         self.accounts = Accounts(self.database) if self.database else None
-        self.watch = Watch(self.admission, self.accounts) if self.accounts else None
+        self.vault = Vault(self.database, keyring(self.environ)) if self.database else None
+        self._stored: build.Stored = {}
+        self._stored_revision = 0
+        self.watch = (
+            Watch(self.admission, self.accounts, also=self._follow_credentials) if self.accounts else None
+        )
         self.shared = RedisShared(redis) if redis is not None else None
         self.leases = (
             Leases(self.admission, self.shared, self.recorder.writer, self.accounts) if self.shared else None
@@ -131,6 +140,7 @@ class Gateway:
             await asyncio.to_thread(self.recorder.recovered.wait, RECOVERY_S)
         if self.watch is not None:
             await self.watch.load(self.recorder.writer)
+            await self._follow_credentials()
             self.watch.start()
         self._check_exposure()
         self._check_sharing()
@@ -226,8 +236,35 @@ class Gateway:
         self.fleet, self.line = fleet, line
         self.admission.set_policy(config.policy)
 
+    async def _follow_credentials(self) -> None:
+        """Takes over credentials that were added, replaced or removed in the database, without dropping a request."""
+        if self.database is None or self.vault is None:
+            return
+        revision = await asyncio.to_thread(sealed.revision, self.database)
+        if revision == self._stored_revision:
+            return
+        found, problems = await asyncio.to_thread(self.vault.reveal)
+        for problem in problems:
+            log.error("a stored credential is not used: %s", problem)
+        self._stored, self._stored_revision = found, revision
+        self.reload(self.config)
+
+    def check_credential(self, provider: str, secret: str) -> None:
+        """Whether it could be a key of this provider. Raises ConfigError or InvalidRequest naming the field."""
+        settings = self.config.providers.get(provider)
+        known = [row.name for row in registry.all_rows()] + list(self.config.providers)
+        if provider not in known:
+            near = get_close_matches(provider, known, n=1)
+            hint = f"Did you mean {near[0]}?" if near else "Providers of your own are configured first."
+            raise InvalidRequest(f"There is no provider {provider!r}.", param="provider", hint=hint)
+        row = registry.resolve(provider, settings or ProviderConfig())
+        try:
+            stored_credential(row, "new", secret)
+        except ConfigError as error:
+            raise InvalidRequest(error.message, param="secret", hint=error.hint) from None
+
     def _line(self, config: Config) -> tuple[Fleet, Line]:
-        fleet = build.build(config, self.environ, catalog.packaged())
+        fleet = build.build(config, self.environ, catalog.packaged(), self._stored)
         router = Router(
             list(fleet.all()),
             config,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -286,18 +286,23 @@ def _switch(row: Provider) -> str:
     return row.base_url_env if row.auth == "none" and row.base_url_env else " or ".join(row.env) or "its key"
 
 
-def build(config: Config, environ: Mapping[str, str], catalog: Cards) -> Fleet:
+Stored = Mapping[str, Sequence[tuple[str, str]]]
+"""Provider -> (label, secret) of the credentials in the database."""
+
+
+def build(config: Config, environ: Mapping[str, str], catalog: Cards, stored: Stored | None = None) -> Fleet:
     """Raises ConfigError for a configured provider that cannot work; a discovered one is left out and noted."""
     hosts: dict[str, Host] = {}
     problems: list[ConfigError] = []
+    kept = stored or {}
     for name, settings in config.providers.items():
         if settings.enabled:
-            hosts[name] = _configured_host(name, settings, environ)
-    for row in registry.all_rows() if config.discover else ():
-        if row.name in config.providers:
+            hosts[name] = _configured_host(name, settings, environ, kept.get(name, ()))
+    for row in registry.all_rows():
+        if row.name in config.providers or not (config.discover or row.name in kept):
             continue
         try:
-            host = _discovered_host(row, environ)
+            host = _discovered_host(row, environ if config.discover else {}, kept.get(row.name, ()))
         except ConfigError as error:
             problems.append(error)
             continue
@@ -311,9 +316,11 @@ def build_deployments(config: Config, environ: Mapping[str, str], catalog: Cards
     return list(build(config, environ, catalog).all())
 
 
-def _configured_host(name: str, config: ProviderConfig, environ: Mapping[str, str]) -> Host:
+def _configured_host(
+    name: str, config: ProviderConfig, environ: Mapping[str, str], stored: Sequence[tuple[str, str]]
+) -> Host:
     provider = registry.resolve(name, config)
-    credentials = credentials_of(provider, config, environ)
+    credentials = credentials_of(provider, config, environ, stored=stored)
     if not credentials:
         wanted = " or ".join(provider.env) or "a key"
         hint = f"Set {wanted} in the environment, or `api_key`."
@@ -331,10 +338,12 @@ def _with_project(provider: Provider, credentials: tuple[Credential, ...]) -> Pr
     return replace(provider, params={**provider.params, "project": project})
 
 
-def _discovered_host(row: Provider, environ: Mapping[str, str]) -> Host | None:
+def _discovered_host(
+    row: Provider, environ: Mapping[str, str], stored: Sequence[tuple[str, str]]
+) -> Host | None:
     if row.auth == "none" and not (row.base_url_env and environ.get(row.base_url_env)):
         return None
-    credentials = credentials_of(row, None, environ)
+    credentials = credentials_of(row, None, environ, stored=stored)
     if not credentials:
         return None
     return Host(provider=placed(row, environ), credentials=credentials, config=ProviderConfig())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -98,15 +98,27 @@ def make(label: str, auth: Auth, secret: object) -> Credential:
 
 
 def credentials_of(
-    row: Provider, config: ProviderConfig | None, environ: Mapping[str, str], discover: bool = True
+    row: Provider,
+    config: ProviderConfig | None,
+    environ: Mapping[str, str],
+    discover: bool = True,
+    stored: Sequence[tuple[str, str]] = (),
 ) -> tuple[Credential, ...]:
-    """Configured keys; else those of the environment; else, for a host that wants none, an empty one. May be empty."""
+    """Configured keys, else those of the environment; and beside them the ``stored`` ones (label, secret). Without any,
+    for a host that wants none, an empty one. May be empty."""
+    kept = tuple(stored_credential(row, label, secret) for label, secret in stored)
     if config is not None and config.api_key is not None:
-        return tuple(_configured(row, config.api_key, environ))
-    found = tuple(_discovered(row, environ)) if discover or config is not None else ()
+        return (*_configured(row, config.api_key, environ), *kept)
+    found = (*_discovered(row, environ), *kept) if discover or config is not None else kept
     if not found and row.auth == "none":
         return (Credential("none", None, ()),)
     return found
+
+
+def stored_credential(row: Provider, label: str, secret: str) -> Credential:
+    """One that was given through the admin API. Raises ConfigError when it cannot be a key of this provider."""
+    named = f"stored/{label}"
+    return make(named, "bearer" if row.auth == "none" else row.auth, _typed(row.auth, secret, named))
 
 
 def _configured(row: Provider, keys: str | list[str], environ: Mapping[str, str]) -> Iterator[Credential]:
