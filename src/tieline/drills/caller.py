@@ -114,7 +114,9 @@ class Caller:
         sent = [(b"content-type", b"application/json"), (b"authorization", b"Bearer unused")]
         sent += [(name.encode(), value.encode()) for name, value in headers.items()]
         response = await self._transport.send(
-            UpstreamRequest(url=self.url + path, headers=sent, body=msgspec.json.encode(body))
+            UpstreamRequest(
+                url=self.url + path, headers=sent, body=msgspec.json.encode(body), connect_timeout_s=600.0
+            )
         )
         try:
             heard.status = response.status

@@ -69,7 +69,9 @@ def twin(config: Config, environ: Mapping[str, str], url: str) -> Config:
 def _twin(host: Host, url: str) -> ProviderConfig:
     row, policy = host.provider, host.provider.policy
     dialect, address = next(iter(row.endpoints.items()))
-    path = "" if "{" in row.quirks.path or row.quirks.path.startswith("/v1/projects") else urlsplit(address).path
+    path = (
+        "" if "{" in row.quirks.path or row.quirks.path.startswith("/v1/projects") else urlsplit(address).path
+    )
     keys = [f"simulated-key-{number}" for number in range(1, len(host.credentials) + 1)]
     return replace(
         host.config,
