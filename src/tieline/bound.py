@@ -9,11 +9,14 @@ from typing import Any
 import httpx2
 import msgspec
 
-from tieline.client import MemoryReply, begin
+from tieline.dialects import paths
 from tieline.gateway import Gateway
+from tieline.in_process import MemoryReply, begin
 from tieline.types.call import Headers
+from tieline.types.errors import InvalidRequest, TielineError, fault_of
 
 _LISTING = "/v1/models"
+_JSON: Headers = [(b"content-type", b"application/json")]
 
 
 def http_client(transport: httpx2.BaseTransport) -> httpx2.Client:
@@ -34,30 +37,74 @@ def _headers_of(request: httpx2.Request) -> Headers:
 
 
 async def _begin(gateway: Gateway, request: httpx2.Request, body: bytes) -> MemoryReply:
+    """The answer's head is there. What a server would refuse is an answer here too, so that the SDK raises its class."""
     path = request.url.path
-    if request.method == "GET" and path.startswith(_LISTING):
-        return await _listing(gateway, request)
-    reply = begin(gateway, path, request.url.query.decode(), _headers_of(request), body)
-    await reply.head()
+    try:
+        if request.method == "GET" and path.startswith(_LISTING):
+            return _said(200, _JSON, _listing(gateway, request, path))
+        if request.method != "POST" and paths.find(path) is not None:
+            raise InvalidRequest(f"{request.method} is not served at {path}; send a POST.")
+        reply = begin(gateway, path, request.url.query.decode(), _headers_of(request), body)
+    except TielineError as error:
+        fault = fault_of(error)
+        refusal, headers = gateway.error_answer(_dialect_of(request), fault)
+        return _said(fault.status, headers, refusal)
+    try:
+        async with asyncio.timeout(_patience(request)):
+            await reply.head()
+    except TimeoutError:
+        raise httpx2.ReadTimeout("No answer in time.", request=request) from None
     return reply
 
 
-async def _listing(gateway: Gateway, request: httpx2.Request) -> MemoryReply:
-    reply = MemoryReply()
+def _patience(request: httpx2.Request) -> float | None:
+    """The SDK's read timeout, also between two pieces of a stream."""
+    found: float | None = (request.extensions.get("timeout") or {}).get("read")
+    return found
+
+
+def _dialect_of(request: httpx2.Request) -> str:
+    return (
+        "anthropic_messages"
+        if "anthropic-version" in request.headers
+        else paths.dialect_of_path(request.url.path)
+    )
+
+
+def _listing(gateway: Gateway, request: httpx2.Request, path: str) -> bytes:
     anthropic = "anthropic-version" in request.headers
-    body = msgspec.json.encode(gateway.models_listing(anthropic=anthropic))
-    reply.start(200, [(b"content-type", b"application/json")], len(body))
+    name = path[len(_LISTING) :].lstrip("/")
+    found = (
+        gateway.model_entry(name, anthropic=anthropic)
+        if name
+        else gateway.models_listing(anthropic=anthropic)
+    )
+    return msgspec.json.encode(found)
+
+
+def _said(status: int, headers: Headers, body: bytes) -> MemoryReply:
+    reply = MemoryReply()
+    reply.start(status, headers, len(body))
     reply.write(body)
     reply.end()
     return reply
 
 
+async def _pieces(reply: MemoryReply, request: httpx2.Request) -> AsyncIterator[bytes]:
+    try:
+        async for piece in reply.pieces(_patience(request)):
+            yield piece
+    except TimeoutError:
+        raise httpx2.ReadTimeout("The stream fell silent.", request=request) from None
+
+
 class _AsyncBody(httpx2.AsyncByteStream):
-    def __init__(self, reply: MemoryReply) -> None:
+    def __init__(self, reply: MemoryReply, request: httpx2.Request) -> None:
         self._reply = reply
+        self._request = request
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for piece in self._reply.pieces():
+        async for piece in _pieces(self._reply, self._request):
             yield piece
 
     async def aclose(self) -> None:
@@ -73,16 +120,21 @@ class AsyncBound(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         reply = await _begin(self._gateway, request, await request.aread())
-        return httpx2.Response(reply.status, headers=reply.headers, stream=_AsyncBody(reply), request=request)
+        return httpx2.Response(
+            reply.status, headers=reply.headers, stream=_AsyncBody(reply, request), request=request
+        )
 
 
 class _Body(httpx2.SyncByteStream):
-    def __init__(self, reply: MemoryReply, run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+    def __init__(
+        self, reply: MemoryReply, request: httpx2.Request, run: Callable[[Coroutine[Any, Any, Any]], Any]
+    ) -> None:
         self._reply = reply
+        self._request = request
         self._run = run
 
     def __iter__(self) -> Iterator[bytes]:
-        pieces = self._reply.pieces()
+        pieces = _pieces(self._reply, self._request)
 
         async def following() -> bytes | None:
             return await anext(pieces, None)
@@ -108,17 +160,18 @@ class Bound(httpx2.BaseTransport):
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         reply: MemoryReply = self._run(_begin(self._gateway, request, request.read()))
         return httpx2.Response(
-            reply.status, headers=reply.headers, stream=_Body(reply, self._run), request=request
+            reply.status, headers=reply.headers, stream=_Body(reply, request, self._run), request=request
         )
 
 
 class _BridgeBody(httpx2.AsyncByteStream):
-    def __init__(self, reply: MemoryReply, there: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, reply: MemoryReply, request: httpx2.Request, there: asyncio.AbstractEventLoop) -> None:
         self._reply = reply
+        self._request = request
         self._there = there
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        pieces = self._reply.pieces()
+        pieces = _pieces(self._reply, self._request)
 
         async def following() -> bytes | None:
             return await anext(pieces, None)
@@ -141,7 +194,10 @@ class AsyncBridge(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         reply = await _over(_begin(self._gateway, request, await request.aread()), self._there)
         return httpx2.Response(
-            reply.status, headers=reply.headers, stream=_BridgeBody(reply, self._there), request=request
+            reply.status,
+            headers=reply.headers,
+            stream=_BridgeBody(reply, request, self._there),
+            request=request,
         )
 
 

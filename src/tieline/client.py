@@ -19,10 +19,10 @@ from msgspec import Struct
 
 from tieline.config.schema import Config
 from tieline.dialects import get as dialect_named
-from tieline.dialects import paths
+from tieline.dialects.base import Garbled, StreamFault
 from tieline.gateway import Gateway
-from tieline.types.call import Call, Headers
-from tieline.types.errors import NotFound, TielineError
+from tieline.in_process import MemoryReply, begin
+from tieline.types.errors import TielineError
 from tieline.types.events import TextDelta
 from tieline.types.money import format_usd
 from tieline.types.record import Record
@@ -30,12 +30,10 @@ from tieline.types.request import ToolCall
 from tieline.types.response import Response
 
 if TYPE_CHECKING:
-    import anthropic
-    import openai
+    import anthropic as anthropic_sdk
+    import openai as openai_sdk
 
 T = TypeVar("T")
-MAX_QUEUED_BYTES = 1024 * 1024
-"""What a stream may run ahead of its reader before the upstream is paused."""
 BASE_URL = "http://tieline.in-process"
 
 
@@ -68,132 +66,65 @@ class Answer(Struct, kw_only=True):
     record: Record
 
 
-class MemoryReply:
-    """``types.call.Reply`` without a socket."""
-
-    def __init__(self) -> None:
-        self.started = False
-        self.ended = False
-        self.status = 0
-        self.headers: Headers = []
-        self.task: asyncio.Task[Record] | None = None
-        self._loop = asyncio.get_running_loop()
-        self._head: asyncio.Future[None] = self._loop.create_future()
-        self._pieces: list[bytes] = []
-        self._queued = 0
-        self._more = asyncio.Event()
-        self._drained: Callable[[], None] | None = None
-
-    def start(self, status: int, headers: Headers, length: int | None) -> None:
-        self.started = True
-        self.status, self.headers = status, headers
-        if not self._head.done():
-            self._head.set_result(None)
-
-    def write(self, data: bytes) -> bool:
-        if data:
-            self._pieces.append(data)
-            self._queued += len(data)
-            self._more.set()
-        return self._queued < MAX_QUEUED_BYTES
-
-    def on_drain(self, callback: Callable[[], None] | None) -> None:
-        self._drained = callback
-
-    def end(self) -> None:
-        self.ended = True
-        self._more.set()
-
-    async def head(self) -> None:
-        """Returns when status and headers are there; raises what the pipeline died of."""
-        assert self.task is not None
-        await asyncio.wait({self._head, self.task}, return_when=asyncio.FIRST_COMPLETED)
-        if not self.started:
-            await self.task
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The body. Leaving early cancels the request, as a closed connection would."""
-        try:
-            while self._pieces or not self.ended:
-                if not self._pieces:
-                    self._more.clear()
-                    await self._more.wait()
-                    continue
-                pieces, self._pieces, self._queued = self._pieces, [], 0
-                if self._drained is not None:
-                    self._drained()
-                yield b"".join(pieces)
-        finally:
-            if not self.ended:
-                self.cancel()
-
-    def cancel(self) -> None:
-        if self.task is not None and not self.task.done():
-            self.task.cancel()
-
-
-def begin(gateway: Gateway, path: str, query: str, headers: Headers, body: bytes) -> MemoryReply:
-    """Starts a request as the server's door would. Raises NotFound for a path that is not of the data plane."""
-    door = paths.find(path)
-    if door is None:
-        raise NotFound(
-            f"{path} is not served in-process.",
-            hint="Only the data plane is; start `tieline serve` for more.",
-        )
-    reply = MemoryReply()
-    call = Call(
-        dialect=door.dialect,
-        operation=door.operation,
-        path=path,
-        query=query,
-        headers=headers,
-        body=body,
-        model=door.model,
-        stream=door.stream,
-        received_at=gateway.clock(),
-        in_process=True,
-    )
-    reply.task = asyncio.get_running_loop().create_task(gateway.handle(call, reply))
-    return reply
-
-
 class AsyncStream:
-    """Iterate for pieces of text; afterwards ``answer`` has everything."""
+    """Iterate, once, for pieces of text; afterwards ``answer`` has everything. The request is sent when you begin.
 
-    def __init__(self, reply: MemoryReply) -> None:
-        self._reply = reply
+    Leaving the loop early cancels it; ``async with`` or ``aclose`` does so at once.
+    """
+
+    def __init__(self, begin: Callable[[], MemoryReply]) -> None:
+        self._begin = begin
+        self._reply: MemoryReply | None = None
         self.answer: Answer | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Cancels what is still coming, and waits until it is settled. Idempotent."""
+        reply = self._reply
+        if reply is not None and reply.task is not None:
+            reply.cancel()
+            await asyncio.wait({reply.task})
 
     async def __aiter__(self) -> AsyncIterator[str]:
         from tieline.dialects.transcript import Transcript
 
-        await self._reply.head()
+        if self._reply is not None:
+            raise RuntimeError("A stream can be read once.")
+        reply = self._reply = self._begin()
         dialect = dialect_named("openai_chat")
         splitter, decoder, transcript = dialect.splitter(), dialect.stream_decoder(), Transcript()
         try:
-            async for data in self._reply.pieces():
-                if self._reply.status != 200:
+            await reply.head()
+            async for data in reply.pieces():
+                if reply.status != 200:
                     continue
                 for frame in splitter.feed(data):
                     for event in decoder.decode(frame):
                         transcript.add(event)
                         if isinstance(event, TextDelta):
                             yield event.text
-        except Exception:
-            await self._failed()
+        except (StreamFault, Garbled):
+            await self._ended(reply)  # an in-band error: the record says it better than the frame
             raise
-        assert self._reply.task is not None
-        record = await self._reply.task
-        if record.outcome != "success":
-            raise RequestFailed(record)
+        finally:
+            if not reply.ended:
+                reply.cancel()
+        record = await self._ended(reply)
         self.answer = _answer(transcript.response(), record)
 
-    async def _failed(self) -> None:
-        """An in-band error: the record says it better than the frame."""
-        assert self._reply.task is not None
-        record = await self._reply.task
+    async def _ended(self, reply: MemoryReply) -> Record:
+        assert reply.task is not None
+        record = await reply.task
         if record.outcome != "success":
             raise RequestFailed(record)
+        return record
 
 
 class AsyncTieline:
@@ -240,9 +171,9 @@ class AsyncTieline:
 
     def stream(self, model: str, messages: str | Sequence[Mapping[str, Any]], **params: Any) -> AsyncStream:
         """The same, piece by piece."""
-        return AsyncStream(self._begin(model, messages, params, stream=True))
+        return AsyncStream(lambda: self._begin(model, messages, params, stream=True))
 
-    def async_openai(self, **options: Any) -> openai.AsyncOpenAI:
+    def async_openai(self, **options: Any) -> openai_sdk.AsyncOpenAI:
         """The official client, bound to this pipeline. ``options`` go to its constructor."""
         import openai
 
@@ -253,7 +184,7 @@ class AsyncTieline:
             **{"api_key": "in-process", "base_url": f"{BASE_URL}/v1", "http_client": http, **options}
         )
 
-    def async_anthropic(self, **options: Any) -> anthropic.AsyncAnthropic:
+    def async_anthropic(self, **options: Any) -> anthropic_sdk.AsyncAnthropic:
         """The official client, bound to this pipeline."""
         import anthropic
 
@@ -297,15 +228,16 @@ class Stream:
         async def following(pieces: AsyncIterator[str]) -> str | None:
             return await anext(pieces, None)
 
-        async def leave(pieces: Any) -> None:
+        async def leave(stream: AsyncStream, pieces: Any) -> None:
             await pieces.aclose()
+            await stream.aclose()
 
         stream, pieces = self._run(opened())
         try:
             while (piece := self._run(following(pieces))) is not None:
                 yield piece
         finally:
-            self._run(leave(pieces))
+            self._run(leave(stream, pieces))
         self.answer = stream.answer
 
 
@@ -355,7 +287,7 @@ class Tieline:
         """As ``AsyncTieline.stream``."""
         return Stream(self._run, lambda: self._inner.stream(model, messages, **params))
 
-    def openai(self, **options: Any) -> openai.OpenAI:
+    def openai(self, **options: Any) -> openai_sdk.OpenAI:
         """The official client, bound to this pipeline."""
         import openai
 
@@ -366,7 +298,7 @@ class Tieline:
             **{"api_key": "in-process", "base_url": f"{BASE_URL}/v1", "http_client": http, **options}
         )
 
-    def anthropic(self, **options: Any) -> anthropic.Anthropic:
+    def anthropic(self, **options: Any) -> anthropic_sdk.Anthropic:
         """The official client, bound to this pipeline."""
         import anthropic
 
@@ -377,7 +309,7 @@ class Tieline:
             **{"api_key": "in-process", "base_url": BASE_URL, "http_client": http, **options}
         )
 
-    def async_openai(self, **options: Any) -> openai.AsyncOpenAI:
+    def async_openai(self, **options: Any) -> openai_sdk.AsyncOpenAI:
         """The official client for your own event loop, bound to this pipeline."""
         import openai
 
@@ -388,7 +320,7 @@ class Tieline:
             **{"api_key": "in-process", "base_url": f"{BASE_URL}/v1", "http_client": http, **options}
         )
 
-    def async_anthropic(self, **options: Any) -> anthropic.AsyncAnthropic:
+    def async_anthropic(self, **options: Any) -> anthropic_sdk.AsyncAnthropic:
         """The official client for your own event loop, bound to this pipeline."""
         import anthropic
 
@@ -400,6 +332,12 @@ class Tieline:
         )
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._loop.is_closed():
+            work.close()
+            raise RuntimeError("This Tieline is closed.")
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise RuntimeError("Tieline's own thread cannot wait for itself; use AsyncTieline here.")
         future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()

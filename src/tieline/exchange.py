@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 from time import time as wall_clock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
 from tieline import resume
-from tieline.dialects import get as dialect_named
-from tieline.dialects.base import Dialect, Garbled, Outgoing, StreamFault, Truncated
+from tieline.dialects import get_upstream
+from tieline.dialects.base import Garbled, Outgoing, StreamFault, Truncated, UpstreamDialect
 from tieline.dialects.transcript import Transcript, events_of
 from tieline.ledger import pricing
 from tieline.providers.errors import classify, classify_transport, rate_limits
@@ -82,7 +82,7 @@ class Exchange:
         self.step = step
         self.race = race
         self.clock = flight.line.clock
-        self.dialect: Dialect = dialect_named(step.endpoint.target.dialect)
+        self.dialect: UpstreamDialect = get_upstream(step.endpoint.target.dialect)
         self.response: UpstreamResponse | None = None
         self.relay: Relay | None = None
         self.entry: Attempt
@@ -91,9 +91,14 @@ class Exchange:
         self.unspliced = False
         self.began = 0.0
 
+    @property
+    def same_dialect(self) -> bool:
+        """Then bytes pass through."""
+        return self.dialect is self.flight.dialect
+
     async def run(self) -> Outcome:
         """Tries, relays, tells. Raises CancelledError when the caller goes, Unsupported is part of the outcome."""
-        flight, step = self.flight, self.step
+        flight = self.flight
         try:
             outgoing = self._encode()
         except Unsupported as error:
@@ -102,9 +107,7 @@ class Exchange:
                 unsupported=error.param or "request", elapsed_s=flight.elapsed_s(), committed=flight.committed
             )
         self._open_entry()
-        self.began = self.clock()
-        health = flight.line.health
-        health.begin(step.deployment, step.credential, self.began, tokens=flight.tokens)
+        self._begin()
         try:
             await self._send(outgoing)
         except asyncio.CancelledError:
@@ -137,14 +140,19 @@ class Exchange:
 
     # before -----------------------------------------------------------------------------------------------------
 
-    def _encode(self) -> Outgoing:
+    def _encode(self) -> Any:
         flight, step, target = self.flight, self.step, self.step.endpoint.target
         if self.resuming:
             going_on = resume.continuation(flight.typed_request(), flight.transcript.text, plain=step.plain)
             return self.dialect.encode_request(going_on, target)
-        if self.dialect is flight.dialect:
-            return self.dialect.forward(flight.call, flight.peek, target)
+        if self.same_dialect:
+            return flight.dialect.forward(flight.call, flight.peek, target)
         return self.dialect.encode_request(flight.typed_request(), target)
+
+    def _begin(self) -> None:
+        step = self.step
+        self.began = self.clock()
+        self.flight.line.health.begin(step.deployment, step.credential, self.began, tokens=self.flight.tokens)
 
     async def _headers(self, outgoing: Outgoing, url: str) -> Headers:
         deployment, credential = self.step.deployment, self.step.credential
@@ -163,8 +171,18 @@ class Exchange:
 
     # under way --------------------------------------------------------------------------------------------------
 
-    async def _send(self, outgoing: Outgoing) -> None:
+    async def _send(self, outgoing: Any) -> None:
+        response = await self._ask(outgoing)
+        kind = response.header(b"content-type") or b""
+        if self.flight.record.stream and not kind.startswith(b"application/json"):
+            await self._stream(response)
+        else:
+            await self._whole(response)
+
+    async def _ask(self, outgoing: Outgoing) -> UpstreamResponse:
+        """An answer that has begun and is none of the errors."""
         flight, step, deadlines = self.flight, self.step, self.step.deadlines
+        asked = self.clock()
         url = step.endpoint.base_url + outgoing.path
         transport = flight.line.transports.of(step.deployment.http2, step.deployment.ca_file)
         request = UpstreamRequest(
@@ -177,24 +195,19 @@ class Exchange:
         try:
             response = self.response = await transport.send(request)
         finally:
-            self._waited(self.clock() - self.began)
+            self._waited(self.clock() - asked)
         self.entry.status = response.status
         if response.status >= 300:
             raise _Died(await self._refusal(response))
         limits = rate_limits(response.headers)
         if limits is not None:
             flight.line.health.observe_limits(step.deployment, step.credential, limits, self.clock())
-        if flight.record.stream and not (response.header(b"content-type") or b"").startswith(
-            b"application/json"
-        ):
-            await self._stream(response)
-        else:
-            await self._whole(response)
+        return response
 
     async def _refusal(self, response: UpstreamResponse) -> Failure:
         try:
-            body = await response.read(MAX_ERROR_BYTES)
-        except TransportError:
+            body = await self._body(response, MAX_ERROR_BYTES)
+        except (TransportError, _Died):
             body = b""  # the status alone classifies it
         info = self.dialect.decode_error(response.status, response.headers, body)
         return classify(
@@ -202,15 +215,14 @@ class Exchange:
         )
 
     async def _whole(self, response: UpstreamResponse) -> None:
-        flight, entry, began = self.flight, self.entry, self.clock()
-        body = await response.read(MAX_ANSWER_BYTES)
-        self._waited(self.clock() - began)
+        flight, entry = self.flight, self.entry
+        body = await self._body(response, MAX_ANSWER_BYTES)
         if flight.record.stream:
             answer = self.dialect.decode_response(body)
             self._relay(encode=True).replay(events_of(answer))
             return
-        if self.dialect is flight.dialect:
-            glance = self.dialect.glance(body)
+        if self.same_dialect:
+            glance = flight.dialect.glance(body)
             entry.upstream_id, entry.upstream_model, entry.usage = glance.id, glance.model, glance.usage
             entry.chars_out, finish = glance.output_chars, glance.finish_reason
         else:
@@ -227,11 +239,28 @@ class Exchange:
         self._price()
         flight.deliver(step=self.step, entry=entry, body=body)
 
+    async def _body(self, response: UpstreamResponse, limit: int) -> bytes:
+        """The time to generate it is in the deadline of the head; what follows the head must not stall."""
+        deadlines = self.step.deadlines
+        within = min(deadlines.total_s, deadlines.first_token_s + deadlines.stall_s)
+        left = max(0.0, self.began + within - self.clock())
+        timer = asyncio.get_running_loop().call_later(left, self._stalled, response, within)
+        began = self.clock()
+        try:
+            return await response.read(limit)
+        finally:
+            timer.cancel()
+            self._waited(self.clock() - began)
+
+    def _stalled(self, response: UpstreamResponse, within: float) -> None:
+        message = f"{self.step.deployment.id}: its answer was not complete after {within:.1f} s."
+        response.abort(_Died(Failure(kind=FailureClass.STALL, message=message)))
+
     async def _stream(self, response: UpstreamResponse) -> None:
         """Relays until the upstream ends, watched by one timer; the caller's slowness pauses the upstream."""
         flight = self.flight
-        relay = self._relay(encode=self.dialect is not flight.dialect)
-        watch = _Watch(relay, response, self.step, self.began)
+        relay = self._relay(encode=not self.same_dialect)
+        watch = _Watch(flight, relay, response, self.step, self.began)
         broken = False
 
         def on_data(data: bytes) -> None:
@@ -266,6 +295,7 @@ class Exchange:
             said = flight.transcript
             self.relay = Relay(
                 dialect=self.dialect,
+                through=None,
                 peek=flight.peek,
                 encoder=flight.stream_encoder(),
                 sink=self,
@@ -278,6 +308,7 @@ class Exchange:
         else:
             self.relay = Relay(
                 dialect=self.dialect,
+                through=None if encode else flight.dialect,
                 peek=flight.peek,
                 encoder=flight.dialect.stream_encoder(flight.typed_request()) if encode else None,
                 sink=self,
@@ -297,6 +328,8 @@ class Exchange:
 
     def _drained(self) -> None:
         self.flight.congested = False
+        if self.relay is not None:
+            self.relay.last_at = self.clock()  # the silence was the caller's
         if self.response is not None:
             self.response.resume()
 
@@ -342,7 +375,7 @@ class Exchange:
         if isinstance(error, resume.SpliceFailed):
             self.unspliced = True
         if isinstance(error, TransportError):
-            return classify_transport(error)
+            return self._broken(classify_transport(error))
         if isinstance(error, TokenError):
             return Failure(kind=error.kind, message=error.message)
         if isinstance(error, StreamFault):
@@ -356,6 +389,15 @@ class Exchange:
         if isinstance(error, Truncated | resume.SpliceFailed):
             return Failure(kind=FailureClass.TRUNCATED, message=f"The answer of {name} broke off: {error}.")
         raise error
+
+    def _broken(self, failure: Failure) -> Failure:
+        """A connection that is lost after the answer began is not tried again at the same place (DESIGN section 6)."""
+        if failure.kind is not FailureClass.CONNECT or self.response is None:
+            return failure
+        name = self.step.deployment.id
+        return Failure(
+            kind=FailureClass.TRUNCATED, message=f"The answer of {name} broke off: {failure.message}"
+        )
 
     def _open_entry(self) -> None:
         flight, deployment = self.flight, self.step.deployment
@@ -400,10 +442,11 @@ class Exchange:
         """Exact from the upstream's usage, estimated from what was seen when it gave none; a refusal costs nothing."""
         entry, card = self.entry, self.step.deployment.card
         if entry.usage is None and (entry.chars_out or self._began_work):
-            said = -(-entry.chars_out // 4)
+            # Never more than was allowed, which is what was held: long words are few tokens.
+            said = min(-(-entry.chars_out // 4), self.flight.most_output_tokens(card))
             entry.usage = Usage(input_tokens=self.flight.tokens, output_tokens=said, estimated=True)
         elif entry.usage is not None and entry.outcome != SUCCESS:
-            entry.usage = _at_least(entry.usage, entry.chars_out)
+            entry.usage = _at_least(entry.usage, entry.chars_out, self.flight.most_output_tokens(card))
         if entry.usage is not None:
             entry.cost = pricing.cost(card.price if card else None, entry.usage, at_unix=wall_clock())
         elif entry.outcome == SUCCESS:
@@ -449,20 +492,24 @@ _ABANDONED = frozenset(
 )
 
 
-def _at_least(usage: Usage, chars_out: int) -> Usage:
+def _at_least(usage: Usage, chars_out: int, most: int) -> Usage:
     """An early report (Anthropic's ``message_start``) knows nothing yet of the output that was seen since."""
-    seen = -(-chars_out // 4)
+    seen = min(-(-chars_out // 4), most)
     if seen <= usage.output_tokens:
         return usage
     return replace(usage, output_tokens=seen, estimated=True)
 
 
 class _Watch:
-    """One timer for a stream: first token, then stall, then a short grace at its end. Re-armed lazily, never per chunk."""
+    """One timer for a stream: first token, then stall, then a short grace at its end. Re-armed lazily, never per chunk,
+    but at least once in every stall deadline. While the caller is what holds things up, the upstream is not blamed."""
 
-    __slots__ = ("began", "clock", "deadlines", "handle", "loop", "name", "relay", "response")
+    __slots__ = ("began", "clock", "deadlines", "flight", "handle", "loop", "name", "relay", "response")
 
-    def __init__(self, relay: Relay, response: UpstreamResponse, step: Try, began: float) -> None:
+    def __init__(
+        self, flight: Flight, relay: Relay, response: UpstreamResponse, step: Try, began: float
+    ) -> None:
+        self.flight = flight
         self.relay = relay
         self.response = response
         self.deadlines = step.deadlines
@@ -470,7 +517,11 @@ class _Watch:
         self.began = began
         self.clock = relay.clock
         self.loop = asyncio.get_running_loop()
-        self.handle = self.loop.call_later(max(0.0, self._due() - self.clock()), self._look)
+        self._arm(self.clock())
+
+    def _arm(self, now: float) -> None:
+        wait = min(max(0.0, self._due() - now) + 0.001, self.deadlines.stall_s)
+        self.handle = self.loop.call_later(wait, self._look)
 
     def _due(self) -> float:
         relay, deadlines = self.relay, self.deadlines
@@ -484,9 +535,11 @@ class _Watch:
         )
 
     def _look(self) -> None:
-        due, now = self._due(), self.clock()
-        if now < due:
-            self.handle = self.loop.call_later(due - now + 0.001, self._look)
+        now = self.clock()
+        if self.flight.congested:
+            self.relay.last_at = now
+        if now < self._due():
+            self._arm(now)
         else:
             self.response.abort(self._verdict(now))
 

@@ -16,26 +16,29 @@ import msgspec
 
 from tieline.admit.accounts import Accounts
 from tieline.admit.admission import Admission
+from tieline.admit.leases import Leases
 from tieline.admit.watch import Watch
 from tieline.config.load import Loaded, find, load
 from tieline.config.reload import Watcher
 from tieline.config.schema import Config
 from tieline.dialects import get as dialect_named
+from tieline.dialects import get_upstream
 from tieline.ledger.pricing import upper_bound
 from tieline.ledger.settle import Markup
 from tieline.pipeline import Flight, Line, fault_headers
 from tieline.providers import build, catalog
 from tieline.providers.build import Fleet
+from tieline.providers.deployment import Deployment
 from tieline.providers.tokens import TokenSource
 from tieline.record.ids import new_id
 from tieline.record.metrics import Gauge, Metrics
 from tieline.record.recorder import Recorder
-from tieline.route.deployment import Deployment
 from tieline.route.health import Health
 from tieline.route.router import Router
 from tieline.route.steps import Needs
 from tieline.route.validate import validate_routes
 from tieline.store.database import Database
+from tieline.store.shared import RedisShared
 from tieline.transport.base import Transport
 from tieline.transport.routing import Transports
 from tieline.types.call import Call, Headers, Reply
@@ -44,6 +47,9 @@ from tieline.types.money import format_usd
 from tieline.types.record import Record
 
 log = logging.getLogger("tieline")
+
+RECOVERY_S = 30.0
+"""How long a start waits for the journals of dead processes; what is left then is taken over while serving."""
 
 
 class Gateway:
@@ -81,14 +87,21 @@ class Gateway:
             spool=Path(self.config.store.spool) if self.database else None,
             metrics=self.metrics,
         )
-        server = self.config.server
+        server, redis = self.config.server, self.config.store.redis
         self.admission = Admission(
             open=server.open or in_process,
             loopback=_is_loopback(server.host),
             policy=self.config.policy,
+            # Without Redis several workers have no leases: a ceiling then lets nothing through, rather than too much.
+            shared=redis is not None or server.workers > 1,
             clock=clock,
         )
-        self.watch = Watch(self.admission, Accounts(self.database)) if self.database else None
+        self.accounts = Accounts(self.database) if self.database else None
+        self.watch = Watch(self.admission, self.accounts) if self.accounts else None
+        self.shared = RedisShared(redis) if redis is not None else None
+        self.leases = (
+            Leases(self.admission, self.shared, self.recorder.writer, self.accounts) if self.shared else None
+        )
         self.transports = Transports(self.environ, transport)
         self.fleet, self.line = self._line(self._loaded.config)
         self._watching: asyncio.Task[None] | None = None
@@ -109,14 +122,21 @@ class Gateway:
         for name in sorted(
             {dialect for host in self.fleet.hosts.values() for dialect in host.provider.endpoints}
         ):
-            dialect_named(name)  # imported now rather than by somebody's first request
+            get_upstream(name)  # imported now rather than by somebody's first request
         if self.database is not None:
             self.database.open()
         self.recorder.start()
+        # What a killed process left is spent too, so it is taken over before anything is counted.
+        if self.recorder.recovering:
+            await asyncio.to_thread(self.recorder.recovered.wait, RECOVERY_S)
         if self.watch is not None:
-            await self.watch.load()
+            await self.watch.load(self.recorder.writer)
             self.watch.start()
         self._check_exposure()
+        self._check_sharing()
+        if self.leases is not None:
+            await self.leases.load()
+            self.leases.start()
         if self.path is not None:
             watcher = Watcher(self._loaded, self.environ, self._reloaded, self._not_reloaded)
             if not self.in_process:
@@ -135,6 +155,9 @@ class Gateway:
         await self.transports.aclose()
         if self.watch is not None:
             await self.watch.stop()
+        if self.leases is not None and self.shared is not None:
+            await self.leases.stop()
+            await self.shared.close()
         await asyncio.to_thread(self.recorder.close)
         if self.database is not None:
             self.database.close()
@@ -149,6 +172,15 @@ class Gateway:
             place="server.host",
             hint="Make one with `tieline keys create`, or set `server.open: true` to serve anyone.",
         )
+
+    def _check_sharing(self) -> None:
+        """Several processes that do not know of one another cannot keep a ceiling."""
+        if self.config.server.workers > 1 and self.leases is None and self.admission.has_ceilings:
+            raise ConfigError(
+                f"{self.config.server.workers} workers cannot share the budgets and limits of keys.",
+                place="store.redis",
+                hint="Set it to redis://host:port/0, or serve with one worker.",
+            )
 
     # requests ---------------------------------------------------------------------------------------------------
 
@@ -202,6 +234,7 @@ class Gateway:
             upper_bound=upper_bound,
             random=Random(),
             deploy=_deploy(fleet),
+            find=fleet.by_name,
         )
         problems = validate_routes(config, router)
         if problems:
@@ -217,6 +250,7 @@ class Gateway:
             transports=self.transports,
             tokens=TokenSource(self.transports.default),
             recorder=self.recorder,
+            leases=self.leases,
             clock=self.clock,
         )
 
@@ -243,7 +277,7 @@ class Gateway:
             log.info("configuration reloaded from %s", self.path)
 
     def _not_reloaded(self, error: ConfigError) -> None:
-        log.error("the configuration stays as it was: %s", error)
+        log.error("the configuration stays as it was: %s", str(error).replace("\n", "; "))
 
     def explain(
         self,

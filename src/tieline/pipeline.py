@@ -15,18 +15,22 @@ import msgspec
 from msgspec import Struct
 
 from tieline.admit.admission import Admission, Facts, Permit
+from tieline.admit.leases import Leases
+from tieline.admit.rules import Starved
 from tieline.config.schema import Config, PolicyRules
 from tieline.dialects import get as dialect_named
 from tieline.dialects.base import Dialect, Peek, StreamEncoder
+from tieline.dialects.operations import Operation, operation_of
 from tieline.dialects.transcript import Transcript
 from tieline.exchange import Exchange
 from tieline.ledger import pricing
 from tieline.ledger.settle import Markup
+from tieline.oneshot import OneShot
 from tieline.providers.card import ModelCard
 from tieline.providers.tokens import TokenSource
 from tieline.race import Race
 from tieline.record.ids import new_id
-from tieline.record.recorder import Recorder
+from tieline.record.recorder import Begun, Recorder
 from tieline.route.health import Health
 from tieline.route.match import Route
 from tieline.route.plan import Plan
@@ -57,9 +61,12 @@ log = logging.getLogger("tieline")
 CHARS_PER_TOKEN = 4
 MEDIA_TOKENS = 20_000
 """Held for images and files: about ten large images (OpenAI counts at most 1,536 tokens for one, 2026-03)."""
+REFILLS = 3
+"""How often a hold asks for another process's share: others may be faster."""
 UNSAID_OUTPUT_TOKENS = 32_768
 """Held when neither the request nor the catalog limits the output."""
-_EVENT_STREAM = (b"content-type", b"text/event-stream")
+_BORNE = (SUCCESS, FailureClass.CALLER_GONE.value)
+"""How an attempt or a request ends that its caller pays for."""
 _NO_CACHE = (b"cache-control", b"no-cache")
 _JSON = (b"content-type", b"application/json")
 
@@ -78,6 +85,8 @@ class Line(Struct, eq=False, kw_only=True):
     transports: Transports
     tokens: TokenSource
     recorder: Recorder
+    leases: Leases | None = None
+    """With Redis: what this process may spend of ceilings that several share."""
     clock: Callable[[], float] = monotonic
 
 
@@ -95,6 +104,7 @@ class Flight:
         "hold_chars",
         "keepalive",
         "line",
+        "operation",
         "options",
         "peek",
         "permit",
@@ -114,6 +124,7 @@ class Flight:
         self.call = call
         self.reply = reply
         self.dialect: Dialect = dialect_named(call.dialect)
+        self.operation: Operation | None = operation_of(call)
         self.options: Options = NO_OPTIONS
         self.peek: Peek = None  # type: ignore[assignment]  # set by step 1, before anybody asks
         self.plan: Plan = None  # type: ignore[assignment]  # set by step 5
@@ -141,7 +152,7 @@ class Flight:
         """The ten steps. Ends with the caller answered (unless gone), the money settled and one record written."""
         try:
             self.receive()
-            self.admit()
+            await self.admit()
             self.match()
             if not self.cached():
                 self.reserve()
@@ -167,7 +178,7 @@ class Flight:
     # 1 ----------------------------------------------------------------------------------------------------------
     def receive(self) -> None:
         """First, because everything else asks what the body says; only the fields that decide are decoded."""
-        peek = self.peek = self.dialect.peek(self.call)
+        peek = self.peek = (self.operation or self.dialect).peek(self.call)
         options = self.options = read_options(peek.options, self.call.headers)
         self.tokens = peek.input_chars // CHARS_PER_TOKEN + 1
         self.shape = peek.features
@@ -179,7 +190,7 @@ class Flight:
             record.profile = options.profile
 
     # 2 ----------------------------------------------------------------------------------------------------------
-    def admit(self) -> None:
+    async def admit(self) -> None:
         """Before any work is spent on the request: who, may they, have we room."""
         peek, options, record = self.peek, self.options, self.record
         facts = Facts(model=peek.model, operation=self.call.operation, input_tokens=self.tokens)
@@ -187,7 +198,12 @@ class Flight:
             facts.profile, facts.tags, facts.run = options.profile, options.tags, options.run
             facts.run_budget = parse_usd(options.run_budget_usd) if options.run_budget_usd else None
             facts.policy = _rules_of(options)
-        permit = self.permit = self.line.admission.admit(self.call.secret, facts)
+        try:
+            permit = self.permit = self.line.admission.admit(self.call.secret, facts)
+        except Starved:
+            if self.line.leases is None:
+                raise
+            permit = self.permit = await self.line.leases.admit(self.call.secret, facts)
         record.key_id, record.project, record.tags = permit.key_id, permit.project, permit.tags
 
     # 3, 5 -------------------------------------------------------------------------------------------------------
@@ -237,25 +253,42 @@ class Flight:
             if step.wait_s > 0:
                 await asyncio.sleep(step.wait_s)
                 self.upstream_s += step.wait_s
-            outcome = self.hold_for(step) or await self._send(step)
+            outcome = await self._hold_first(step) or await self._send(step)
             if outcome.failure is None and outcome.unsupported is None:
                 self.record.outcome, self.record.status = SUCCESS, 200
                 return
             step = self.plan.send(outcome)
         self._give_up(step)
 
+    async def _hold_first(self, step: Try) -> Outcome | None:
+        """``hold_for``, waiting for another process's share where only that is missing."""
+        leases = self.line.leases
+        for _ in range(REFILLS if leases is not None else 0):
+            try:
+                return self.hold_for(step)
+            except Starved:
+                await leases.refill()  # type: ignore[union-attr]
+        return self.hold_for(step)
+
+    def _exchange(self, step: Try) -> Exchange:
+        return Exchange(self, step) if self.operation is None else OneShot(self, step, self.operation)
+
     async def _send(self, step: Try) -> Outcome:
         """One try, with a second beside it when it is late and may be hedged."""
         after_s = self.plan.hedge_after()
         if after_s is None:
-            return await Exchange(self, step).run()
+            return await self._exchange(step).run()
         return await Race(self).run(step, after_s)
 
     def hold_for(self, step: Try, beside: Try | None = None) -> Outcome | None:
         """Holds what ``step`` may cost, and ``beside`` under way, and what was spent before; an Outcome when no budget
         allows it."""
         permit = self.permit
-        if permit is None or not permit.meters:
+        if permit is None or (self.operation is not None and self.operation.free):
+            return None
+        if not permit.meters:
+            if not self.record.attempts:
+                self._note_begun(permit)
             return None
         bounds = [self._bound(one) for one in (step, beside) if one is not None]
         if None in bounds:
@@ -263,8 +296,29 @@ class Flight:
                 Outcome(unsupported="a known price, which a budget needs") if permit.has_hard_budget else None
             )
         spent = sum(entry.cost or 0 for entry in self.record.attempts)
+        held = permit.held
         permit.reserve(self.line.markup.apply(spent + sum(bound or 0 for bound in bounds)))
+        if permit.held != held or not held:
+            self._note_begun(permit)
         return None
+
+    def _note_begun(self, permit: Permit) -> None:
+        """Into the journal: a kill from here on leaves a record that bears what is held."""
+        record = self.record
+        self.line.recorder.begin(
+            Begun(
+                record.id,
+                record.at_ms,
+                record.operation,
+                record.dialect,
+                record.model_asked,
+                record.key_id,
+                record.project,
+                record.run,
+                record.tags,
+                permit.held,
+            )
+        )
 
     def _bound(self, step: Try) -> Pico | None:
         """The most that ``step`` can cost; a resume reads what was said so far as well."""
@@ -297,10 +351,11 @@ class Flight:
         record = self.record
         cost = wasted = 0
         unknown = wasted_unknown = False
-        # Of a spliced answer every part was of use; of one that ended in an error, none.
-        useful = self.delivered if record.outcome == SUCCESS else ()
+        # Of a spliced answer every part was of use; of one that ended in an error, none. Who leaves has had what was
+        # sent until then: it is theirs, or budgets could be gone round by hanging up before the end.
+        useful = self.delivered if record.outcome in _BORNE else ()
         for entry in record.attempts:
-            waste = entry.outcome != SUCCESS and entry not in useful
+            waste = entry.outcome not in _BORNE and entry not in useful
             if entry.cost is None:
                 unknown = True
                 wasted_unknown = wasted_unknown or waste
@@ -310,7 +365,8 @@ class Flight:
         record.cost = None if unknown else cost
         record.wasted = None if wasted_unknown else wasted
         if self.permit is not None:
-            charged = self.line.markup.charge(record.cost, record.wasted, served=record.provider is not None)
+            served = record.provider is not None or any(one.outcome in _BORNE for one in record.attempts)
+            charged = self.line.markup.charge(record.cost, record.wasted, served=served)
             record.charged = self.permit.settle(charged)
             used = [entry.usage for entry in record.attempts if entry.usage is not None]
             self.permit.count_tokens(sum(usage.input_tokens + usage.output_tokens for usage in used))
@@ -337,10 +393,13 @@ class Flight:
         self._serve_from(step)
         self.answer = entry
         self.delivered.append(entry)
+        self.send_whole(body, self._figures(entry))
+
+    def send_whole(self, body: bytes, more: Headers) -> None:
+        """A whole answer, wherever it came from."""
         self.record.response_bytes = len(body)
         self.committed = True
-        headers = [_JSON, *self.head(), *self._figures(entry)]
-        self.reply.start(200, headers, len(body))
+        self.reply.start(200, [_JSON, *self.head(), *more], len(body))
         self.reply.write(body)
         self.reply.end()
 
@@ -352,7 +411,7 @@ class Flight:
         if self.keepalive is not None:
             self.keepalive.cancel()
         if not self.reply.started:
-            self.reply.start(200, [_EVENT_STREAM, _NO_CACHE, *self.head(), self._overhead()], None)
+            self.reply.start(200, [*self._stream_head(), self._overhead()], None)
 
     def spliced(self, step: Try, entry: Attempt) -> bytes:
         """``step`` goes on with the answer; the comment that says so, where the caller's dialect has comments."""
@@ -432,7 +491,19 @@ class Flight:
                 (b"tieline-model", (record.model or "").encode()),
                 (b"tieline-deployment", (record.deployment or "").encode()),
             )
+        if self.permit is not None and self.permit.has_soft_budget:
+            headers += self._budget_warnings(self.permit)
         return headers
+
+    def _budget_warnings(self, permit: Permit) -> Headers:
+        """One header for each soft budget that is overspent; the record is flagged."""
+        lines = permit.warnings()
+        if lines and "budget_warning" not in self.record.flags:
+            self.record.flags.append("budget_warning")
+        return [(b"tieline-budget-warning", line.encode("ascii", "replace")) for line in lines]
+
+    def _stream_head(self) -> Headers:
+        return [(b"content-type", self.dialect.media_type), _NO_CACHE, *self.head()]
 
     def _figures(self, entry: Attempt) -> Headers:
         known = [one.cost for one in self.record.attempts]
@@ -459,7 +530,7 @@ class Flight:
     def _ping(self) -> None:
         """Idle proxies cut a stream that says nothing (WIRE_FACTS 12); the head goes out without naming who serves."""
         if not self.reply.started:
-            self.reply.start(200, [_EVENT_STREAM, _NO_CACHE, *self.head()], None)
+            self.reply.start(200, self._stream_head(), None)
         self.reply.write(self.stream_encoder().ping())
         self._arm_keepalive()
 

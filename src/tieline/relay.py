@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from tieline.dialects.base import Dialect, Frame, Garbled, Peek, StreamDecoder, StreamEncoder
+from tieline.dialects.base import Dialect, Frame, Garbled, Peek, StreamDecoder, StreamEncoder, UpstreamDialect
 from tieline.dialects.transcript import Transcript
 from tieline.types.events import (
     ArgumentsDelta,
@@ -68,7 +68,6 @@ class Relay:
         "clock",
         "committed",
         "decoder",
-        "dialect",
         "done",
         "encoder",
         "finish_reason",
@@ -87,6 +86,7 @@ class Relay:
         "splicer",
         "splitter",
         "thinking",
+        "through",
         "transcript",
         "upstream_id",
         "upstream_model",
@@ -97,7 +97,8 @@ class Relay:
     def __init__(
         self,
         *,
-        dialect: Dialect,
+        dialect: UpstreamDialect,
+        through: Dialect | None,
         peek: Peek,
         encoder: StreamEncoder | None,
         sink: Sink,
@@ -108,7 +109,7 @@ class Relay:
         hold_until_chars: int = 0,
         spent: Usage | None = None,
     ) -> None:
-        self.dialect = dialect
+        self.through = through
         self.peek = peek
         self.encoder = encoder
         self.sink = sink
@@ -159,7 +160,7 @@ class Relay:
         out = self._forward(b"", frames, False) if self.encoder is None else self._translate(frames)
         if not self.done:
             out = self._whole(out, lambda: self._encode(self.decoder.finish()))
-            self._end(out, self.dialect.terminator)
+            self._end(out, self.through.terminator if self.through is not None else b"")
         elif out:
             self._send(out)
 
@@ -201,7 +202,7 @@ class Relay:
                 if self.decoder.ended:
                     self._end(b"".join(kept), frame.raw)
                     return b""
-                if report and self.dialect.hides(frame, self.peek):
+                if report and self.through is not None and self.through.hides(frame, self.peek):
                     untouched = False
                 else:
                     kept.append(frame.raw)
@@ -335,3 +336,9 @@ class Relay:
         for event in self.splicer.finish() if self.splicer is not None else ():
             self._to_caller(event, out)
         return b"".join(out)
+
+
+def _chars(event: Event) -> int:
+    if isinstance(event, TextDelta | ThinkingDelta):
+        return len(event.text)
+    return len(event.json) if isinstance(event, ArgumentsDelta) else 0

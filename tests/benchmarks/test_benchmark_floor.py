@@ -11,12 +11,12 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+
+from benchmarks import process
 from benchmarks.cells import Cell
 from benchmarks.contenders import DIRECT, FLOOR
 from benchmarks.measure import Bench, Running, chunks_written, generate, measure, target
 from benchmarks.run import start, upstreams
-
-from benchmarks import process
 
 WHOLE = Cell(name="whole", kind="stream", concurrency=4)
 STREAM = Cell(name="stream", kind="stream", route="stream-50-1", concurrency=8)

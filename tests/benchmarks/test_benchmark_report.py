@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+
+from benchmarks import report
 from benchmarks.contenders import Route, by_url, tieline_config
 from benchmarks.measure import Result
 from benchmarks.quick import compare
 from benchmarks.upstream.bodies import anthropic_request, chat_request, completion
-
-from benchmarks import report
 
 
 def _rounds(*cpu: float, errors: int = 0) -> list[Result]:

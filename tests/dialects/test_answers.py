@@ -9,6 +9,7 @@ import anthropic
 import openai
 import pydantic
 import pytest
+
 from tests.dialects.samples import (
     ANTHROPIC,
     ANTHROPIC_STREAM,
@@ -23,7 +24,6 @@ from tests.dialects.samples import (
     read_openai_stream,
     written,
 )
-
 from tieline.dialects import DIALECT_NAMES, get
 from tieline.dialects.base import Garbled, StreamFault, Truncated
 from tieline.dialects.error_bodies import status_of

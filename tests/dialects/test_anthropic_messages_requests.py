@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+
 from tests.dialects.samples import (
     ANTHROPIC,
     OPENAI,
@@ -20,7 +21,6 @@ from tests.dialects.samples import (
     translate,
 )
 from tests.dialects.test_openai_chat_requests import FULL, TOOL, TOOL_LOOP
-
 from tieline.dialects import get
 from tieline.dialects.anthropic_messages import decode_count, encode_count, estimate_tokens
 from tieline.dialects.base import Quirks
@@ -141,7 +141,7 @@ def test_pass_through_keeps_body_version_and_wire_26_filters_betas() -> None:
     out = speaker.forward(asked, speaker.peek(asked), target(ANTHROPIC, Quirks(betas=("b-2", "c-3"))))
     assert json.loads(out.body) == {**RICH, "context_management": {"edits": []}, "model": "upstream-model"}
     assert out.headers == [(b"anthropic-version", b"2026-10-21"), (b"anthropic-beta", b"b-2,c-3")]
-    assert out.path == "/messages"
+    assert out.path == "/v1/messages"
     plain = speaker.forward(call(ANTHROPIC, RICH), peek(ANTHROPIC, RICH), target(ANTHROPIC))
     assert plain.headers == [(b"anthropic-version", b"2023-06-01")]
 
@@ -163,7 +163,7 @@ def test_count_tokens_has_its_own_path_answer_and_estimate() -> None:
         ANTHROPIC, {"model": "m", "messages": [{"role": "user", "content": "x" * 3600}]}, None, "count_tokens"
     )
     seen = get(ANTHROPIC).peek(asked)
-    assert get(ANTHROPIC).forward(asked, seen, target(ANTHROPIC)).path == "/messages/count_tokens"
+    assert get(ANTHROPIC).forward(asked, seen, target(ANTHROPIC)).path == "/v1/messages/count_tokens"
     assert decode_count(encode_count(12)) == 12
     assert 900 <= estimate_tokens(seen) <= 1100
 

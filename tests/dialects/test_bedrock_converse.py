@@ -12,8 +12,8 @@ from botocore.parsers import create_parser
 from botocore.validate import ParamValidator
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.dialects.wire import PDF, PIXEL, read, read_pieces, summary, target, tool_loop, weather_tool
 
+from tests.dialects.wire import PDF, PIXEL, read, read_pieces, summary, target, tool_loop, weather_tool
 from tieline.dialects import eventstream, get_upstream, structured_tool
 from tieline.dialects.base import Frame, Garbled, Quirks, StreamFault, Truncated
 from tieline.dialects.bedrock_converse import BEDROCK_CONVERSE as DIALECT

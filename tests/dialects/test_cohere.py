@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
-from tests.dialects.wire import PIXEL, read, read_pieces, summary, target, tool_loop, weather_tool
 
+from tests.dialects.wire import PIXEL, read, read_pieces, summary, target, tool_loop, weather_tool
 from tieline.dialects import get, get_upstream
 from tieline.dialects.base import Frame, Garbled, StreamFault, Truncated
 from tieline.dialects.cohere import COHERE as DIALECT

@@ -12,8 +12,8 @@ import pytest
 from google.genai import types
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.dialects.wire import call, serving, target
 
+from tests.dialects.wire import call, serving, target
 from tieline.dialects import embeddings
 from tieline.dialects.base import Garbled, StreamFault, Target
 from tieline.dialects.embeddings import Embeddings, EmbeddingsRequest
@@ -87,7 +87,7 @@ def test_gemini() -> None:
     where = target("gemini", "gemini-embedding-001")
     made = sent(decoded(input=["a"] * 150, dimensions=256, input_type="search_query"), where)
     assert [len(body["requests"]) for _, body in made] == [100, 50]
-    assert made[0][0] == "/models/gemini-embedding-001:batchEmbedContents"
+    assert made[0][0] == "/v1beta/models/gemini-embedding-001:batchEmbedContents"
     one = made[0][1]["requests"][0]
     assert (one["taskType"], one["outputDimensionality"]) == ("RETRIEVAL_QUERY", 256)
     types.Content.model_validate(one["content"])
@@ -101,7 +101,7 @@ def test_cohere() -> None:
 
     where = target("cohere", "embed-v4.0")
     made = sent(decoded(input=["a"] * 100, dimensions=256), where)
-    assert [(path, len(body["texts"])) for path, body in made] == [("/embed", 96), ("/embed", 4)]
+    assert [(path, len(body["texts"])) for path, body in made] == [("/v2/embed", 96), ("/v2/embed", 4)]
     answer = b'{"id":"x","embeddings":{"float":[[1.0,2.0]]},"meta":{"billed_units":{"input_tokens":3}}}'
     seen: list[httpx.Request] = []
 

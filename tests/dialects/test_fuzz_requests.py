@@ -8,10 +8,10 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tests.dialects.samples import ANTHROPIC, OPENAI, call, target
 from tests.dialects.test_anthropic_messages_requests import RICH
 from tests.dialects.test_openai_chat_requests import FULL
-
 from tieline.dialects import get
 from tieline.types.errors import InvalidRequest
 

@@ -14,6 +14,7 @@ from google.genai import errors, types
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
+
 from tests.dialects.wire import (
     PDF,
     PIXEL,
@@ -29,9 +30,8 @@ from tests.dialects.wire import (
     tool_loop,
     weather_tool,
 )
-
 from tieline.dialects.base import Frame, Garbled, Quirks, StreamFault, Truncated
-from tieline.dialects.gemini import GEMINI, GEMINI_ARRAY
+from tieline.dialects.gemini import GEMINI, GEMINI_ARRAY, decode_count, encode_count, encode_count_request
 from tieline.dialects.gemini.request_out import UNSIGNED
 from tieline.types.errors import Fault, InvalidRequest, Unsupported
 from tieline.types.events import ArgumentsDelta, BlockStart, BlockStop, Event, Finish, SignatureDelta, Start
@@ -341,11 +341,11 @@ def test_count_tokens() -> None:
     made = incoming({"generateContentRequest": whole}, operation="count_tokens")
     request = GEMINI.decode_request(made, GEMINI.peek(made))
     assert [message.role for message in request.messages] == ["system", "user"]
-    sdk, _ = client(GEMINI.encode_count(42), media_type="application/json")
+    sdk, _ = client(encode_count(42), media_type="application/json")
     assert sdk.models.count_tokens(model="g", contents="Hi").total_tokens == 42
-    outgoing = GEMINI.encode_count_request(request, target("gemini", "g"))
-    assert outgoing.path == "/models/g:countTokens"
-    assert GEMINI.decode_count(GEMINI.encode_count(42)) == 42
+    outgoing = encode_count_request(request, target("gemini", "g"))
+    assert outgoing.path == "/v1beta/models/g:countTokens"
+    assert decode_count(encode_count(42)) == 42
 
 
 def test_peek() -> None:
@@ -568,9 +568,9 @@ def test_request_round_trip() -> None:
 
 
 def test_paths() -> None:
-    assert GEMINI.encode_request(ask(), target("gemini", "g")).path == "/models/g:generateContent"
+    assert GEMINI.encode_request(ask(), target("gemini", "g")).path == "/v1beta/models/g:generateContent"
     streamed = GEMINI.encode_request(ask(stream=True), target("gemini", "g"))
-    assert streamed.path == "/models/g:streamGenerateContent?alt=sse"
+    assert streamed.path == "/v1beta/models/g:streamGenerateContent?alt=sse"
 
 
 def test_wire_8_no_signature_but_the_documented_stand_in_for_foreign_calls() -> None:
@@ -770,7 +770,7 @@ def test_wire_25_forward_leaves_the_body_alone() -> None:
     made = incoming(body, stream=True)
     outgoing = GEMINI.forward(made, GEMINI.peek(made), target("gemini", "other"))
     assert outgoing.body == body
-    assert outgoing.path == "/models/other:streamGenerateContent?alt=sse"
+    assert outgoing.path == "/v1beta/models/other:streamGenerateContent?alt=sse"
     made = incoming(hello(tieline={"profile": "p"}, brand_new=1))
     assert json.loads(GEMINI.forward(made, GEMINI.peek(made), target("gemini", "o")).body) == hello(
         brand_new=1
@@ -1102,7 +1102,7 @@ def test_requests_of_any_shape_raise_invalid_request_only(contents: Any, tools: 
 @settings(max_examples=60, deadline=None)
 @given(JSON)
 def test_schemas_of_any_shape_are_converted(schema: Any) -> None:
-    from tieline.dialects.schemas import from_gemini, to_gemini
+    from tieline.dialects.gemini.schema import from_gemini, to_gemini
 
     words = ["type", "properties", "items", "anyOf", "enum", "$ref", "$defs", "allOf", "required", "nullable"]
     shaped = dict.fromkeys(words, schema)

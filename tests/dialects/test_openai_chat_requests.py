@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from tests.dialects.samples import OPENAI, PDF, PNG, call, check, decode, encode, peek, target, translate
 
+from tests.dialects.samples import OPENAI, PDF, PNG, call, check, decode, encode, peek, target, translate
 from tieline.dialects import get
 from tieline.dialects.base import Quirks
 from tieline.types.errors import InvalidRequest, Unsupported

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from openai.types.responses import Response as SdkResponse
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
 from pydantic import BaseModel, TypeAdapter
+
 from tests.dialects.wire import (
     PDF,
     PIXEL,
@@ -27,7 +28,6 @@ from tests.dialects.wire import (
     tool_loop,
     weather_tool,
 )
-
 from tieline.dialects.base import Frame, Garbled, Quirks, StreamFault, Truncated
 from tieline.dialects.openai_responses import OPENAI_RESPONSES as DIALECT
 from tieline.types.errors import Fault, InvalidRequest, Unsupported

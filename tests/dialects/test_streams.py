@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tests.dialects.samples import (
     ANTHROPIC,
     ANTHROPIC_STREAM,
@@ -25,7 +26,6 @@ from tests.dialects.samples import (
     message_start,
     written,
 )
-
 from tieline.dialects import get
 from tieline.dialects.base import Frame, Garbled, Peek, StreamFault, Truncated
 from tieline.dialects.transcript import Transcript
@@ -689,7 +689,6 @@ def test_written_streams_read_back_the_same(name: str, source: str) -> None:
 @BOTH
 def test_an_error_in_the_middle_is_never_a_complete_answer(name: str) -> None:
     from tests.dialects.samples import Request
-
     from tieline.types.errors import Fault
 
     encoder = get(name).stream_encoder(Request(model="m", messages=[]))

@@ -306,7 +306,7 @@ def test_kill_9_loses_and_doubles_nothing(database: Database, tmp_path: Path) ->
     accepted: set[str] = set()
     for child in children:
         assert child.stdout
-        lines = [child.stdout.readline() for _ in range(3_000)]
+        lines = [child.stdout.readline() for _ in range(1_500)]
         child.send_signal(signal.SIGKILL)
         # A line that was cut by the kill is one whose caller saw no answer.
         lines += [line for line in child.stdout.read().splitlines(keepends=True) if line.endswith(b"\n")]
@@ -368,10 +368,31 @@ def test_begun_requests_that_ended_leave_no_trace(lite: Database, tmp_path: Path
     assert list((tmp_path / "spool").glob("*/*.seg")) == []
 
 
+def test_a_request_that_begins_again_counts_its_last_hold(lite: Database, tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    recorder = Recorder(lite, spool=spool)
+    one, other = record(), record()
+    for held in (5, 9):
+        for each in (one, other):
+            recorder.begin(
+                Begun(each.id, each.at_ms, "chat", "openai_chat", "gpt-5", "key_1", None, None, {}, held)
+            )
+    recorder.put(one)
+    recorder.start()
+    assert recorder.close()
+    recorder.put(record())
+    assert recorder.health().lost == 1
+    following = Recorder(lite, spool=spool)
+    following.start()
+    assert following.close()
+    assert {found.id: found.charged for found in logs(lite)} == {one.id: 1_234_567, other.id: 9}
+    assert list(spool.glob("*/*.seg")) == []
+
+
 def test_put_is_quick(lite: Database, tmp_path: Path) -> None:
     """A bound with room for a busy machine; docs/decisions/0002 has the measured figure."""
     recorder = Recorder(lite, spool=tmp_path / "spool")
-    made = [record() for _ in range(3_000)]
+    made = [record() for _ in range(1_500)]
     start = time.perf_counter()
     for one in made:
         recorder.put(one)

@@ -11,8 +11,8 @@ import pytest
 from tieline.config.schema import Config
 from tieline.dialects.base import Target
 from tieline.providers.card import ModelCard, Price, PriceTier
+from tieline.providers.deployment import Deployment, Endpoint
 from tieline.providers.row import Credential, DataPolicy, Provider
-from tieline.route.deployment import Deployment, Endpoint
 from tieline.route.health import Health
 from tieline.route.router import Router
 from tieline.types.money import Pico

@@ -332,8 +332,8 @@ def make(provider: str, model: str = "m") -> Any:
 
 
 def test_what_was_learned_survives_a_reload_and_a_new_secret_starts_clean() -> None:
+    from tieline.providers.deployment import Deployment
     from tieline.providers.row import Credential
-    from tieline.route.deployment import Deployment
 
     health, old = Health(Random(1)), make("a")
     for n in range(5):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tieline.config.schema import Config, ModelConfig, Routing, Timeouts
-from tieline.route.deployment import Deployment
+from tieline.providers.deployment import Deployment
 from tieline.route.steps import GiveUp, Needs, Outcome, Try
 from tieline.types.errors import Failure, FailureClass
 

@@ -11,14 +11,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, field
 
 from tieline.admit.budgets import KEPT_SLOTS
 from tieline.admit.keys import Key, Project, Secret, Snapshot, digest_of, hint_of, make_secret
 from tieline.admit.rules import Rules, check_rules, decode_rules, encode_rules
 from tieline.record.rows import SLOT_S
+from tieline.store import audit
 from tieline.types.errors import InvalidRequest, NotFound
-from tieline.types.money import Pico
+from tieline.types.money import Pico, format_usd
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -37,11 +38,19 @@ class Spent(Struct, frozen=True):
 
     slots: dict[int, Pico]
     before: Pico
+    foreign: dict[int, Pico] = field(default_factory=dict)
+    """The part of ``slots`` that other writers spent, and of ``before``."""
+    foreign_before: Pico = 0
 
 
 class Accounts:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, actor: str = "gateway") -> None:
         self._database = database
+        self._actor = actor
+
+    def by(self, actor: str) -> Accounts:
+        """The same, with changes noted as this actor's."""
+        return Accounts(self._database, actor=actor)
 
     # Projects.
 
@@ -62,7 +71,7 @@ class Accounts:
                     created_ms=project.created_ms,
                 )
             )
-            _raise_revision(connection)
+            self._changed(connection, "project.create", project.id, {"name": project.name, "rules": rules})
         return project
 
     def edit_project(
@@ -77,14 +86,14 @@ class Accounts:
             if name is not None and _name(name) != project.name:
                 self._free_name(connection, _name(name))
                 changes["name"] = _name(name)
-            self._update(connection, "projects", project.id, changes)
+            self._update(connection, "projects", project.id, changes, "project.edit")
         return self.project(project.id)
 
     def archive_project(self, name_or_id: str) -> Project:
         """Its keys stop working; its records stay."""
         project = self.project(name_or_id)
         with self._database.write() as connection:
-            self._update(connection, "projects", project.id, {"archived_ms": _now_ms()})
+            self._update(connection, "projects", project.id, {"archived_ms": _now_ms()}, "project.archive")
         return self.project(project.id)
 
     def projects(self) -> list[Project]:
@@ -125,7 +134,8 @@ class Accounts:
                 )
             )
             _add_secret(connection, key_id, secret)
-            _raise_revision(connection)
+            detail = {"name": _name(name), "project": owner.id, "rules": rules, "expires_ms": expires_ms}
+            self._changed(connection, "key.create", key_id, detail)
         return self.key(key_id), secret
 
     def edit_key(
@@ -147,7 +157,7 @@ class Accounts:
             _check_expiry(expires_ms)
             changes["expires_ms"] = expires_ms
         with self._database.write() as connection:
-            self._update(connection, "keys", key.id, changes)
+            self._update(connection, "keys", key.id, changes, "key.edit")
         return self.key(key.id)
 
     def rotate_key(self, name_or_id: str, *, overlap_s: float = 86_400) -> tuple[Key, str]:
@@ -163,7 +173,7 @@ class Accounts:
             earlier = (table.c.key_id == key.id) & (table.c.expires_ms.is_(None) | (table.c.expires_ms > end))
             connection.execute(table.update().where(earlier).values(expires_ms=end))
             _add_secret(connection, key.id, secret)
-            _raise_revision(connection)
+            self._changed(connection, "key.rotate", key.id, {"earlier_secrets_end_ms": end})
         return self.key(key.id), secret
 
     def revoke_key(self, name_or_id: str) -> Key:
@@ -171,7 +181,7 @@ class Accounts:
         key = self.key(name_or_id)
         if key.revoked_ms is None:
             with self._database.write() as connection:
-                self._update(connection, "keys", key.id, {"revoked_ms": _now_ms()})
+                self._update(connection, "keys", key.id, {"revoked_ms": _now_ms()}, "key.revoke")
         return self.key(key.id)
 
     def keys(self, project: str | None = None) -> list[Key]:
@@ -207,7 +217,8 @@ class Accounts:
                 .credits.insert()
                 .values(project_id=owner.id, at_ms=_now_ms(), amount=amount, note=note[:MAX_NAME_CHARS])
             )
-            _raise_revision(connection)
+            detail = {"amount_usd": format_usd(amount), "note": note[:MAX_NAME_CHARS]}
+            self._changed(connection, "project.credit", owner.id, detail)
         return self.credits()[owner.id]
 
     def credits(self) -> dict[str, Pico]:
@@ -246,28 +257,52 @@ class Accounts:
         }
         return Snapshot(revision, projects, keys, secrets_by_digest)
 
-    def spent(self, now: float | None = None) -> dict[str, Spent]:
-        """Scope -> what was spent; runs only of the last days."""
+    def spent(self, now: float | None = None, *, writer: str | None = None) -> dict[str, Spent]:
+        """Scope -> what was spent; runs only of the last days. ``writer``: tells its own from others'."""
         import sqlalchemy as sa
 
         table = _tables().spend
         slot = int(now if now is not None else time.time()) // SLOT_S
         oldest, run_oldest = slot - KEPT_SLOTS, slot - _RUN_DAYS * 96
-        sums = (table.c.scope, table.c.slot, sa.func.sum(table.c.micros), sa.func.sum(table.c.rest))
-        recent = sa.select(*sums).where(table.c.slot >= oldest).group_by(table.c.scope, table.c.slot)
-        before = (
-            sa.select(table.c.scope, sa.func.sum(table.c.micros), sa.func.sum(table.c.rest))
-            .where(table.c.slot < oldest, ~table.c.scope.like("run:%"))
-            .group_by(table.c.scope)
+        foreign = (table.c.writer != (writer or "")).label("is_foreign")
+        sums = (sa.func.sum(table.c.micros), sa.func.sum(table.c.rest))
+        recent = sa.select(table.c.scope, table.c.slot, foreign, *sums).where(table.c.slot >= oldest)
+        before = sa.select(table.c.scope, foreign, *sums).where(
+            table.c.slot < oldest, ~table.c.scope.like("run:%")
         )
-        spent: dict[str, Spent] = {}
+        totals: dict[str, Spent] = {}
         with self._database.read() as connection:
-            for scope, micros, rest in connection.execute(before):
-                spent[scope] = Spent({}, int(micros) * _MICRO + int(rest))
-            for scope, at, micros, rest in connection.execute(recent):
-                if at >= run_oldest or not scope.startswith("run:"):
-                    spent.setdefault(scope, Spent({}, 0)).slots[at] = int(micros) * _MICRO + int(rest)
-        return spent
+            for scope, other, micros, rest in connection.execute(before.group_by(table.c.scope, foreign)):
+                amount = int(micros) * _MICRO + int(rest)
+                found = totals.get(scope) or Spent({}, 0)
+                totals[scope] = Spent(
+                    {}, found.before + amount, {}, found.foreign_before + (amount if other else 0)
+                )
+            rows = connection.execute(recent.group_by(table.c.scope, table.c.slot, foreign))
+            for scope, at, other, micros, rest in rows:
+                if scope.startswith("run:") and at < run_oldest:
+                    continue
+                amount = int(micros) * _MICRO + int(rest)
+                found = totals.setdefault(scope, Spent({}, 0))
+                found.slots[at] = found.slots.get(at, 0) + amount
+                if other:
+                    found.foreign[at] = amount
+        return totals
+
+    def spent_by_writer(self, scope: str, start: int, end: int) -> dict[str, Pico]:
+        """What each writer spent of a scope from slot ``start`` to before ``end``."""
+        import sqlalchemy as sa
+
+        table = _tables().spend
+        query = (
+            sa.select(table.c.writer, sa.func.sum(table.c.micros), sa.func.sum(table.c.rest))
+            .where(table.c.scope == scope, table.c.slot >= start, table.c.slot < end)
+            .group_by(table.c.writer)
+        )
+        with self._database.read() as connection:
+            return {
+                writer: int(micros) * _MICRO + int(rest) for writer, micros, rest in connection.execute(query)
+            }
 
     @staticmethod
     def _free_name(connection: Connection, name: str) -> None:
@@ -277,12 +312,17 @@ class Accounts:
                 f"a project named {name!r} exists", param="name", hint="Choose another name."
             )
 
-    @staticmethod
-    def _update(connection: Connection, name: str, row_id: str, changes: Mapping[str, Any]) -> None:
+    def _update(
+        self, connection: Connection, name: str, row_id: str, changes: Mapping[str, Any], action: str
+    ) -> None:
         if changes:
             table = getattr(_tables(), name)
             connection.execute(table.update().where(table.c.id == row_id).values(**changes))
-            _raise_revision(connection)
+            self._changed(connection, action, row_id, changes)
+
+    def _changed(self, connection: Connection, action: str, subject: str, detail: Mapping[str, Any]) -> None:
+        raise_revision(connection)
+        audit.note(connection, self._actor, action, subject, detail)
 
 
 def _tables() -> Any:
@@ -328,7 +368,8 @@ def _revision(connection: Connection) -> int:
     return int(value.value) if value else 0
 
 
-def _raise_revision(connection: Connection) -> None:
+def raise_revision(connection: Connection) -> None:
+    """Running gateways read everything anew within two seconds."""
     import sqlalchemy as sa
 
     connection.execute(

@@ -16,7 +16,7 @@ from tieline.admit.budgets import Meter, ceilings
 from tieline.admit.keys import EMPTY, PREFIX, Key, Snapshot, find
 from tieline.admit.limits import Gate
 from tieline.admit.policy import combine
-from tieline.admit.rules import BudgetRule, Rules, matches
+from tieline.admit.rules import BudgetRule, Limits, Rules, matches
 from tieline.config.schema import PolicyRules
 from tieline.ledger.settle import Hold
 from tieline.record.rows import run_scope, stored_scope
@@ -74,6 +74,7 @@ class Permit:
         "_slot",
         "_tokens",
         "has_hard_budget",
+        "has_soft_budget",
         "key_id",
         "meters",
         "policy",
@@ -107,6 +108,7 @@ class Permit:
         self.policy = policy
         self.has_hard_budget = any(budget.hard for meter in meters for budget in meter.budgets)
         """Then a deployment whose price is unknown cannot be used."""
+        self.has_soft_budget = any(not budget.hard for meter in meters for budget in meter.budgets)
 
     def __repr__(self) -> str:
         return f"<Permit key={self.key_id} {self._hold!r}{' released' if self._released else ''}>"
@@ -172,6 +174,7 @@ class Admission:
         open: bool = False,
         loopback: bool = True,
         policy: PolicyRules | None = None,
+        shared: bool = False,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -180,6 +183,8 @@ class Admission:
         self.clock = clock
         self.wall = wall
         self.inflight = 0
+        self.shared = shared
+        """Several processes: hard budgets and limits are spent out of leases (``leases``)."""
         self._policy = policy or PolicyRules()
         self._snapshot = EMPTY
         self._credits: Mapping[str, Pico] = {}
@@ -197,9 +202,22 @@ class Admission:
     def has_keys(self) -> bool:
         return bool(self._snapshot.keys)
 
+    @property
+    def has_ceilings(self) -> bool:
+        """Whether any key or project has a limit or a hard budget."""
+        keys, projects = self._snapshot.keys.values(), self._snapshot.projects.values()
+        rules = [*(key.rules for key in keys), *(project.rules for project in projects)]
+        return bool(self._credits) or any(
+            one.limits != Limits() or any(budget.hard for budget in one.budgets) for one in rules
+        )
+
     def meters(self) -> list[Meter]:
         """Every meter in memory, those of runs included."""
         return [*self._meters.values(), *self._runs.values()]
+
+    def gates(self) -> list[Gate]:
+        """Of every key and project that was used."""
+        return list(self._gates.values())
 
     def remember(self, spent: Mapping[str, Spent]) -> None:
         """What was spent before this process began; once, before ``refresh`` and the first request."""
@@ -325,7 +343,7 @@ class Admission:
     def _gate(self, scope: str, name: str, rules: Rules) -> Gate:
         gate = self._gates.get(scope)
         if gate is None:
-            gate = self._gates[scope] = Gate(name, rules.limits)
+            gate = self._gates[scope] = Gate(scope, name, rules.limits, shared=self.shared)
         gate.name, gate.limits = name, rules.limits
         return gate
 
@@ -339,8 +357,16 @@ class Admission:
     def _new_meter(self, scope: str) -> Meter:
         spent = self._spent.get(scope)
         if spent is None:
-            return Meter(scope, wall=self.wall)
-        return Meter(scope, dict(spent.slots), spent.before, wall=self.wall)
+            return Meter(scope, wall=self.wall, shared=self.shared)
+        return Meter(
+            scope,
+            dict(spent.slots),
+            spent.before,
+            wall=self.wall,
+            foreign=spent.foreign,
+            foreign_before=spent.foreign_before,
+            shared=self.shared,
+        )
 
 
 def _check_allowed(principal: Principal, facts: Facts) -> None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
-from tieline.admit.rules import BudgetRule, Period, zone
+from tieline.admit.rules import BudgetRule, Period, Starved, zone
 from tieline.record.rows import SLOT_S
 from tieline.types.errors import BudgetExceeded
 from tieline.types.money import Pico, format_usd
@@ -29,10 +29,26 @@ class BudgetBusy(BudgetExceeded):
     status = 429
 
 
+class BudgetStarved(BudgetBusy, Starved):
+    """Only this process's share is used up: another may have room."""
+
+
 class Budget:
     """A ceiling of one meter. ``used`` is what its current window has spent and holds."""
 
-    __slots__ = ("_end", "_meter", "_start", "amount", "hard", "leased", "period", "timezone", "used")
+    __slots__ = (
+        "_end",
+        "_meter",
+        "_start",
+        "amount",
+        "foreign",
+        "hard",
+        "lease",
+        "need",
+        "period",
+        "timezone",
+        "used",
+    )
 
     def __init__(self, meter: Meter, amount: Pico, period: Period, *, hard: bool, timezone: str) -> None:
         self._meter = meter
@@ -42,8 +58,12 @@ class Budget:
         self.timezone = timezone
         self._start = self._end = 0
         self.used: Pico = 0
-        self.leased: Pico | None = None
-        """With several processes: what this one may use of the window (``shared``); None: all of ``amount``."""
+        self.foreign: Pico = 0
+        """The part of ``used`` that other processes had spent before this one began."""
+        self.lease: Pico | None = 0 if meter.shared else None
+        """With several processes: what this one may use of the window (``leases``); None: all of ``amount``."""
+        self.need: Pico = 0
+        """How far ``mine`` would have gone with a request that was turned away."""
 
     def __repr__(self) -> str:
         return f"<Budget {self._meter.scope} {self.period} {format_usd(self.used)}/{format_usd(self.amount)}>"
@@ -56,7 +76,9 @@ class Budget:
         used = self._meter.between(start, end)
         if slot >= self._end:
             self._start, self._end, self.used = start, end, used
-            self.leased = None if self.leased is None else 0
+            self.foreign = self._meter.foreign_between(start, end)
+            self.lease = None if self.lease is None else 0
+            self.need = 0
         return used
 
     def count(self, amount: Pico, slot: int) -> None:
@@ -83,9 +105,44 @@ class Budget:
         if not self.hard:
             return
         used = self.used_at(slot)
-        room = self.amount if self.leased is None else min(self.amount, self.leased)
-        if used + amount > room:
+        if self.lease is not None:
+            self._check_lease(amount, slot, used)
+        elif used + amount > self.amount:
             raise self._exceeded(amount, slot, used)
+
+    @property
+    def mine(self) -> Pico:
+        """What this process has spent and holds in the current window."""
+        return self.used - self.foreign
+
+    @property
+    def window_name(self) -> str:
+        """What all processes call the current window."""
+        return f"{self._meter.scope}|{self.period}|{self.timezone}|{self._start}"
+
+    @property
+    def window_bounds(self) -> tuple[int, int]:
+        return self._start, self._end
+
+    def _check_lease(self, amount: Pico, slot: int, used: Pico) -> None:
+        assert self.lease is not None
+        # A window that is over gets no further leases: what a late request holds there may not grow.
+        room = self.lease if slot >= self._start else 0
+        if self.mine + amount <= room and slot >= self._start:
+            return
+        if slot < self._start or used + amount > self.amount:
+            raise self._exceeded(amount, slot, used)
+        self.need = max(self.need, self.mine + amount)
+        raise BudgetStarved(
+            f"The {_ADJECTIVE[self.period]} budget of {self._meter.scope} is shared out to several processes, and "
+            "this one's part is used up.",
+            retry_after_s=1.0,
+            details={
+                "scope": self._meter.scope,
+                "period": self.period,
+                "budget_usd": format_usd(self.amount),
+            },
+        )
 
     def _exceeded(self, amount: Pico, slot: int, used: Pico) -> BudgetExceeded:
         _, end = self.bounds(slot)
@@ -106,19 +163,27 @@ class Budget:
             f"{details['spent_usd']} are spent and {details['held_usd']} held by running requests; this request "
             f"may need {details['needed_usd']}."
         )
-        kind = BudgetBusy if busy or soon or self._starved(used, amount) else BudgetExceeded
+        kind = BudgetBusy if busy or soon else BudgetExceeded
         wait = 1.0 if kind is BudgetBusy and not soon else renews
         return kind(text, retry_after_s=wait, details=details, hint="Raise the budget, or lower max_tokens.")
-
-    def _starved(self, used: Pico, amount: Pico) -> bool:
-        """Only this process's share is used up."""
-        return self.leased is not None and used + amount <= self.amount
 
 
 class Meter:
     """What a scope has spent and holds: the ``Purse`` that requests draw on."""
 
-    __slots__ = ("_before", "_slots", "budgets", "held", "scope", "spent_here", "total", "wall")
+    __slots__ = (
+        "_before",
+        "_foreign",
+        "_foreign_before",
+        "_slots",
+        "budgets",
+        "held",
+        "scope",
+        "shared",
+        "spent_here",
+        "total",
+        "wall",
+    )
 
     def __init__(
         self,
@@ -127,8 +192,14 @@ class Meter:
         before: Pico = 0,
         *,
         wall: Callable[[], float] = time.time,
+        foreign: dict[int, Pico] | None = None,
+        foreign_before: Pico = 0,
+        shared: bool = False,
     ) -> None:
         self.scope = scope
+        self.shared = shared
+        self._foreign = foreign or {}
+        self._foreign_before = foreign_before
         self.wall = wall
         self._slots: dict[int, Pico] = slots or {}
         self._before = before
@@ -160,6 +231,11 @@ class Meter:
         if start == 0:
             return self.total
         return sum(amount for slot, amount in self._slots.items() if start <= slot < end)
+
+    def foreign_between(self, start: int, end: int) -> Pico:
+        """What other processes had spent when this one began."""
+        before = self._foreign_before if start == 0 else 0
+        return before + sum(amount for slot, amount in self._foreign.items() if start <= slot < end)
 
     def set_budgets(self, rules: Iterable[tuple[Pico, Period, bool, str]]) -> None:
         """Replaces the ceilings; what is spent and held stays counted. Existing ones keep their lease."""

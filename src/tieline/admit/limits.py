@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tieline.admit.rules import Limits
+from tieline.admit.rules import Limits, Starved
 from tieline.types.errors import LimitExceeded
 
 WINDOW_S = 60
@@ -55,25 +55,77 @@ class Window:
         self._second = second
 
 
+class Share:
+    """One limit of a gate: all of it, or with several processes the part that this one was given."""
+
+    __slots__ = ("lease", "limit", "need", "unit")
+
+    def __init__(self, unit: str, *, shared: bool) -> None:
+        self.unit = unit
+        self.limit: int | None = None
+        self.lease: int | None = 0 if shared else None
+        self.need = 0
+
+    def starve(self, name: str, amount: int, used: int) -> None:
+        """Raises when only this process's part is used up."""
+        if self.lease is not None and self.limit is not None and self.lease < used + amount <= self.limit:
+            self.need = max(self.need, used + amount)
+            raise LimitStarved(
+                f"{name} may use {self.limit} {self.unit}, shared out to several processes; this one's part is used up.",
+                retry_after_s=1.0,
+                details={"limit": self.limit, "used": used, "unit": self.unit},
+            )
+
+
+class LimitStarved(LimitExceeded, Starved):
+    """Only this process's share is used up: another may have room."""
+
+
 class Gate:
     """The limits of one key or project and what counts against them. ``limits`` may be replaced at any time."""
 
-    __slots__ = ("_requests", "_tokens", "inflight", "limits", "name")
+    __slots__ = ("_limits", "_requests", "_tokens", "inflight", "name", "scope", "shares")
 
-    def __init__(self, name: str, limits: Limits) -> None:
+    def __init__(self, scope: str, name: str, limits: Limits, *, shared: bool = False) -> None:
+        self.scope = scope
         self.name = name
-        self.limits = limits
         self.inflight = 0
         self._requests = Window()
         self._tokens = Window()
+        units = ("requests at a time", "requests per minute", "tokens per minute")
+        self.shares = tuple(Share(unit, shared=shared) for unit in units)
+        self.limits = limits
+
+    @property
+    def limits(self) -> Limits:
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._limits = limits
+        values = (limits.concurrency, limits.requests_per_minute, limits.tokens_per_minute)
+        for share, value in zip(self.shares, values, strict=True):
+            share.limit = value
+
+    def used(self, now: float) -> tuple[int, int, int]:
+        """In the order of ``shares``."""
+        # Waiting for nothing brings the windows up to now.
+        self._requests.wait(0, 1, now)
+        self._tokens.wait(0, 1, now)
+        return self.inflight, self._requests.total, self._tokens.total
 
     def check(self, tokens: int, now: float) -> None:
         """Raises LimitExceeded with the figures and when to come again; changes nothing."""
-        limits = self.limits
-        if limits.concurrency is not None and self.inflight >= limits.concurrency:
-            raise _exceeded(self.name, "requests at a time", limits.concurrency, self.inflight, 1.0)
+        limits, shares = self._limits, self.shares
+        if limits.concurrency is not None:
+            if shares[0].lease is not None:
+                shares[0].starve(self.name, 1, self.inflight)
+            if self.inflight >= limits.concurrency:
+                raise _exceeded(self.name, "requests at a time", limits.concurrency, self.inflight, 1.0)
         if limits.requests_per_minute is not None:
             wait = self._requests.wait(1, limits.requests_per_minute, now)
+            if shares[1].lease is not None:
+                shares[1].starve(self.name, 1, self._requests.total)
             if wait > 0:
                 raise _exceeded(
                     self.name, "requests per minute", limits.requests_per_minute, self._requests.total, wait
@@ -84,14 +136,14 @@ class Gate:
     def enter(self, tokens: int, now: float) -> None:
         """After ``check`` of all gates."""
         self.inflight += 1
-        if self.limits.requests_per_minute is not None:
+        if self._limits.requests_per_minute is not None:
             self._requests.add(1, now, now)
-        if self.limits.tokens_per_minute is not None and tokens:
+        if self._limits.tokens_per_minute is not None and tokens:
             self._tokens.add(tokens, now, now)
 
     def correct(self, tokens: int, entered: float, now: float) -> None:
         """Counts what was used beyond the estimate now, and takes off what was not where it was counted."""
-        if self.limits.tokens_per_minute is not None and tokens:
+        if self._limits.tokens_per_minute is not None and tokens:
             self._tokens.add(tokens, entered if tokens < 0 else now, now)
 
     def leave(self) -> None:
@@ -106,6 +158,8 @@ class Gate:
             )
         # One token at least: a window that is full lets nothing in, whatever the estimate is.
         wait = self._tokens.wait(max(1, tokens), limit, now)
+        if self.shares[2].lease is not None:
+            self.shares[2].starve(self.name, max(1, tokens), self._tokens.total)
         if wait > 0:
             raise _exceeded(self.name, "tokens per minute", limit, self._tokens.total, wait)
 

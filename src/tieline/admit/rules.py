@@ -20,6 +20,10 @@ MAX_TAGS = 50
 MAX_LIMIT = 10**9
 
 
+class Starved(Exception):
+    """Mixed into a refusal that another share of a shared allowance may cure: ask for one and try again."""
+
+
 class Limits(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True, omit_defaults=True):
     """None: no limit."""
 

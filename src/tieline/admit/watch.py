@@ -28,9 +28,10 @@ class Watch:
         self._looked_at = 0.0
         self.last_error: str | None = None
 
-    async def load(self) -> None:
-        """Reads keys, rules and what was spent. Raises what the database raises."""
-        self._admission.remember(await asyncio.to_thread(self._accounts.spent))
+    async def load(self, writer: str | None = None) -> None:
+        """Reads keys, rules and what was spent (by this recorder's ``writer`` and by others). Raises what the
+        database raises. Call when the recorder has recovered: what a killed process left is spent too."""
+        self._admission.remember(await asyncio.to_thread(self._accounts.spent, writer=writer))
         await self._refresh()
         self._looked_at = time.monotonic()
 

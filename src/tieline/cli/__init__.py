@@ -16,6 +16,8 @@ def main() -> None:
         from rich.console import Console
 
         text = str(error) if hasattr(error, "place") else error.full_message
+        if error.param and error.param not in text:
+            text = f"{error.param}: {text}"
         Console(stderr=True, highlight=False, soft_wrap=True).print("[bold red]error:[/]", text, markup=True)
         sys.exit(2)
     except BrokenPipeError:

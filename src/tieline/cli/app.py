@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
+import typer.main
+
+from tieline.cli.types import ConfigOption, JsonOption
 
 app = typer.Typer(
     name="tieline",
@@ -15,11 +20,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="tieline.yaml; else ./tieline.yaml or $TIELINE_CONFIG.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="For machines.")]
 
 
 def _version(asked: bool) -> None:
@@ -32,7 +32,9 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="And nothing else.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="And nothing else.")
+    ] = False,
 ) -> None:
     pass
 
@@ -44,12 +46,13 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Overrides server.port; 0 takes any.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; overrides server.workers.")] = None,
     fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+    ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     quiet: Annotated[bool, typer.Option(help="Warnings only.")] = False,
 ) -> None:
     """Run the gateway."""
     from tieline.cli.serving import serve as run
 
-    run(config, host, port, workers, fd, quiet)
+    raise typer.Exit(run(config, host, port, workers, fd, ready_fd, quiet))
 
 
 @app.command()
@@ -137,14 +140,17 @@ def logs(
 @app.command()
 def spend(
     config: ConfigOption = None,
-    by: Annotated[str, typer.Option(help="model, provider, deployment, key, project, day, tag, outcome, run, total.")] = "model",
+    by: Annotated[
+        str, typer.Option(help="model, provider, deployment, key, project, day, tag, outcome, run, total.")
+    ] = "model",
     since: Annotated[str | None, typer.Option(help="`2h`, `3d`, or a date.")] = None,
+    tag: Annotated[str | None, typer.Option(help="By the values of this tag.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """What was spent, exactly."""
     from tieline.cli.ledger import spend as run
 
-    run(config, by, since, as_json)
+    run(config, by, since, tag, as_json)
 
 
 @app.command()
@@ -173,3 +179,40 @@ def explain(
     from tieline.cli.explain import explain as run
 
     run(model, config, tokens, max_tokens, intent, needs, as_json)
+
+
+class _LazyGroup(typer.core.TyperGroup):
+    """A group of commands whose module is imported when one of them is asked for."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._module = _GROUPS[self.name or ""]
+
+    def _load(self) -> Any:
+        return typer.main.get_command(importlib.import_module(self._module).app)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self._load().list_commands(ctx))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return self._load().get_command(ctx, cmd_name)
+
+
+_GROUPS = {
+    "keys": "tieline.cli.keys",
+    "projects": "tieline.cli.projects",
+}
+_HELP = {
+    "keys": "Virtual keys: create, list, show, edit, rotate, revoke.",
+    "projects": "Projects: create, list, show, edit, archive, credit.",
+}
+
+
+def _register(name: str) -> None:
+    group = typer.Typer(name=name, cls=_LazyGroup, help=_HELP[name], no_args_is_help=True)
+    group.callback()(lambda: None)
+    app.add_typer(group, name=name)
+
+
+for _name in _GROUPS:
+    _register(_name)

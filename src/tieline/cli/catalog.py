@@ -40,7 +40,16 @@ def models(query: list[str], path: Path | None, as_json: bool, configured: bool,
             }
         )
         return
-    rows = table("model", "context", "in $/M", "out $/M", "can", "quality", "", right=("context", "in $/M", "out $/M", "quality"))
+    rows = table(
+        "model",
+        "context",
+        "in $/M",
+        "out $/M",
+        "can",
+        "quality",
+        "",
+        right=("context", "in $/M", "out $/M", "quality"),
+    )
     for card in found:
         rows.add_row(
             escape(f"{card.provider}/{card.id}"),
@@ -91,12 +100,20 @@ def _show(known: catalog.Catalog, fleet: build.Fleet, name: str, as_json: bool) 
     cards = [one] if one is not None else known.by_name(known.name_of(name))
     if not cards:
         near = ", ".join(f"{card.provider}/{card.id}" for card in known.search(name)[:3])
-        raise UnknownModel(f"The catalog has no {name!r}.", hint=f"Perhaps {near}." if near else "`tieline models WORD` searches.")
+        raise UnknownModel(
+            f"The catalog has no {name!r}.",
+            hint=f"Perhaps {near}." if near else "`tieline models WORD` searches.",
+        )
     if as_json:
-        write_json([{**msgspec.to_builtins(card), "configured": card.provider in fleet.hosts} for card in cards])
+        write_json(
+            [{**msgspec.to_builtins(card), "configured": card.provider in fleet.hosts} for card in cards]
+        )
         return
     for card in cards:
-        console.print(f"[bold]{escape(card.provider)}/{escape(card.id)}[/]  {escape(card.title)}" + ("  [green]configured[/]" if card.provider in fleet.hosts else ""))
+        console.print(
+            f"[bold]{escape(card.provider)}/{escape(card.id)}[/]  {escape(card.title)}"
+            + ("  [green]configured[/]" if card.provider in fleet.hosts else "")
+        )
         rows = table("", "")
         rows.show_header = False
         for key, value in msgspec.to_builtins(card).items():
@@ -110,7 +127,10 @@ def _show(known: catalog.Catalog, fleet: build.Fleet, name: str, as_json: bool) 
                     for field in tier.__struct_fields__
                     if field != "above_input_tokens" and (amount := getattr(tier, field)) is not None
                 }
-                rows.add_row(f"[dim]$ per million{above}[/]", ", ".join(f"{field} {amount}" for field, amount in parts.items()))
+                rows.add_row(
+                    f"[dim]$ per million{above}[/]",
+                    ", ".join(f"{field} {amount}" for field, amount in parts.items()),
+                )
             rows.add_row("[dim]price source[/]", escape(f"{card.price.source} {card.price.date}"))
         console.print(rows)
         console.print()

@@ -56,12 +56,16 @@ def demo(as_json: bool) -> int:
     steps, records, ledger = result[0]
     passed = all(step.passed for step in steps) and all(ledger.values())
     if as_json:
-        write_json({"passed": passed, "steps": steps, "ledger": ledger, "records": [plain(one) for one in records]})
+        write_json(
+            {"passed": passed, "steps": steps, "ledger": ledger, "records": [plain(one) for one in records]}
+        )
     else:
         console.print("\n[bold]The ledger[/]")
         console.print(records_table(records))
         _print_checks(ledger)
-        console.print("\n[green]Everything shown happened.[/]" if passed else "\n[red]Something did not happen.[/]")
+        console.print(
+            "\n[green]Everything shown happened.[/]" if passed else "\n[red]Something did not happen.[/]"
+        )
     return 0 if passed else 1
 
 
@@ -91,7 +95,9 @@ async def _tour(folder: Path, *, quiet: bool) -> tuple[list[Step], list[Any], di
     steps: list[Step] = []
     try:
         url = await up
-        with Progress(SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True, disable=quiet) as progress:
+        with Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True, disable=quiet
+        ) as progress:
             task = progress.add_task("")
             for title, ride in _RIDES:
                 progress.update(task, description=title)
@@ -120,14 +126,28 @@ def _ledger_checks(records: list[Any], rides: int, simulator: Any) -> dict[str, 
         f"one record for each of the {rides} requests": len(records) == rides,
         "one entry for each attempt": len(attempts) == len(simulator.log),
         "every cost is known and above 0": all(entry.cost for entry in served),
-        "as many output tokens as the providers say they made": sum(e.usage.output_tokens for e in served) == produced,
+        "as many output tokens as the providers say they made": sum(e.usage.output_tokens for e in served)
+        == produced,
     }
 
 
 async def _openai(title: str, url: str) -> Step:
-    seen = await ask(url, "/v1/chat/completions", {"model": "demo", "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 40})
+    seen = await ask(
+        url,
+        "/v1/chat/completions",
+        {"model": "demo", "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 40},
+    )
     text = seen.json["choices"][0]["message"]["content"] if seen.status == 200 else seen.body.decode()
-    return _step(title, seen, text, {"HTTP 200": seen.status == 200, "it has text": bool(text), "served by sim-openai": seen.headers.get("tieline-provider") == "sim-openai"})
+    return _step(
+        title,
+        seen,
+        text,
+        {
+            "HTTP 200": seen.status == 200,
+            "it has text": bool(text),
+            "served by sim-openai": seen.headers.get("tieline-provider") == "sim-openai",
+        },
+    )
 
 
 async def _anthropic(title: str, url: str) -> Step:
@@ -144,7 +164,12 @@ async def _anthropic(title: str, url: str) -> Step:
 
 
 async def _stream(title: str, url: str) -> Step:
-    body = {"model": "demo", "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 60, "stream": True}
+    body = {
+        "model": "demo",
+        "messages": [{"role": "user", "content": PROMPT}],
+        "max_tokens": 60,
+        "stream": True,
+    }
     seen = await ask(url, "/v1/chat/completions", body)
     lines = seen.body.decode().splitlines()
     chunks = [msgspec.json.decode(line[6:]) for line in lines if line.startswith("data: {")]

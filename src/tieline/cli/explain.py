@@ -21,7 +21,9 @@ def explain(
 
     gateway = Gateway(path)
     features = frozenset(word.strip() for word in needs.split(",") if word.strip())
-    found = gateway.explain(model, input_tokens=tokens, max_output_tokens=max_tokens, intent=intent, features=features)
+    found = gateway.explain(
+        model, input_tokens=tokens, max_output_tokens=max_tokens, intent=intent, features=features
+    )
     if as_json:
         write_json(found)
     else:
@@ -47,8 +49,34 @@ def _past(request_id: str, path: Path | None, as_json: bool) -> None:
 
 
 def _print(found: dict[str, Any]) -> None:
-    console.print(f"[bold]{escape(found['model'])}[/]  [dim]{found['input_tokens']} tokens in, fallback {found['fallback']}[/]")
-    rows = table("order", "deployment", "kind", "quality", "price $", "latency", "health", "why not", right=("order", "quality", "price $", "latency"))
+    console.print(
+        f"[bold]{escape(found['model'])}[/]  [dim]{found['input_tokens']} tokens in, fallback {found['fallback']}[/]"
+    )
+    rows = table(
+        "order",
+        "deployment",
+        "kind",
+        "quality",
+        "price $",
+        "latency",
+        "health",
+        "why not",
+        right=("order", "quality", "price $", "latency"),
+    )
     for line in found.get("candidates", []):
-        rows.add_row(*(escape(str(line.get(key) if line.get(key) is not None else "")) for key in ("order", "deployment", "kind", "quality", "price_usd", "latency_s", "health", "excluded")))
+        rows.add_row(
+            *(
+                escape(str(line.get(key) if line.get(key) is not None else ""))
+                for key in (
+                    "order",
+                    "deployment",
+                    "kind",
+                    "quality",
+                    "price_usd",
+                    "latency_s",
+                    "health",
+                    "excluded",
+                )
+            )
+        )
     console.print(rows)

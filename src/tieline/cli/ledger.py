@@ -11,7 +11,7 @@ from typing import Any, get_args
 import msgspec
 from rich.markup import escape
 
-from tieline.cli.terminal import console, milliseconds, outcome_style, table, write_json
+from tieline.cli.terminal import console, milliseconds, outcome_style, rounded_usd, table, write_json
 from tieline.config.load import find, load
 from tieline.store import queries
 from tieline.store.database import Database
@@ -20,10 +20,13 @@ from tieline.types.money import format_usd
 from tieline.types.record import Attempt, Record
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_BAR = 44
+_BAR = 20
+_MONEY = ("cost", "wasted", "charged")
+_TIME_CHARS = len("req_") + 10
+"""The part of an id that says when: enough to find one, unless two came in the same millisecond."""
 
 
-def opened(config: Path | None) -> Database:
+def opened(config: Path | None, *, create: bool = False) -> Database:
     import os
 
     settings = load(config or find(os.environ), os.environ).config.store
@@ -32,7 +35,7 @@ def opened(config: Path | None) -> Database:
             "store.database is `none`: nothing is kept.", hint="Set it to sqlite:///tieline.db."
         )
     database = Database(settings.database)
-    if database.path is not None and not database.path.exists():
+    if not create and database.path is not None and not database.path.exists():
         raise ConfigError(
             f"There is no {database.path} yet.", hint="It is made by the first `tieline serve`."
         )
@@ -79,38 +82,56 @@ def logs(
 
 
 def records_table(found: list[Record]) -> Any:
+    """Fits 100 columns; ids are cut where they stay distinct, as ``show`` takes a beginning."""
     rows = table(
         "request",
         "when",
         "asked",
         "served by",
         "tries",
-        "first",
         "total",
         "cost $",
         "outcome",
-        right=("tries", "first", "total", "cost $"),
+        right=("tries", "total", "cost $"),
+        wide={"asked": 14, "served by": 24},
     )
+    length = _distinct([record.id for record in found])
     for record in found:
         rows.add_row(
-            record.id,
-            datetime.fromtimestamp(record.at_ms / 1000).strftime("%m-%d %H:%M:%S"),
+            record.id[:length],
+            _when(record.at_ms),
             escape(record.model_asked),
             escape(record.deployment or "–"),
             str(len(record.attempts)),
-            milliseconds(record.first_token_ms),
             milliseconds(record.total_ms),
-            format_usd(record.cost),
+            rounded_usd(record.cost),
             outcome_style(record.outcome),
         )
     return rows
 
 
-def spend(config: Path | None, by: str, since: str | None, as_json: bool) -> None:
+def _distinct(ids: list[str]) -> int:
+    """The length at which no two begin alike."""
+    length = _TIME_CHARS
+    while length < 30 and len({one[:length] for one in ids}) < len(set(ids)):
+        length += 1
+    return length
+
+
+def _when(at_ms: int) -> str:
+    """The time of day if it was today, else the date with it; local."""
+    at, now = datetime.fromtimestamp(at_ms / 1000), datetime.now()
+    return at.strftime("%H:%M:%S" if at.date() == now.date() else "%m-%d %H:%M")
+
+
+def spend(config: Path | None, by: str, since: str | None, tag: str | None, as_json: bool) -> None:
+    by = "tag" if tag else by
     if by not in get_args(queries.By):
         raise InvalidRequest(f"--by {by}: unknown.", hint=f"One of {', '.join(get_args(queries.By))}.")
+    if by == "tag" and not tag:
+        raise InvalidRequest("--by tag: which?", hint="Name it: --tag team.")
     database = opened(config)
-    rows = queries.spend(database, by, since_ms=since_ms(since))  # type: ignore[arg-type]
+    rows = queries.spend(database, by=by, filters=queries.Filters(since_ms=since_ms(since)), tag=tag)  # type: ignore[arg-type]  # checked above
     database.close()
     if as_json:
         write_json([_spend_line(row) for row in rows])
@@ -142,10 +163,10 @@ def spend(config: Path | None, by: str, since: str | None, as_json: bool) -> Non
 
 def _spend_line(row: queries.Spend) -> dict[str, Any]:
     return {
-        **msgspec.to_builtins(row),
-        "cost": format_usd(row.cost),
-        "wasted": None if row.wasted is None else format_usd(row.wasted),
-        "charged": None if row.charged is None else format_usd(row.charged),
+        **{name: value for name, value in msgspec.to_builtins(row).items() if name not in _MONEY},
+        "cost_usd": format_usd(row.cost),
+        "wasted_usd": None if row.wasted is None else format_usd(row.wasted),
+        "charged_usd": None if row.charged is None else format_usd(row.charged),
     }
 
 
@@ -206,7 +227,16 @@ def print_record(record: Record) -> None:
 
 def _timeline(record: Record) -> Any:
     rows = table(
-        "#", "deployment", "key", "why", "time line", "ends", "outcome", "cost $", right=("ends", "cost $")
+        "#",
+        "deployment",
+        "key",
+        "why",
+        "time line",
+        "ends",
+        "outcome",
+        "cost $",
+        right=("ends", "cost $"),
+        wide={"deployment": 22, "key": 10, "why": 9, "outcome": 15},
     )
     total = max([record.total_ms, *(entry.ended_ms for entry in record.attempts)]) or 1.0
     for entry in record.attempts:
@@ -219,7 +249,7 @@ def _timeline(record: Record) -> Any:
             milliseconds(entry.ended_ms),
             outcome_style(entry.outcome)
             + (f" {entry.status}" if entry.status and entry.status != 200 else ""),
-            format_usd(entry.cost),
+            rounded_usd(entry.cost),
         )
     return rows
 

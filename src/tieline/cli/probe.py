@@ -27,7 +27,9 @@ async def ask(url: str, path: str, body: dict[str, Any], headers: dict[str, str]
     sent = [(b"content-type", b"application/json")]
     sent += [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
     try:
-        response = await transport.send(UpstreamRequest(url=url + path, headers=sent, body=msgspec.json.encode(body)))
+        response = await transport.send(
+            UpstreamRequest(url=url + path, headers=sent, body=msgspec.json.encode(body))
+        )
         received = await response.read(16 * 1024 * 1024)
         response.close()
     finally:

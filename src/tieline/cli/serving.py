@@ -5,35 +5,57 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from rich.panel import Panel
-from rich.syntax import Syntax
 
-from tieline.cli.terminal import console, errors
 from tieline.config.load import find, load
 from tieline.config.schema import Config
 from tieline.types.errors import ConfigError
 
 
 def serve(
-    config: Path | None, host: str | None, port: int | None, workers: int | None, fd: int | None, quiet: bool
-) -> None:
+    config: Path | None,
+    host: str | None,
+    port: int | None,
+    workers: int | None,
+    fd: int | None,
+    ready_fd: int | None,
+    quiet: bool,
+) -> int:
+    """The exit code."""
     from tieline.server import serve as server
 
     server.log_to_terminal("warning" if quiet else "info")
     if fd is not None:
-        server.run(config, host=host, port=port, sock=socket.socket(fileno=fd))
-        return
+        server.run(config, host=host, port=port, sock=socket.socket(fileno=fd), ready=_teller(ready_fd))
+        return 0
     count = workers or load(config or find(os.environ), os.environ).config.server.workers
     if count > 1:
         from tieline.server import workers as several
 
-        several.run(config, host=host, port=port, count=count)
-        return
-    server.run(config, host=host, port=port, ready=None if quiet else lambda url: errors.print(f"Tieline listens on [bold]{url}[/]"))
+        return several.run(config, host=host, port=port, count=count, quiet=quiet)
+    server.run(config, host=host, port=port, ready=None if quiet else _announce)
+    return 0
+
+
+def _announce(url: str) -> None:
+    print(f"Tieline listens on {url}", file=sys.stderr, flush=True)
+
+
+def _teller(ready_fd: int | None) -> Callable[[str], Any] | None:
+    """Tells the parent process that this worker answers."""
+    if ready_fd is None:
+        return None
+
+    def tell(_url: str) -> None:
+        os.write(ready_fd, b"1")
+        os.close(ready_fd)
+
+    return tell
 
 
 def up(config: Path | None, port: int | None, once: bool) -> None:
@@ -76,7 +98,11 @@ async def _up(path: Path | None, port: int | None, once: bool) -> None:
 
 
 async def _show(gateway: Any, url: str, *, simulated: bool) -> None:
+    from rich.panel import Panel
+    from rich.syntax import Syntax
+
     from tieline.cli.probe import ask
+    from tieline.cli.terminal import console
 
     model = "demo" if simulated else _first_model(gateway)
     console.print(f"\n[bold]Tieline[/] listens on [bold cyan]{url}[/]")
@@ -87,15 +113,25 @@ async def _show(gateway: Any, url: str, *, simulated: bool) -> None:
         )
     else:
         console.print(f"Providers: {', '.join(sorted(gateway.fleet.hosts))}")
-    seen = await ask(url, "/v1/chat/completions", {"model": model, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 60})
+    seen = await ask(
+        url,
+        "/v1/chat/completions",
+        {"model": model, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 60},
+    )
     headers = seen.headers
     if seen.status == 200:
         text = seen.json["choices"][0]["message"]["content"]
         served = f"{headers.get('tieline-provider')} · {headers.get('tieline-model')} · attempts {headers.get('tieline-attempts')}"
         cost = f"${headers.get('tieline-cost-usd')} · overhead {headers.get('tieline-overhead-ms')} ms"
-        console.print(Panel(f"{text}\n\n[dim]{served} · {cost}[/]", title=f"one request to {model}", title_align="left"))
+        console.print(
+            Panel(f"{text}\n\n[dim]{served} · {cost}[/]", title=f"one request to {model}", title_align="left")
+        )
     else:
-        console.print(Panel(f"[red]HTTP {seen.status}[/] {seen.json['error']['message']}", title=f"one request to {model}"))
+        console.print(
+            Panel(
+                f"[red]HTTP {seen.status}[/] {seen.json['error']['message']}", title=f"one request to {model}"
+            )
+        )
     for language, code in snippets(url, model):
         console.print(Syntax(code, language, theme="ansi_dark", background_color="default"))
         console.print()
@@ -107,8 +143,12 @@ def _first_model(gateway: Any) -> str:
     priced = [
         (one.card.price.tiers[0].output, one.id)
         for one in gateway.line.router.deployments
-        if one.card is not None and one.card.price is not None and one.card.price.tiers and not one.card.embedding
-        and one.card.status == "active" and one.card.price.tiers[0].output > 0
+        if one.card is not None
+        and one.card.price is not None
+        and one.card.price.tiers
+        and not one.card.embedding
+        and one.card.status == "active"
+        and one.card.price.tiers[0].output > 0
     ]
     if priced:
         return str(min(priced)[1])
@@ -121,27 +161,31 @@ def _first_model(gateway: Any) -> str:
 def snippets(url: str, model: str) -> list[tuple[str, str]]:
     """Ready to paste."""
     return [
-        (
-            "bash",
-            f"curl {url}/v1/chat/completions -H 'content-type: application/json' \\\n"
-            f'  -d \'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}\'',
-        ),
-        (
-            "python",
-            "from openai import OpenAI\n"
-            f'client = OpenAI(base_url="{url}/v1", api_key="unused")\n'
-            f'print(client.chat.completions.create(model="{model}", messages=[{{"role": "user", "content": "Hello"}}]).choices[0].message.content)',
-        ),
-        (
-            "python",
-            "from anthropic import Anthropic\n"
-            f'client = Anthropic(base_url="{url}", api_key="unused")\n'
-            f'print(client.messages.create(model="{model}", max_tokens=100, messages=[{{"role": "user", "content": "Hello"}}]).content[0].text)',
-        ),
+        ("bash", _CURL % (url, model)),
+        ("python", _OPENAI % (url, model)),
+        ("python", _ANTHROPIC % (url, model)),
     ]
 
 
+_CURL = """\
+curl %s/v1/chat/completions -H 'content-type: application/json' \\
+  -d '{"model": "%s", "messages": [{"role": "user", "content": "Hello"}]}'"""
+_OPENAI = """\
+from openai import OpenAI
+client = OpenAI(base_url="%s/v1", api_key="unused")
+answer = client.chat.completions.create(
+    model="%s", messages=[{"role": "user", "content": "Hello"}])
+print(answer.choices[0].message.content)"""
+_ANTHROPIC = """\
+from anthropic import Anthropic
+client = Anthropic(base_url="%s", api_key="unused")
+answer = client.messages.create(
+    model="%s", max_tokens=100, messages=[{"role": "user", "content": "Hello"}])
+print(answer.content[0].text)"""
+
+
 def simulate(port: int, seed: int, schedule: Path | None, speed: float) -> None:
+    from tieline.cli.terminal import console
     from tieline.server.serve import run_loop
     from tieline.simulator import Schedule, SimulatorServer
 
@@ -151,10 +195,16 @@ def simulate(port: int, seed: int, schedule: Path | None, speed: float) -> None:
         try:
             server = await SimulatorServer(seed=seed, port=port, schedule=plan, speed=speed).start()
         except OSError as error:
-            raise ConfigError(f"Cannot listen on port {port}: {error.strerror}.", hint=f"Try --port {port + 1}.") from None
+            raise ConfigError(
+                f"Cannot listen on port {port}: {error.strerror}.", hint=f"Try --port {port + 1}."
+            ) from None
         console.print(f"Simulated providers on [bold cyan]{server.url}[/]: any name is one.")
-        console.print(f"  OpenAI     {server.url}/acme/v1/chat/completions\n  Anthropic  {server.url}/acme/v1/messages")
-        console.print("[dim]The model's name chooses the behaviour: sim-echo, sim-tools, sim-fail-503, sim-cut:after=5, …  Ctrl-C stops.[/]")
+        console.print(
+            f"  OpenAI     {server.url}/acme/v1/chat/completions\n  Anthropic  {server.url}/acme/v1/messages"
+        )
+        console.print(
+            "[dim]The model's name chooses the behaviour: sim-echo, sim-tools, sim-fail-503, sim-cut:after=5, …  Ctrl-C stops.[/]"
+        )
         await asyncio.Event().wait()
 
     run_loop(stay())

@@ -26,7 +26,9 @@ def init(path: Path, force: bool) -> None:
 
 
 def _template(found: list[str]) -> str:
-    providers = "".join(f"#   {name}: {{}}                  # its key was found in the environment\n" for name in found)
+    providers = "".join(
+        f"#   {name}: {{}}                  # its key was found in the environment\n" for name in found
+    )
     return f"""# Tieline's configuration. Nothing here is needed: provider keys in the environment are enough.
 # `tieline check` validates it; edits take effect without a restart. docs/configuration.md lists every setting.
 
@@ -76,7 +78,9 @@ def check(path: Path | None, as_json: bool) -> int:
             {
                 "ok": True,
                 "file": str(loaded.path) if loaded.path else None,
-                "providers": {name: [one.label for one in host.credentials] for name, host in fleet.hosts.items()},
+                "providers": {
+                    name: [one.label for one in host.credentials] for name, host in fleet.hosts.items()
+                },
                 "models": sorted(loaded.config.models),
                 "warnings": [str(problem) for problem in fleet.problems],
             }
@@ -85,7 +89,12 @@ def check(path: Path | None, as_json: bool) -> int:
     console.print(f"[green]✓[/] {loaded.path or 'no tieline.yaml: defaults and the environment'}")
     rows = table("provider", "keys", "models", "speaks", right=("models",))
     for name, host in sorted(fleet.hosts.items()):
-        rows.add_row(name, ", ".join(one.label for one in host.credentials), str(len(fleet.ids(name))), ", ".join(host.provider.endpoints))
+        rows.add_row(
+            name,
+            ", ".join(one.label for one in host.credentials),
+            str(len(fleet.ids(name))),
+            ", ".join(host.provider.endpoints),
+        )
     console.print(rows if fleet.hosts else "[yellow]No provider: set a key such as OPENAI_API_KEY.[/]")
     for problem in fleet.problems:
         errors.print(f"[yellow]![/] {problem}", markup=True)

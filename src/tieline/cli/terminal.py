@@ -9,6 +9,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from tieline.types.money import PICO_PER_USD, Pico
+
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
@@ -18,11 +20,38 @@ def write_json(value: Any) -> None:
     sys.stdout.buffer.flush()
 
 
-def table(*columns: str, right: tuple[str, ...] = (), title: str | None = None) -> Table:
-    made = Table(title=title, header_style="bold", box=None, pad_edge=False, title_justify="left")
+NARROW = 100
+"""What every table fits; what a terminal has beyond it goes to the columns of ``wide``."""
+
+
+def table(
+    *columns: str, right: tuple[str, ...] = (), wide: dict[str, int] | None = None, title: str | None = None
+) -> Table:
+    """A cell is one line. ``wide`` columns have that many characters at ``NARROW`` and are cut with an ellipsis."""
+    made = Table(
+        title=title, header_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0), title_justify="left"
+    )
+    wide = wide or {}
+    spare = max(0, console.width - NARROW) // max(1, len(wide))
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        made.add_column(
+            column,
+            justify="right" if column in right else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            max_width=wide[column] + spare if column in wide else None,
+        )
     return made
+
+
+def rounded_usd(amount: Pico | None) -> str:
+    """For the eye: six decimals. Exact figures are in ``show`` and ``--json``."""
+    if amount is None:
+        return "unknown"
+    if 0 < amount < PICO_PER_USD // 1_000_000:
+        return "<0.000001"
+    micro = (amount + 500_000) // 1_000_000
+    return f"{micro // 1_000_000}.{micro % 1_000_000:06d}"
 
 
 def milliseconds(value: float | None) -> str:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 _TABLE = {
     "openai_chat": "tieline.dialects.openai_chat:OPENAI_CHAT",
+    "openai_completions": "tieline.dialects.openai_completions:OPENAI_COMPLETIONS",
     "openai_responses": "tieline.dialects.openai_responses:OPENAI_RESPONSES",
     "anthropic_messages": "tieline.dialects.anthropic_messages:ANTHROPIC_MESSAGES",
     "gemini": "tieline.dialects.gemini:GEMINI",

@@ -57,6 +57,8 @@ class Quirks(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Top-level fields this host answers with an error: asking for one makes it ineligible."""
     betas: tuple[str, ...] | None = None
     """`anthropic-beta` values this host accepts; None: all."""
+    completions: str = ""
+    """A regular expression of the model ids that the host serves under OpenAI's legacy `/completions`; empty: none."""
     path: str = ""
     """Overrides the dialect's path below the base URL; `{model}` is replaced."""
 

@@ -40,7 +40,7 @@ from tieline.dialects.params import (
     refuse_unset,
     unsupported,
 )
-from tieline.dialects.schemas import without
+from tieline.dialects.schemas import stripped
 from tieline.dialects.sse import MEDIA_TYPE, SseSplitter
 from tieline.dialects.turns import paired
 from tieline.dialects.unmapped import left_over
@@ -165,7 +165,7 @@ def _response_format(request: Request, target: Target) -> Json | None:
         raise unsupported(request, "response_format", target, "does not take it together with tools")
     if wanted.kind == "json_object":
         return {"type": "json_object"}
-    return {"type": "json_object", "json_schema": without(wanted.schema or {}, target.quirks.schema_strips)}
+    return {"type": "json_object", "json_schema": stripped(wanted.schema or {}, target.quirks.schema_strips)}
 
 
 def _thinking(request: Request) -> Json | None:
@@ -205,7 +205,7 @@ def _tool(tool: Tool | ServerTool, request: Request, target: Target) -> Json:
     if isinstance(tool, ServerTool):
         kind = tool.value.get("type") if isinstance(tool.value, dict) else None
         raise unsupported(request, "tools", target, f"does not run the tool {kind or 'of another vendor'}")
-    parameters = without(tool.parameters, target.quirks.schema_strips)
+    parameters = stripped(tool.parameters, target.quirks.schema_strips)
     function = {"name": tool.name, "description": tool.description, "parameters": parameters}
     return {"type": "function", "function": without_nulls(function)}
 

@@ -23,18 +23,18 @@ from tieline.dialects.fields import (
     count_of,
     integer,
     list_of,
-    mapping,
     needed_string,
     object_of,
     request_body,
     string,
-    strings,
     to_json,
     top_level,
     value_of,
     without_nulls,
     wrong,
 )
+from tieline.dialects.gemini.request_out import path_of
+from tieline.dialects.routing_fields import take_routing
 from tieline.types.call import Call
 from tieline.types.errors import InvalidRequest, Unsupported
 from tieline.types.usage import Usage
@@ -81,28 +81,24 @@ class Embeddings(Struct, kw_only=True):
 def peek(call: Call) -> Peek:
     """Raises InvalidRequest, naming the field."""
     fields = top_level(call.body)
-    taken: Json = {
-        name: value_of(fields.pop(name), name) for name in ("tieline", "models", "provider") if name in fields
-    }
     small: Json = {name: value_of(fields[name], name) for name in ("model", "user") if name in fields}
     given = bytes(fields.get("input", b""))
     if given in (b"", b"null", b'""', b"[]"):
         raise InvalidRequest("input is required and must not be empty.", param="input")
-    provider = taken.get("provider")
-    return Peek(
+    seen = Peek(
         model=needed_string(small, "model"),
-        fallbacks=tuple(strings(taken, "models")),
-        provider_preferences=provider if isinstance(provider, dict) else None,
-        options=mapping(taken, "tieline") or {},
+        max_output_tokens=0,
         user=string(small, "user"),
         input_chars=len(given),
         fields=fields,
     )
+    take_routing(fields, seen)
+    return seen
 
 
 def decode_request(call: Call, peek: Peek) -> EmbeddingsRequest:
     """Raises InvalidRequest, naming the field."""
-    body = request_body(call.body)
+    body = {name: value for name, value in request_body(call.body).items() if name in peek.fields}
     texts, tokens = _input(body)
     encoding = string(body, "encoding_format") or "float"
     if encoding not in ("float", "base64"):
@@ -110,7 +106,6 @@ def decode_request(call: Call, peek: Peek) -> EmbeddingsRequest:
     dimensions = integer(body, "dimensions")
     if dimensions is not None and dimensions < 1:
         raise wrong("dimensions", "a positive integer")
-    ours = ("tieline", "models", "provider")
     return EmbeddingsRequest(
         model=peek.model,
         texts=texts,
@@ -118,7 +113,7 @@ def decode_request(call: Call, peek: Peek) -> EmbeddingsRequest:
         dimensions=dimensions,
         encoding_format=encoding,
         input_type=string(body, "input_type"),
-        unmapped={name: value for name, value in body.items() if name not in _MEANT and name not in ours},
+        unmapped={name: value for name, value in body.items() if name not in _MEANT},
     )
 
 
@@ -271,7 +266,7 @@ def _gemini(texts: list[str], request: EmbeddingsRequest, target: Target) -> Out
         )
         for text in texts
     ]
-    return Outgoing(path=f"/models/{name}:batchEmbedContents", body=to_json({"requests": requests}))
+    return Outgoing(path=path_of(target, "batchEmbedContents"), body=to_json({"requests": requests}))
 
 
 def _task(request: EmbeddingsRequest, target: Target, words: dict[str, str]) -> str | None:
@@ -285,7 +280,9 @@ def _task(request: EmbeddingsRequest, target: Target, words: dict[str, str]) -> 
 def _from_gemini(answer: Json) -> Embeddings:
     usage = answer.get("usageMetadata")
     counted = Usage(input_tokens=count_of(usage.get("promptTokenCount"))) if isinstance(usage, dict) else None
-    given = [object_of(one).get("values") for one in list_of(answer.get("embeddings"))]
+    single = answer.get("embedding")
+    listed = [single] if single is not None else list_of(answer.get("embeddings"))
+    given = [object_of(one).get("values") for one in listed]
     return Embeddings(vectors=_vectors(given), usage=counted)
 
 
@@ -304,7 +301,7 @@ def _cohere_body(texts: list[str], request: EmbeddingsRequest, target: Target) -
 
 def _cohere(texts: list[str], request: EmbeddingsRequest, target: Target) -> Outgoing:
     body = {"model": target.model, **_cohere_body(texts, request, target)}
-    return Outgoing(path="/embed", body=to_json(body))
+    return Outgoing(path="/v2/embed", body=to_json(body))
 
 
 def _from_cohere(answer: Json) -> Embeddings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tieline.dialects import effort
 from tieline.dialects.base import Target
 from tieline.dialects.unmapped import caller_field
 from tieline.types.errors import Unsupported
@@ -74,34 +75,18 @@ def refuse_prefill(request: Request, target: Target, *, unknown_is_able: bool) -
         raise unsupported(request, "messages", target, "does not continue a prefilled answer")
 
 
-_EFFORT_OF_BUDGET = ((1024, "minimal"), (4096, "low"), (16384, "medium"))
-
-
 def effort_of(reasoning: Reasoning) -> str | None:
-    """The caller's effort, or what its budget amounts to (WIRE_FACTS 22)."""
+    """The caller's effort, or what its budget amounts to; None leaves it to the model (WIRE_FACTS 22)."""
     if reasoning.effort is not None or reasoning.budget_tokens is None:
         return reasoning.effort
-    for limit, effort in _EFFORT_OF_BUDGET:
-        if reasoning.budget_tokens < limit:
-            return effort
-    return "high"
-
-
-_BUDGET_OF_EFFORT = {
-    "minimal": 1024,
-    "low": 2048,
-    "medium": 8192,
-    "high": 24576,
-    "xhigh": 32768,
-    "max": 65536,
-}
+    return effort.effort_of(reasoning.budget_tokens)
 
 
 def budget_of(reasoning: Reasoning) -> int | None:
     """The caller's budget, or what its effort amounts to; None leaves it to the model."""
-    if reasoning.budget_tokens is not None:
+    if reasoning.budget_tokens is not None or reasoning.effort is None:
         return reasoning.budget_tokens
-    return _BUDGET_OF_EFFORT.get(reasoning.effort or "")
+    return effort.budget_of(reasoning.effort)
 
 
 def output_limit(request: Request, target: Target) -> int | None:

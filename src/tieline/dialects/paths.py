@@ -15,11 +15,11 @@ class Door(Struct, frozen=True):
     stream: bool | None = None
 
 
-_EXACT = {
+EXACT = {
     "/v1/chat/completions": Door("openai_chat", "chat"),
     "/chat/completions": Door("openai_chat", "chat"),
-    "/v1/completions": Door("openai_chat", "completions"),
-    "/completions": Door("openai_chat", "completions"),
+    "/v1/completions": Door("openai_completions", "completions"),
+    "/completions": Door("openai_completions", "completions"),
     "/v1/embeddings": Door("openai_chat", "embeddings"),
     "/embeddings": Door("openai_chat", "embeddings"),
     "/v1/responses": Door("openai_responses", "chat"),
@@ -38,9 +38,9 @@ _GEMINI_VERBS = {
 _GEMINI_PREFIXES = ("/v1beta/models/", "/v1alpha/models/", "/v1/models/")
 
 
-def find(path: str) -> Door | None:
+def find(path: str, query: str = "") -> Door | None:
     """The door behind a POST path, None when it is not of the data plane."""
-    door = _EXACT.get(path)
+    door = EXACT.get(path)
     if door is not None:
         return door
     for prefix in _GEMINI_PREFIXES:
@@ -48,7 +48,9 @@ def find(path: str) -> Door | None:
             model, colon, verb = path[len(prefix) :].rpartition(":")
             if colon and verb in _GEMINI_VERBS:
                 operation, stream = _GEMINI_VERBS[verb]
-                return Door("gemini", operation, unquote(model), stream)
+                # Without alt=sse Gemini streams a JSON array (ai.google.dev/api/generate-content, 2026-05).
+                dialect = "gemini_array" if stream and "alt=sse" not in query else "gemini"
+                return Door(dialect, operation, unquote(model), stream)
     return None
 
 

@@ -76,6 +76,7 @@ _NAMES = {
         "top_logprobs": "generationConfig.logprobs",
         "service_tier": "serviceTier",
     },
+    "openai_completions": {"messages": "prompt", "max_output_tokens": "max_tokens"},
     "openai_responses": {
         "messages": "input",
         "response_format": "text.format",

@@ -15,8 +15,8 @@ from tieline.dialects.base import Target
 from tieline.providers import names, registry
 from tieline.providers.card import ModelCard, Price, PriceTier
 from tieline.providers.credentials import credentials_of
+from tieline.providers.deployment import Deployment, Endpoint
 from tieline.providers.row import Credential, Provider
-from tieline.route.deployment import Deployment, Endpoint
 from tieline.types.errors import ConfigError, UnknownModel
 from tieline.types.money import PER_MILLION, parse_usd
 
@@ -385,6 +385,11 @@ def _deployment(host: Host, model: str, card: ModelCard | None, name: str) -> De
         dialect: Endpoint(base_url, _target(provider, model, dialect, card))
         for dialect, base_url in provider.endpoints.items()
     }
+    completes = provider.quirks.completions
+    if completes and "openai_chat" in endpoints and re.search(completes, model):
+        legacy = "openai_completions"
+        base_url = provider.endpoints["openai_chat"]
+        endpoints[legacy] = Endpoint(base_url, _target(provider, model, legacy, card))
     return Deployment(
         id=f"{provider.name}/{model}",
         provider=provider,

@@ -1,7 +1,7 @@
 """Which deployment serves a request, and which next. ``plan`` decides; ``health`` remembers; nothing here does I/O."""
 
+from tieline.providers.deployment import Deployment, Endpoint
 from tieline.route.decision import Decision
-from tieline.route.deployment import Deployment, Endpoint
 from tieline.route.health import Health
 from tieline.route.match import Route
 from tieline.route.plan import Plan

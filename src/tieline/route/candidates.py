@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tieline.config.schema import PolicyRules
-from tieline.route.deployment import Deployment
+from tieline.providers.deployment import Deployment
 from tieline.route.preferences import Preferences, names_provider
 from tieline.route.steps import Needs
 
@@ -14,8 +14,6 @@ EU = frozenset(
 )
 SURELY_TOO_LONG = 1.5
 """Our count of tokens is an estimate: the model that was asked for is skipped only when it is far too small."""
-DIALECT_OF_OPERATION = {"completions": "openai_chat"}
-"""Operations that only hosts of one dialect have."""
 
 
 def static_reason(
@@ -118,9 +116,6 @@ def _operation(deployment: Deployment, needs: Needs, *, asked: bool) -> str | No
             return "its provider has retired it"
         if card.status == "deprecated" and not asked:
             return "it is deprecated"
-    dialect = DIALECT_OF_OPERATION.get(needs.operation)
-    if dialect is not None and dialect not in deployment.endpoints:
-        return f"{needs.operation} needs {dialect}, which it does not speak"
     return None
 
 

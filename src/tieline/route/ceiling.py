@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from tieline.config.schema import Routing
 from tieline.providers.card import ModelCard
-from tieline.route.deployment import Deployment
+from tieline.providers.deployment import Deployment
 from tieline.route.equivalence import UpperBound
 from tieline.route.steps import Needs
 from tieline.types.money import Pico, format_usd, parse_usd

@@ -7,8 +7,8 @@ from typing import Any
 from msgspec import Struct
 
 from tieline.config.schema import Routing
+from tieline.providers.deployment import Deployment
 from tieline.route.ceiling import Ceiling
-from tieline.route.deployment import Deployment
 from tieline.route.equivalence import Evaluations, no_evaluations, quality_of
 from tieline.route.health import Lane
 from tieline.route.pool import Pool

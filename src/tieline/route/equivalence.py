@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable
 from msgspec import Struct
 
 from tieline.providers.card import ModelCard, Price
-from tieline.route.deployment import Deployment
+from tieline.providers.deployment import Deployment
 from tieline.types.money import Pico
 
 PRIOR_WEIGHT = 50
 """How many of the user's own observations weigh as much as the public prior."""
 AVERAGE_SLACK = 1.0
 AVERAGE = "average"
+ANOTHER_SPACE = "a different model, and embeddings of different models do not compare"
 
 Evaluations = Callable[[str, str], tuple[float, int] | None]
 """(model name, category) -> the user's own evaluation: observed quality 0..100 and the number of observations."""
@@ -105,7 +106,7 @@ def _judge(
     evaluations: Evaluations,
 ) -> Alternative | str:
     if same_model_only:
-        return "a different model, and embeddings of different models do not compare"
+        return ANOTHER_SPACE
     if quality is None:
         return f"a different model, and the quality of {asked.name} is unknown"
     theirs = quality_of(other.card, other.name, intent, evaluations)

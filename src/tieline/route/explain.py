@@ -7,8 +7,8 @@ from random import Random
 from typing import Any
 
 from tieline.config.schema import Routing
+from tieline.providers.deployment import Deployment
 from tieline.route.decision import Decision, describe, excluded_of
-from tieline.route.deployment import Deployment
 from tieline.route.equivalence import Evaluations, UpperBound
 from tieline.route.health import Health, Lane, view
 from tieline.route.hedge import HedgeBudget

@@ -11,10 +11,10 @@ from random import Random
 
 from msgspec import Struct
 
+from tieline.providers.deployment import Deployment, Endpoint
 from tieline.providers.limits import RateLimits
 from tieline.providers.row import Credential
 from tieline.route.breaker import MAX_DEAD_S, MAX_OPEN_S, Breaker, State
-from tieline.route.deployment import Deployment, Endpoint
 from tieline.route.latency import COLD_SAMPLES, Latency
 from tieline.route.quota import Quota
 from tieline.route.rollup import RollUp

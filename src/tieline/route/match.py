@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from tieline.config.schema import Config, ModelConfig, Routing
-from tieline.route.deployment import Deployment
+from tieline.providers.deployment import Deployment
 from tieline.route.preferences import NO_PREFERENCES, Preferences, Sort, names_provider
 from tieline.route.routing import override
 from tieline.types.errors import UnknownModel
@@ -19,6 +19,9 @@ Deploy = Callable[[str, str], Deployment | None]
 
 MAX_MADE = 1024
 """Deployments made up from callers' names that are kept."""
+Find = Callable[[str], list[Deployment]]
+"""A name that no listed deployment has, such as a dated snapshot -> what serves it; empty when nothing does."""
+
 _SUFFIXES: dict[str, Sort] = {":nitro": "throughput", ":floor": "price"}
 """OpenRouter's shorthands for ``provider.sort``."""
 
@@ -48,7 +51,14 @@ class Route(Struct, frozen=True, eq=False, kw_only=True):
 class Names:
     """Every name that resolves, indexed."""
 
-    def __init__(self, deployments: Sequence[Deployment], config: Config, deploy: Deploy | None) -> None:
+    def __init__(
+        self,
+        deployments: Sequence[Deployment],
+        config: Config,
+        deploy: Deploy | None,
+        find: Find | None = None,
+    ) -> None:
+        self._find = find
         self._config = config
         self._deploy = deploy
         self._by_id: dict[str, Deployment] = {}
@@ -130,7 +140,7 @@ class Names:
         made = self._make(name)
         if made is not None:
             return [made], False
-        found = self._by_plain.get(plain(name))
+        found = self._by_plain.get(plain(name)) or (self._find(name) if self._find is not None else None)
         if found:
             return list(found), len(found) > 1
         raise self._unknown(name)

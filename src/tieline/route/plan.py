@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
 from tieline.config.schema import Routing
+from tieline.providers.deployment import Deployment
 from tieline.route.balance import Stand, choose, least_bad, stand
 from tieline.route.candidates import size_reason, window_of
 from tieline.route.ceiling import Ceiling
 from tieline.route.deadlines import deadlines
 from tieline.route.decision import Decision, excluded_of
-from tieline.route.deployment import Deployment
 from tieline.route.equivalence import UpperBound
 from tieline.route.health import Health, Lane
 from tieline.route.hedge import HedgeBudget, after_s

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from tieline.config.schema import Routing
+from tieline.providers.deployment import Deployment
 from tieline.route.candidates import static_reason, window_of
-from tieline.route.deployment import Deployment
-from tieline.route.equivalence import Alternative, Evaluations, alternatives
+from tieline.route.equivalence import ANOTHER_SPACE, Alternative, Evaluations, alternatives
 from tieline.route.health import Health, Lane
 from tieline.route.match import Route
 from tieline.route.steps import Deadlines, Needs
@@ -122,6 +122,9 @@ def _allowed(
         )
         for one in group
     }
+    if not doubt and needs.operation == "embeddings":
+        others = (one for one in group if one.name != route.reference.name)
+        reasons |= {one.id: ANOTHER_SPACE for one in others}
     excluded.update({name: reason for name, reason in reasons.items() if reason})
     return [one for one in group if not reasons[one.id]]
 

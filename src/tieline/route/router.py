@@ -8,14 +8,14 @@ from random import Random
 from typing import Any
 
 from tieline.config.schema import Config, Routing
+from tieline.providers.deployment import Deployment
 from tieline.route import explain as explaining
 from tieline.route import pool as pools
 from tieline.route.decision import Decision
-from tieline.route.deployment import Deployment
 from tieline.route.equivalence import Evaluations, UpperBound, no_evaluations
 from tieline.route.health import Health
 from tieline.route.hedge import HedgeBudget
-from tieline.route.match import Deploy, Names, Route
+from tieline.route.match import Deploy, Find, Names, Route
 from tieline.route.plan import Plan
 from tieline.route.pool import Pool
 from tieline.route.preferences import read
@@ -42,11 +42,12 @@ class Router:
         clock: Callable[[], float] | None = None,
         evaluations: Evaluations = no_evaluations,
         deploy: Deploy | None = None,
+        find: Find | None = None,
     ) -> None:
         self.deployments = list(deployments)
         self.config = config
         self.health = health
-        self.names = Names(self.deployments, config, deploy)
+        self.names = Names(self.deployments, config, deploy, find)
         self.upper_bound = upper_bound
         self._random = random
         self._clock = clock

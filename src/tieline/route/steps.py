@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, field
 
 from tieline.config.schema import PolicyRules, Routing
+from tieline.providers.deployment import Deployment, Endpoint
 from tieline.providers.row import Credential
-from tieline.route.deployment import Deployment, Endpoint
 from tieline.types.errors import Failure
 from tieline.types.money import Pico
 

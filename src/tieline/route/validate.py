@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tieline.config.schema import Config, ModelConfig, Routing
+from tieline.providers.deployment import Deployment
 from tieline.route.candidates import policy_reason
 from tieline.route.ceiling import USUAL_INPUT, USUAL_OUTPUT
-from tieline.route.deployment import Deployment
 from tieline.route.match import Route
 from tieline.route.router import Router
 from tieline.route.routing import check, override

@@ -1,50 +1,60 @@
-"""The data plane's door: an asyncio protocol that uvicorn runs in place of its own HTTP implementation.
+"""The process's front door: an asyncio protocol that uvicorn runs in place of its own HTTP implementation.
 
-Requests to the paths of ``dialects/paths.py`` are parsed here and handed to the gateway without any framework. At the
-start of any other request the connection is lent to uvicorn's own protocol and comes back at its next request, so one
-keep-alive connection may mix both planes.
+Requests to the paths of ``dialects/paths.py`` go to the gateway without any framework, every other one to the ASGI
+application (``asgi.py``). One parser and one queue of answers serve both, so that a connection may mix the planes in any
+order, pipelined too, and the same bounds hold for everything that comes in.
 """
 
 from __future__ import annotations
 
 import asyncio
 import http
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import httptools
 from uvicorn.config import Config as UvicornConfig
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from tieline.dialects import paths
+from tieline.server.asgi import Cycle, scope_of
 from tieline.types.call import Call, Headers
 from tieline.types.errors import Fault
 
 if TYPE_CHECKING:
     from tieline.gateway import Gateway
 
-MAX_REQUEST_LINE = 8 * 1024
-"""As nginx's default large_client_header_buffers."""
-MAX_PIPELINED = 16
-LINGER_S = 2.0
-"""How long a refused upload is read and thrown away, so that the client gets to see the answer before a reset."""
-IDLE_S = 75.0
-"""Keep-alive without a request; nginx's default."""
-STUCK_WRITE_S = 120.0
-"""A caller that takes nothing for this long is gone."""
+log = logging.getLogger("tieline")
 
-_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
+MAX_PIPELINED = 64
+"""Requests of one connection that wait for their turn; reading stops at the first, so one segment can hold more."""
+MAX_ROUTES = 512
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+_STATUS_LINES = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus
+}
 _SECRET_HEADERS = {b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key"}
-_JSON = b"application/json"
+_WITHOUT_BODY = (204, 304)
+
+Route = tuple[paths.Door, str, str]
 
 
 class Door(asyncio.Protocol):
     """One connection. Subclassed with its ``gateway`` by ``door_for``, as uvicorn wants a class."""
 
     gateway: ClassVar[Gateway]
-    routes: ClassVar[dict[bytes, tuple[paths.Door, str, str]]] = {}
+    routes: ClassVar[dict[bytes, Route]] = {}
+    linger_s: ClassVar[float] = 2.0
+    """A refused upload is thrown away until it pauses for this long, so that the client sees the answer, not a reset."""
+    linger_total_s: ClassVar[float] = 30.0
+    """And no longer than this in all; both as nginx's lingering_timeout and lingering_time."""
+    idle_s: ClassVar[float] = 75.0
+    """Without a request; nginx's keepalive_timeout."""
+    stuck_write_s: ClassVar[float] = 120.0
+    """A caller that takes nothing for this long is gone."""
 
     def __init__(
         self,
@@ -54,18 +64,15 @@ class Door(asyncio.Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.loop = _loop or asyncio.get_running_loop()
-        self.config = config
+        self.app = config.loaded_app
         self.app_state = app_state
         self.server_state = server_state
         self.limits = self.gateway.config.server
         self.max_body = self.limits.max_body_mb * 1024 * 1024
         self.max_head = self.limits.max_header_kb * 1024
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
-        self.parser = httptools.HttpRequestParser(self)
-        self.control: _Control | None = None
-        self.replies: deque[_Reply] = deque()
-        self.early = b""
-        """A request line that is not whole yet."""
+        self.parser: Any = httptools.HttpRequestParser(self)
+        self.replies: deque[Answer] = deque()
         self.url = b""
         self.headers: Headers = []
         self.body: list[bytes] = []
@@ -73,11 +80,18 @@ class Door(asyncio.Protocol):
         self.head_bytes = 0
         self.receiving = False
         self.in_head = False
+        self.head_began = False
+        """In the segment that is being read; what of it belongs to the head is not known."""
+        self.held_back = False
+        """Reading is paused until a pipelined request has had its turn."""
+        self.continue_owed = False
         self.discarding = False
+        self.discarding_since = 0.0
         self.closing = False
+        """No further request is taken."""
         self.paused = False
         self.since = 0.0
-        """When the connection entered its present state (receiving, idle, paused), for ``sweep``."""
+        """When the connection entered its present state (receiving, idle, paused, discarding), for ``sweep``."""
         self.peer = ""
 
     # connection -------------------------------------------------------------------------------------------------
@@ -90,7 +104,7 @@ class Door(asyncio.Protocol):
         self.peer = name[0] if isinstance(name, tuple) else ""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.server_state.connections.discard(self)  # type: ignore[arg-type]
+        self.server_state.connections.discard(self)
         self.closing = True
         for reply in self.replies:
             reply.lost()
@@ -108,97 +122,95 @@ class Door(asyncio.Protocol):
             self.replies[0].drained()
 
     def shutdown(self) -> None:
-        """uvicorn is stopping: close when the answers under way are out."""
+        """uvicorn is stopping: close when the answers under way are out. A request that is coming in is still taken."""
         self.closing = True
-        if not self.replies:
+        for reply in self.replies:
+            if reply.cycle is not None:
+                reply.cycle.leave()
+        if not self.replies and not self.receiving:
             self.transport.close()
 
     def sweep(self, now: float) -> None:
         """Called every second: ends what waits beyond its bound."""
         waited = now - self.since
-        if self.discarding:
-            if waited > LINGER_S:
+        if self.discarding and not self.replies:
+            if waited > self.linger_s or now - self.discarding_since > self.linger_total_s:
                 self.transport.abort()
         elif self.paused:
-            if waited > STUCK_WRITE_S:
+            if waited > self.stuck_write_s:
                 self.transport.abort()
-        elif self.receiving or self.early:
-            if waited > self.limits.receive_timeout_s:
-                self.refuse(408, "request_timeout", f"The request was not complete after {self.limits.receive_timeout_s:g} s.")
-        elif not self.replies and waited > IDLE_S:
+        elif self.receiving:
+            if waited > self.limits.receive_timeout_s and not self.held_back:
+                self._refuse(
+                    408,
+                    "request_timeout",
+                    f"The request was not complete after {self.limits.receive_timeout_s:g} s.",
+                )
+        elif not self.replies and waited > self.idle_s:
             self.transport.close()
 
     # receiving --------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        if self.discarding or self.closing and not self.receiving:
+        if self.discarding:
+            self.since = self.loop.time()
             return
-        if not self.receiving and not self.replies:
-            if self.early:
-                data = self.early + data
-                self.early = b""
-            else:
-                self.since = self.loop.time()
-            if not self._is_ours(data):
-                return
-        if self.in_head or not self.receiving:
-            self.head_bytes += len(data)
+        if self.closing and not self.receiving:
+            return
+        self.head_began = False
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.refuse(400, "bad_request", "This path does not upgrade to another protocol.")
+        except httptools.HttpParserUpgrade as upgrade:
+            self._stay_http(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError:
-            raise
+            log.exception("a request from %s could not be read", self.peer)
+            self._refuse(500, "internal_error", "Tieline failed to read this request.")
         except httptools.HttpParserError as error:
-            if not self.discarding:
-                self.refuse(400, "bad_request", f"This is not HTTP/1.1: {error}.")
-        if self.in_head and self.head_bytes > self.max_head:
-            self.refuse(431, "headers_too_large", f"Headers may have {self.limits.max_header_kb} KiB at most.")
+            if not self.closing or self.receiving:
+                self._refuse(400, "bad_request", _why_not_http(data, error))
+        if self.in_head and not self.head_began:
+            self.head_bytes += len(data)
+            if self.head_bytes > self.max_head:
+                self._head_too_large()
 
-    def _is_ours(self, data: bytes) -> bool:
-        """Whether the request that starts here is of the data plane; lends the connection away when not."""
-        end = data.find(b" ", 5)
-        if data.startswith(b"POST ") and end > 0 and self._route(data[5:end]) is not None:
-            return True
-        if b"\n" not in data and end < 0 and len(data) <= MAX_REQUEST_LINE:
-            self.early = data
-            return False
-        self._lend(data)
-        return False
+    def _stay_http(self, rest: bytes) -> None:
+        """An upgrade is an offer, and this one is not taken (RFC 9110 section 7.8): the request is read again without it,
+        as the parser takes what follows such a head for another protocol."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(
+                405, "method_not_allowed", "CONNECT is for proxies, which Tieline is not: use it as base URL."
+            )
+            return
+        head = [b"%b %b HTTP/%b\r\n" % (method, self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            if name not in (b"connection", b"upgrade", b"http2-settings"):
+                head.append(b"%b: %b\r\n" % (name, value))
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(b"".join((*head, b"\r\n", rest)))
 
-    def _route(self, url: bytes) -> tuple[paths.Door, str, str] | None:
+    def _route(self, url: bytes) -> Route | None:
         found = self.routes.get(url)
         if found is None:
-            path, _, query = url.decode("latin-1").partition("?")
-            door = paths.find(path)
+            path, _, query = _path_of(url).partition("?")
+            door = paths.find(path, query)
             if door is None:
                 return None
             found = (door, path, query)
-            if len(self.routes) < 512 and not query:
+            if len(self.routes) < MAX_ROUTES and not query:
                 self.routes[url] = found
         return found
-
-    def _lend(self, data: bytes) -> None:
-        if self.control is None:
-            self.control = _Control(self)
-        self.server_state.connections.discard(self)  # type: ignore[arg-type]
-        self.control.connection_made(self.transport)
-        self.transport.set_protocol(self.control)
-        self.control.data_received(data)
-
-    def take_back(self, data: bytes) -> None:
-        self.server_state.connections.add(self)  # type: ignore[arg-type]
-        self.transport.set_protocol(self)
-        self.data_received(data)
 
     # parser callbacks -------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        self.receiving = self.in_head = True
+        self.receiving = self.in_head = self.head_began = True
+        if not self.replies:
+            self.since = self.loop.time()
         self.url = b""
         self.headers = []
         self.body = []
-        self.body_bytes = 0
+        self.body_bytes = self.head_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         self.url += url
@@ -208,45 +220,86 @@ class Door(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self.in_head = False
-        self.head_bytes = 0
+        size = len(self.url)
         for name, value in self.headers:
-            if name == b"content-length" and int(value) > self.max_body:
-                self._too_large()
-            elif name == b"expect" and value.lower() == b"100-continue" and not self.discarding:
-                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            size += len(name) + len(value)
+            if name == b"content-length":
+                if int(value) > self.max_body:
+                    self._body_too_large()
+            elif name == b"expect":
+                self.continue_owed = value.lower() == b"100-continue"
+            elif name == b"content-encoding" and value.lower() != b"identity":
+                self._refuse(
+                    415, "unsupported_media_type", "A compressed request body is not read; send it as it is."
+                )
+        if size > self.max_head:
+            self._head_too_large()
+        self._continue()
+
+    def _continue(self) -> None:
+        """The go-ahead for a body, once no other answer is on the line."""
+        if self.continue_owed and not self.replies and not self.discarding:
+            self.continue_owed = False
+            self.transport.write(CONTINUE)
 
     def on_body(self, body: bytes) -> None:
         self.body_bytes += len(body)
         if self.body_bytes > self.max_body:
-            self._too_large()
+            self._body_too_large()
         elif not self.discarding:
             self.body.append(body)
 
     def on_message_complete(self) -> None:
-        self.receiving = False
-        self.since = self.loop.time()
-        if self.discarding:
+        self.receiving = self.continue_owed = False
+        if self.discarding or self.transport.is_closing():
             return
-        route = self._route(self.url) if self.parser.get_method() == b"POST" else None
-        if route is None or len(self.replies) >= MAX_PIPELINED:
-            self.closing = True  # a pipelined request for the other plane: unanswered, so the client sends it again
+        parser = self.parser
+        if parser.should_upgrade():
+            return  # read again by _stay_http
+        keep_alive = parser.should_keep_alive()
+        reply = Answer(self, keep_alive, old=parser.get_http_version() == "1.0")
+        if not keep_alive or len(self.replies) >= MAX_PIPELINED:
+            self.closing = True
+        route = self._route(self.url)
+        method = parser.get_method()
+        if route is not None and method == b"POST":
+            call = self._call(route)
+            if not self.replies:
+                self.replies.append(reply)
+                self._begin(call, reply)
+            else:
+                self._queue(reply, lambda: self._begin(call, reply))
             return
-        reply = _Reply(self, self.parser.should_keep_alive(), self.parser.get_http_version() == "1.0")
-        call = self._call(route)
+        self._other(route, method, reply)
+
+    def _other(self, route: Route | None, method: bytes, reply: Answer) -> None:
+        reply.bodiless = method == b"HEAD"
+        if route is not None:
+            self._queue(reply, lambda: self._wrong_method(route, method, reply))
+            return
+        scope = scope_of(self, b"GET" if reply.bodiless else method, self.url, self.headers, reply.old)
+        body = b"".join(self.body)
+        self._queue(reply, lambda: self._begin_cycle(reply, scope, body))
+
+    def _queue(self, reply: Answer, begin: Callable[[], None]) -> None:
+        """Answers go out in the order in which requests came in."""
         self.replies.append(reply)
         if len(self.replies) == 1:
-            self._begin(call, reply)
-        else:
-            reply.waiting = call
+            begin()
+            return
+        reply.begin = begin
+        if not self.held_back:
+            self.held_back = True
             self.transport.pause_reading()
 
-    def _call(self, route: tuple[paths.Door, str, str]) -> Call:
+    def _call(self, route: Route) -> Call:
         door, path, query = route
         secret: bytes | None = None
         for name, value in self.headers:
             if name in _SECRET_HEADERS:
                 secret = value[7:] if value[:7].lower() == b"bearer " else value
         body = self.body
+        self.since = self.loop.time()
         return Call(
             dialect=door.dialect,
             operation=door.operation,
@@ -261,110 +314,166 @@ class Door(asyncio.Protocol):
             secret=secret.decode("latin-1").strip() if secret is not None else None,
         )
 
-    def _begin(self, call: Call, reply: _Reply) -> None:
+    def _begin(self, call: Call, reply: Answer) -> None:
         task = reply.task = self.loop.create_task(self.gateway.handle(call, reply))
         self.server_state.tasks.add(task)
         task.add_done_callback(self.server_state.tasks.discard)
 
-    def finished(self, reply: _Reply) -> None:
+    def _begin_cycle(self, reply: Answer, scope: dict[str, Any], body: bytes) -> None:
+        reply.cycle = Cycle(self.app, scope, body, reply)
+        task = self.loop.create_task(reply.cycle.run())
+        self.server_state.tasks.add(task)
+        task.add_done_callback(self.server_state.tasks.discard)
+
+    def finished(self, reply: Answer) -> None:
         """An answer is out: the next pipelined request begins, or the connection closes or idles."""
         if self.replies and self.replies[0] is reply:
             self.replies.popleft()
         self.server_state.total_requests += 1
         self.since = self.loop.time()
-        if not reply.keep_alive or (self.closing and not self.replies):
+        if not reply.keep_alive or (self.closing and not self.replies and not self.receiving):
             self.transport.close()
-        elif self.replies:
-            following = self.replies[0]
-            call, following.waiting = following.waiting, None
-            self._begin(call, following)  # type: ignore[arg-type]
-            if len(self.replies) == 1:
-                self.transport.resume_reading()
+            return
+        if self.replies:
+            begin, self.replies[0].begin = self.replies[0].begin, None
+            if begin is not None:
+                begin()
+        elif self.continue_owed:
+            self._continue()
+        if self.held_back and len(self.replies) <= 1 and not self.transport.is_closing():
+            self.held_back = False
+            self.transport.resume_reading()
 
     # refusals before there is a call ------------------------------------------------------------------------------
 
-    def _too_large(self) -> None:
-        self.refuse(
-            413, "request_too_large", f"The body is larger than server.max_body_mb = {self.limits.max_body_mb} MB."
+    def _wrong_method(self, route: Route, method: bytes, reply: Answer) -> None:
+        fault = Fault(
+            status=405,
+            code="method_not_allowed",
+            message=f"{method.decode('latin-1')} is not served at {route[1]}; send a POST.",
+        )
+        body, headers = self.gateway.error_answer(route[0].dialect, fault)
+        reply.whole(405, [*headers, (b"allow", b"POST")], body)
+
+    def _body_too_large(self) -> None:
+        most = self.limits.max_body_mb
+        self._refuse(
+            413, "request_too_large", f"The body is larger than {most} MB, which is server.max_body_mb."
         )
 
-    def refuse(self, status: int, code: str, message: str) -> None:
-        """Answers in the dialect of the path, then closes after a moment of reading on."""
+    def _head_too_large(self) -> None:
+        most = self.limits.max_header_kb
+        self._refuse(
+            431,
+            "headers_too_large",
+            f"The headers are larger than {most} KiB, which is server.max_header_kb.",
+        )
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        """Answers in the dialect of the path when its turn comes, then closes after a moment of reading on."""
         if self.discarding or self.transport.is_closing():
             return
-        path = self.url.decode("latin-1").partition("?")[0]
+        path = _path_of(self.url).partition("?")[0]
         body, headers = self.gateway.error_answer(
             paths.dialect_of_path(path), Fault(status=status, code=code, message=message)
         )
-        if not self.replies:
-            reply = _Reply(self, keep_alive=False, close_delimited=False)
-            reply.start(status, headers, len(body))
-            reply.write(body)
-            reply.flush()
         self.discarding = self.closing = True
-        self.since = self.loop.time()
+        self.receiving = self.in_head = False
+        self.body = []
+        self.since = self.discarding_since = self.loop.time()
+        reply = Answer(self, keep_alive=False, old=False)
+        reply.lingers = True
+        self._queue(reply, lambda: reply.whole(status, headers, body))
+
+    def linger(self) -> None:
+        """The refusal is out. ``sweep`` ends the rest."""
+        self.replies.clear()
+        self.since = self.discarding_since = self.loop.time()
+        if self.held_back:
+            self.held_back = False
+            self.transport.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
 
 
-class _Reply:
+class Answer:
     """The way back for one request; ``types.call.Reply``."""
 
     __slots__ = (
+        "begin",
+        "bodiless",
         "chunked",
-        "close_delimited",
+        "cycle",
         "door",
         "drained",
         "ended",
         "head",
         "keep_alive",
+        "lingers",
+        "old",
         "started",
         "task",
-        "waiting",
     )
 
-    def __init__(self, door: Door, keep_alive: bool, close_delimited: bool) -> None:
+    def __init__(self, door: Door, keep_alive: bool, *, old: bool) -> None:
         self.door = door
         self.keep_alive = keep_alive
-        self.close_delimited = close_delimited
+        self.old = old
+        """HTTP/1.0: no chunks, and staying open must be said."""
         self.started = False
         self.ended = False
         self.chunked = False
+        self.bodiless = False
+        self.lingers = False
         self.head = b""
-        self.task: asyncio.Task[None] | None = None
-        self.waiting: Call | None = None
+        self.task: asyncio.Task[Any] | None = None
+        self.cycle: Cycle | None = None
+        self.begin: Callable[[], None] | None = None
+        """Of a pipelined request, until its turn."""
         self.drained: Callable[[], None] | None = None
 
     def start(self, status: int, headers: Headers, length: int | None) -> None:
         self.started = True
-        if self.door.closing:
+        door = self.door
+        if door.closing and door.replies and door.replies[-1] is self and not door.receiving:
             self.keep_alive = False
-        parts = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, *_date_of(self.door.server_state)]
+        parts = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
+        for name, value in door.server_state.default_headers:  # the date, renewed by uvicorn each second
+            parts += (name, b": ", value, b"\r\n")
         for name, value in headers:
             parts += (name, b": ", value, b"\r\n")
         if length is not None:
             parts.append(b"content-length: %d\r\n" % length)
-        elif self.close_delimited:
+        elif status in _WITHOUT_BODY:
+            self.bodiless = True
+        elif self.old:
             self.keep_alive = False
-        else:
+        elif not self.bodiless:
             self.chunked = True
             parts.append(b"transfer-encoding: chunked\r\n")
-        parts.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
+        if not self.keep_alive:
+            parts.append(b"connection: close\r\n")
+        elif self.old:
+            parts.append(b"connection: keep-alive\r\n")
+        parts.append(b"\r\n")
         self.head = b"".join(parts)
 
     def write(self, data: bytes) -> bool:
         door = self.door
-        if self.chunked:
-            data = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+        if self.bodiless:
+            data = b""
+        elif self.chunked and data:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
         if self.head:
             data, self.head = self.head + data, b""
         if data:
             door.transport.write(data)
         return not door.paused
 
-    def flush(self) -> None:
-        if self.head:
-            self.write(b"")
+    def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        self.start(status, headers, len(body))
+        self.write(body)
+        self.end()
 
     def on_drain(self, callback: Callable[[], None] | None) -> None:
         self.drained = callback
@@ -381,38 +490,41 @@ class _Reply:
         if last:
             door.transport.write(last)
         self.drained = None
-        door.finished(self)
+        if self.lingers:
+            door.linger()
+        else:
+            door.finished(self)
+
+    def fail(self) -> None:
+        """What was begun cannot be finished: the connection breaks, so that nobody takes it for whole."""
+        if not self.ended:
+            self.ended = True
+            self.door.transport.abort()
 
     def lost(self) -> None:
+        """The caller went away."""
         self.drained = None
+        if self.cycle is not None:
+            self.cycle.leave()
         if self.task is not None and not self.ended:
             self.ended = True
             self.task.cancel()
 
 
-def _date_of(state: ServerState) -> list[bytes]:
-    """uvicorn renews this list each second."""
-    parts: list[bytes] = []
-    for name, value in state.default_headers:
-        parts += (name, b": ", value, b"\r\n")
-    return parts
+def _path_of(url: bytes) -> str:
+    """``/path?query``, also of the absolute form that proxies send."""
+    if not url.startswith((b"http://", b"https://")):
+        return url.decode("latin-1")
+    _, slash, rest = url.decode("latin-1").partition("://")[2].partition("/")
+    return slash + rest or "/"
 
 
-class _Control(HttpToolsProtocol):
-    """uvicorn's protocol for one or more requests of the control plane on a connection that the door lent."""
-
-    def __init__(self, door: Door) -> None:
-        super().__init__(door.config, door.server_state, door.app_state, door.loop)
-        self.door = door
-
-    def data_received(self, data: bytes) -> None:
-        if self.cycle is not None and self.cycle.response_complete and not self.pipeline:
-            self._unset_keepalive_if_required()
-            self.connections.discard(self)
-            self.cycle = None  # type: ignore[assignment]
-            self.door.take_back(data)
-            return
-        super().data_received(data)
+def _why_not_http(data: bytes, error: Exception) -> str:
+    if data[:1] == b"\x16":
+        return "This port speaks plain HTTP, not TLS; use http:// or put a TLS proxy in front."
+    if data.startswith(b"PRI * HTTP/2"):
+        return "This port speaks HTTP/1.1, not HTTP/2."
+    return f"This is not HTTP/1.1: {error}."
 
 
 def door_for(gateway: Gateway) -> type[Door]:

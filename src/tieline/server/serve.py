@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import math
 import os
+import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +28,8 @@ log = logging.getLogger("tieline")
 
 BACKLOG = 2048
 SWEEP_S = 1.0
+FORCED_S = 2.0
+"""How long cancelled requests get to settle when the process is told to stop at once."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -32,49 +39,111 @@ def bind(host: str, port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
+        sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        if error.errno == 98:
-            raise ConfigError(
-                f"Port {port} on {host} is taken.", place="server.port", hint=f"Try `tieline serve --port {port + 1}`."
-            ) from None
-        raise ConfigError(f"Cannot listen on {host}:{port}: {error.strerror}.", place="server.host") from None
-    sock.listen(BACKLOG)
-    sock.set_inheritable(True)
+        raise _cannot_listen(host, port, error) from None
     return sock
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
+    if error.errno == errno.EADDRINUSE:
+        following = port + 1 if port < 65_535 else 8787
+        return ConfigError(
+            f"Port {port} on {host} is taken.",
+            place="server.port",
+            hint=f"Try `tieline serve --port {following}`.",
+        )
+    if error.errno == errno.EACCES:
+        return ConfigError(
+            f"Port {port} needs privileges.",
+            place="server.port",
+            hint="Try a port above 1023, or a proxy in front.",
+        )
+    return ConfigError(
+        f"Cannot listen on {host}:{port}: {error.strerror}.",
+        place="server.host",
+        hint="Use 127.0.0.1, 0.0.0.0 or an address of this machine.",
+    )
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn's own raises the signal again after a clean stop, which would be an exit by signal instead of 0."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
 
 
 class Service:
     """One process's server. ``ready`` is called with the URL once it answers."""
 
-    def __init__(self, gateway: Gateway, sock: socket.socket, ready: Callable[[str], Any] | None = None) -> None:
+    def __init__(
+        self, gateway: Gateway, sock: socket.socket, ready: Callable[[str], Any] | None = None
+    ) -> None:
         self.gateway = gateway
         self.sock = sock
         self.ready = ready
-        host, port = sock.getsockname()[:2]
-        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        settings = gateway.config.server
-        self.server = uvicorn.Server(
+        self.url = url_of(sock)
+        self.door = door_for(gateway)
+        self.server = _Uvicorn(
             uvicorn.Config(
                 ControlPlane(gateway, self._started),
-                http=door_for(gateway),
+                http=self.door,
                 ws="none",
                 lifespan="on",
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_graceful_shutdown=int(settings.drain_s),
-                timeout_keep_alive=75,
+                proxy_headers=False,
+                timeout_graceful_shutdown=math.ceil(gateway.config.server.drain_s),
             )
         )
         self._sweeper: asyncio.TimerHandle | None = None
 
+    @property
+    def forced(self) -> bool:
+        """A second SIGINT did not wait for the answers under way."""
+        return self.server.force_exit
+
     async def serve(self) -> None:
-        """Until SIGTERM or SIGINT, then drains: answers under way are finished, records written."""
-        await self.server.serve(sockets=[self.sock])
+        """Until SIGTERM or SIGINT, then drains: answers under way are finished, records written. Raises ConfigError."""
+        try:
+            await self.server.serve(sockets=[self.sock])
+        except SystemExit:  # uvicorn's way to say that the lifespan did not start
+            if self.gateway.failed is not None:
+                raise self.gateway.failed from None
+            raise
+        finally:
+            if self._sweeper is not None:
+                self._sweeper.cancel()
+        await self._cut()
+        await self.gateway.stop()
 
     def stop(self) -> None:
         self.server.should_exit = True
+
+    async def _cut(self) -> None:
+        """What outlasted the drain, or was not waited for, is cancelled: it settles and is recorded all the same."""
+        state = self.server.server_state
+        tasks = set(state.tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=FORCED_S)
+        for connection in list(state.connections):
+            if isinstance(connection, Door):
+                connection.transport.abort()
 
     def _started(self) -> None:
         self._sweep()
@@ -90,6 +159,11 @@ class Service:
         self._sweeper = loop.call_later(SWEEP_S, self._sweep)
 
 
+def url_of(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def run(
     config: Config | Path | str | None = None,
     *,
@@ -99,7 +173,7 @@ def run(
     sock: socket.socket | None = None,
     ready: Callable[[str], Any] | None = None,
 ) -> None:
-    """Serves until told to stop. Raises ConfigError before anything is served."""
+    """Serves until told to stop. Raises ConfigError before anything is served, KeyboardInterrupt when forced."""
     environ = os.environ if environ is None else environ
     gateway = Gateway(config, environ=environ, host=host, port=port)
     settings = gateway.config.server
@@ -109,8 +183,8 @@ def run(
         run_loop(service.serve())
     finally:
         own.close()
-    if gateway.failed is not None:
-        raise gateway.failed
+    if service.forced:
+        raise KeyboardInterrupt
 
 
 def run_loop(work: Any) -> None:
@@ -126,6 +200,12 @@ def run_loop(work: Any) -> None:
 def log_to_terminal(level: str = "info") -> None:
     """One line an event, to stderr."""
     logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr, force=True
+        level=level.upper(),
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+        stream=sys.stderr,
+        force=True,
     )
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").setLevel(
+        logging.CRITICAL
+    )  # what it says of a failed start, we say better
+    logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -5,6 +5,7 @@ Drivers are synchronous (docs/decisions/0002): call from a thread, not from the 
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -129,6 +130,8 @@ def _engine(url: URL, is_sqlite: bool) -> Engine:
         sa.event.listen(engine, "connect", _set_up_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
+    # It warns about every connection that breaks in a batch; the recorder's health says so already.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
     try:
         return sa.create_engine(
             url,

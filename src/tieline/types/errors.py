@@ -43,7 +43,7 @@ class FailureClass(StrEnum):
     CONTENT_FILTERED = "content_filtered"
     UNSUPPORTED_PARAMETER = "unsupported_parameter"
     CALLER_FAULT = "caller_fault"
-    FIRST_TOKEN_TIMEOUT = "first_token_timeout"
+    FIRST_TOKEN_TIMEOUT = "first_token_timeout"  # noqa: S105
     STALL = "stall"
     TRUNCATED = "truncated"
     GARBLED = "garbled"

@@ -9,6 +9,7 @@ from msgspec import Struct, field
 
 from tieline.types.call import Headers
 from tieline.types.errors import InvalidRequest
+from tieline.types.money import parse_usd
 
 
 class Options(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
@@ -86,6 +87,8 @@ def read_options(body: dict[str, Any], headers: Headers) -> Options:
 
 
 def _check(options: Options) -> None:
+    for name in ("max_cost_usd", "run_budget_usd"):
+        _check_money(name, getattr(options, name))
     for name in (*_NUMBERS,):
         value = getattr(options, name)
         if value is not None and not 0 < value < 86_400:
@@ -94,6 +97,15 @@ def _check(options: Options) -> None:
         raise InvalidRequest(
             f"tieline.tags: at most {MAX_TAGS} tags of {MAX_TAG_CHARS} characters.", param="tieline.tags"
         )
+
+
+def _check_money(name: str, text: str | None) -> None:
+    if text is None:
+        return
+    try:
+        parse_usd(text)
+    except ValueError as error:
+        raise InvalidRequest(f"tieline.{name}: {error}.", param=f"tieline.{name}") from None
 
 
 def _from_header(name: str, text: str) -> Any:

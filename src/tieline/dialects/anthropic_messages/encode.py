@@ -13,7 +13,7 @@ from tieline.dialects.anthropic_messages.wire import NAME, PATH, VERSION
 from tieline.dialects.base import Outgoing, Target
 from tieline.dialects.cache_marks import wire_mark
 from tieline.dialects.effort import LEAST_BUDGET, budget_of, effort_of
-from tieline.dialects.schemas import without
+from tieline.dialects.schemas import stripped
 from tieline.dialects.structured_tool import as_tool, choice
 from tieline.dialects.turns import fitting_id
 from tieline.dialects.unmapped import left_over, unsupported
@@ -149,7 +149,7 @@ def _wire_tool(tool: Tool | ServerTool, request: Request, target: Target) -> Any
             kind = tool.value.get("type") if isinstance(tool.value, dict) else None
             raise Unsupported(f"`tools`: `{kind}` is run by another vendor.", param="tools")
         return tool.value
-    schema = without(tool.parameters, target.quirks.schema_strips)
+    schema = stripped(tool.parameters, target.quirks.schema_strips)
     if schema.get("type") != "object":
         schema = {"type": "object", **{name: value for name, value in schema.items() if name != "type"}}
     wire: dict[str, Any] = {"name": tool.name, "input_schema": schema}
@@ -234,7 +234,7 @@ def _add_format(body: dict[str, Any], request: Request, target: Target) -> None:
         config = body.setdefault("output_config", {})
         config["format"] = {
             "type": "json_schema",
-            "schema": without(wanted.schema or {}, target.quirks.schema_strips),
+            "schema": stripped(wanted.schema, target.quirks.schema_strips),
         }
         return
     if body.get("thinking", {}).get("type") in ("enabled", "adaptive"):

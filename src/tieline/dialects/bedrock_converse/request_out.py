@@ -21,7 +21,7 @@ from tieline.dialects.params import (
     refuse_unset,
     unsupported,
 )
-from tieline.dialects.schemas import without
+from tieline.dialects.schemas import stripped
 from tieline.dialects.turns import fitting_id, paired
 from tieline.dialects.unmapped import left_over
 from tieline.types.request import (
@@ -211,7 +211,7 @@ def _output_config(request: Request, target: Target) -> Json:
     wanted = request.response_format
     if wanted is not None and wanted.kind == "json_schema" and target.quirks.json_schema:
         shape = {
-            "schema": to_text(without(wanted.schema or {}, target.quirks.schema_strips)),
+            "schema": to_text(stripped(wanted.schema or {}, target.quirks.schema_strips)),
             "name": wanted.name,
             "description": wanted.description,
         }
@@ -265,7 +265,7 @@ def _tool(tool: Tool | ServerTool, request: Request, target: Target) -> Json:
         raise unsupported(request, "tools", target, why)
     spec: Json = {
         "name": tool.name,
-        "inputSchema": {"json": without(tool.parameters, target.quirks.schema_strips)},
+        "inputSchema": {"json": stripped(tool.parameters, target.quirks.schema_strips)},
     }
     if tool.description:
         spec["description"] = tool.description

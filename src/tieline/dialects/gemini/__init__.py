@@ -14,11 +14,27 @@ from tieline.dialects.base import (
 )
 from tieline.dialects.fields import to_json
 from tieline.dialects.gemini import answer_in, request_in, request_out, response_out
+from tieline.dialects.gemini.answer_in import decode_count
+from tieline.dialects.gemini.request_out import encode_count_request
+from tieline.dialects.gemini.response_out import encode_count
+from tieline.dialects.routing_fields import ROUTING
 from tieline.dialects.sse import MEDIA_TYPE, SseSplitter
 from tieline.types.call import Call, Headers
 from tieline.types.errors import ErrorInfo, Fault
 from tieline.types.request import Request
 from tieline.types.response import Response
+
+__all__ = [
+    "GEMINI",
+    "GEMINI_ARRAY",
+    "Gemini",
+    "GeminiArray",
+    "decode_count",
+    "encode_count",
+    "encode_count_request",
+]
+
+_ROUTING_NAMES = tuple(f'"{name}"'.encode() for name in ROUTING)
 
 
 class Gemini:
@@ -43,22 +59,15 @@ class Gemini:
     def encode_error(self, fault: Fault, request_id: str) -> bytes:
         return response_out.encode_error(fault, request_id)
 
-    def encode_count(self, tokens: int) -> bytes:
-        """The answer to countTokens."""
-        return to_json({"totalTokens": tokens})
-
     def encode_request(self, request: Request, target: Target) -> Outgoing:
         return request_out.encode_request(request, target)
-
-    def encode_count_request(self, request: Request, target: Target) -> Outgoing:
-        return request_out.encode_count(request, target)
 
     def forward(self, call: Call, peek: Peek, target: Target) -> Outgoing:
         """The model stands in the path, so that the body goes as it came unless it holds options of ours."""
         method = "streamGenerateContent" if call.stream else "generateContent"
         if call.operation == "count_tokens":
             method = "countTokens"
-        ours = b'"tieline"' in call.body or b'"models"' in call.body or b'"provider"' in call.body
+        ours = any(name in call.body for name in _ROUTING_NAMES)
         body = to_json(peek.fields) if ours else call.body
         return Outgoing(path=request_out.path_of(target, method), body=body)
 
@@ -70,9 +79,6 @@ class Gemini:
 
     def decode_response(self, body: bytes) -> Response:
         return answer_in.decode_response(body)
-
-    def decode_count(self, body: bytes) -> int:
-        return answer_in.decode_count(body)
 
     def glance(self, body: bytes) -> Glance:
         return answer_in.glance(body)

@@ -13,7 +13,8 @@ from msgspec import Raw
 from tieline.dialects import fields as read
 from tieline.dialects.base import Peek
 from tieline.dialects.fields import Json, path, to_text, wrong
-from tieline.dialects.schemas import from_gemini
+from tieline.dialects.gemini.schema import from_gemini
+from tieline.dialects.routing_fields import take_routing
 from tieline.dialects.signatures import unseal_base64
 from tieline.dialects.turns import made_id
 from tieline.types.call import Call
@@ -105,9 +106,6 @@ def _camel(name: str) -> str:
 
 def peek(call: Call) -> Peek:
     fields = read.top_level(call.body)
-    options = _take(fields, "tieline")
-    models = _take(fields, "models")
-    provider = _take(fields, "provider")
     inner = _for_counting(fields) if call.operation == "count_tokens" else fields
     contents = _raw(inner, "contents")
     if contents in (b"", b"null", b"[]", b'""'):
@@ -123,27 +121,21 @@ def peek(call: Call) -> Peek:
         )
     config = camel(_value(inner, "generationConfig") or {}, "generationConfig")
     features, chars = _features(inner, contents, config)
-    return Peek(
+    seen = Peek(
         model=call.model,
         stream=bool(call.stream),
         include_usage=True,
         max_output_tokens=read.integer(config, "maxOutputTokens", "generationConfig"),
-        fallbacks=tuple(read.strings({"models": models}, "models")),
-        provider_preferences=provider if isinstance(provider, dict) else None,
-        options=read.mapping({"tieline": options}, "tieline") or {},
         n=read.integer(config, "candidateCount", "generationConfig") or 1,
         features=features,
         input_chars=chars,
         fields=fields,
     )
+    take_routing(fields, seen)
+    return seen
 
 
 _OTHER_PATH = "Send OpenAI's bodies to /v1/chat/completions or /v1/responses, Anthropic's to /v1/messages."
-
-
-def _take(fields: dict[str, Raw], name: str) -> Any:
-    raw = fields.pop(name, None)
-    return None if raw is None else read.value_of(raw, name)
 
 
 def _raw(fields: dict[str, Raw], name: str) -> bytes:
@@ -231,9 +223,7 @@ def _tool_features(fields: dict[str, Raw], found: set[str]) -> None:
 
 
 def decode_request(call: Call, peek: Peek) -> Request:
-    body = camel(read.request_body(call.body))
-    for name in ("tieline", "models", "provider"):
-        body.pop(name, None)
+    body = camel({name: value for name, value in read.request_body(call.body).items() if name in peek.fields})
     if call.operation == "count_tokens" and body.get("generateContentRequest"):
         body = camel(body["generateContentRequest"], "generateContentRequest")
     config = camel(body.get("generationConfig") or {}, "generationConfig")

@@ -10,6 +10,7 @@ from typing import Any
 from tieline.dialects.base import Outgoing, Target
 from tieline.dialects.fields import Json, arguments_object, to_json, without_nulls
 from tieline.dialects.gemini.request_in import NAME
+from tieline.dialects.gemini.schema import to_gemini
 from tieline.dialects.params import (
     budget_of,
     check_capabilities,
@@ -20,7 +21,7 @@ from tieline.dialects.params import (
     refuse_unset,
     unsupported,
 )
-from tieline.dialects.schemas import to_gemini, without
+from tieline.dialects.schemas import stripped
 from tieline.dialects.turns import paired
 from tieline.dialects.unmapped import left_over
 from tieline.types.request import (
@@ -71,7 +72,7 @@ def encode_request(request: Request, target: Target) -> Outgoing:
     )
 
 
-def encode_count(request: Request, target: Target) -> Outgoing:
+def encode_count_request(request: Request, target: Target) -> Outgoing:
     """countTokens of the same request."""
     whole = {"model": f"models/{target.model}", **_body(request, target)}
     return Outgoing(path=path_of(target, "countTokens"), body=to_json({"generateContentRequest": whole}))
@@ -144,7 +145,8 @@ def _schema(schema: Json, target: Target, *, openapi: bool) -> Json:
     """JSON Schema, which newer endpoints take as it is, or the older ones' OpenAPI subset (WIRE_FACTS 16)."""
     if openapi:
         return to_gemini(schema)
-    return without(schema, ("$schema", *target.quirks.schema_strips))
+    kept: Json = stripped(schema, ("$schema", *target.quirks.schema_strips))
+    return kept
 
 
 def _thinking(request: Request, target: Target) -> Json | None:

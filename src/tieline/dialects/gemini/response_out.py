@@ -170,6 +170,11 @@ def _logprob(entry: Json) -> Json:
     return {"token": entry.get("token", ""), "logProbability": entry.get("logprob", 0.0)}
 
 
+def encode_count(tokens: int) -> bytes:
+    """The answer to countTokens."""
+    return to_json({"totalTokens": tokens})
+
+
 # errors ---------------------------------------------------------------------------------------------------------------
 
 
@@ -244,7 +249,9 @@ class GeminiStream:
         if isinstance(event, ArgumentsDelta) and event.index in self._blocks:
             self._blocks[event.index].pieces.append(event.json)
         elif isinstance(event, SignatureDelta) and event.index in self._blocks:
-            self._blocks[event.index].signature += event.signature
+            block = self._blocks[event.index]
+            block.signature += event.signature
+            block.origin = event.origin or block.origin
         elif isinstance(event, UsageReport):
             self._usage = event.usage
         elif isinstance(event, Finish):

@@ -15,7 +15,7 @@ from tieline.dialects.openai_chat.wire import (
     NAME,
     PATH,
 )
-from tieline.dialects.schemas import without
+from tieline.dialects.schemas import stripped
 from tieline.dialects.structured_tool import as_tool, choice
 from tieline.dialects.turns import fitting_id
 from tieline.dialects.unmapped import left_over, unsupported
@@ -132,7 +132,7 @@ def _wire_tool(tool: Tool | ServerTool, request: Request, quirks: Quirks) -> Any
     function: dict[str, Any] = {"name": tool.name}
     if tool.description:
         function["description"] = tool.description
-    function["parameters"] = without(tool.parameters, quirks.schema_strips)
+    function["parameters"] = stripped(tool.parameters, quirks.schema_strips)
     if tool.strict is not None:
         function["strict"] = tool.strict
     wire: dict[str, Any] = {"type": "function", "function": function}
@@ -165,7 +165,7 @@ def _add_format(body: dict[str, Any], request: Request, target: Target) -> None:
 def _wire_format(wanted: ResponseFormat, quirks: Quirks) -> dict[str, Any]:
     if wanted.kind == "json_object":
         return {"type": "json_object"}
-    schema: dict[str, Any] = {"name": wanted.name, "schema": without(wanted.schema or {}, quirks.schema_strips)}
+    schema: dict[str, Any] = {"name": wanted.name, "schema": stripped(wanted.schema, quirks.schema_strips)}
     if wanted.strict is not None:
         schema["strict"] = wanted.strict
     if wanted.description:

@@ -182,6 +182,18 @@ class _Block(Struct):
     sealed: bool = False
 
 
+class _Delta(Struct):
+    """The event that nearly all events are."""
+
+    delta: str
+    output_index: int = 0
+    content_index: int = 0
+    logprobs: list[Any] | None = None
+
+
+_DELTA = msgspec.json.Decoder(_Delta)
+
+
 class ResponsesDecoder:
     """Typed events back to ours. ``response.completed`` (or ``incomplete``) ends the stream."""
 
@@ -196,6 +208,10 @@ class ResponsesDecoder:
         self._started = False
 
     def decode(self, frame: Frame) -> list[Event]:
+        if frame.event == "response.output_text.delta":
+            quick = self._quick(frame)
+            if quick is not None:
+                return [quick]
         if frame.data == b"[DONE]":
             self.ended = self.complete
             return []
@@ -214,6 +230,18 @@ class ResponsesDecoder:
             return out
         except (TypeError, KeyError, AttributeError, *BROKEN_JSON) as error:
             raise Garbled(f"{kind}: {error}") from None
+
+    def _quick(self, frame: Frame) -> TextDelta | None:
+        """A text delta of an open block; None leaves it to the long way."""
+        try:
+            event = _DELTA.decode(frame.data)
+        except BROKEN_JSON:
+            return None
+        block = self._blocks.get((event.output_index, event.content_index))
+        if block is None or block.kind != "text":
+            return None
+        block.got = True
+        return TextDelta(block.index, event.delta, {"content": event.logprobs} if event.logprobs else None)
 
     def finish(self) -> list[Event]:
         if not self.complete:

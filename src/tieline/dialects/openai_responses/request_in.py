@@ -24,6 +24,7 @@ from tieline.dialects.fields import (
     value_of,
     wrong,
 )
+from tieline.dialects.routing_fields import take_routing
 from tieline.dialects.signatures import OF_CALL, REDACTED, unseal
 from tieline.types.call import Call
 from tieline.types.errors import InvalidRequest
@@ -50,7 +51,6 @@ from tieline.types.request import (
 
 NAME = "openai_responses"
 
-_ROUTING = ("tieline", "models", "provider")
 _STATEFUL = {
     "previous_response_id": "Send the whole conversation in `input`.",
     "conversation": "Send the whole conversation in `input`.",
@@ -94,9 +94,6 @@ _NOT_TEXT = frozenset(("image_url", "file_data", "data", "encrypted_content", "f
 
 def peek(call: Call) -> Peek:
     fields = top_level(call.body)
-    options = _routing(fields, "tieline")
-    models = _routing(fields, "models")
-    provider = _routing(fields, "provider")
     small: Json = {
         name: value_of(fields[name], name)
         for name in ("model", "stream", "max_output_tokens", "user", *_STATEFUL)
@@ -106,19 +103,18 @@ def peek(call: Call) -> Peek:
     model = needed_string(small, "model")
     _need_input(fields)
     features, chars = _features(fields)
-    return Peek(
+    seen = Peek(
         model=model,
         stream=bool(flag(small, "stream")),
         include_usage=True,
         max_output_tokens=integer(small, "max_output_tokens"),
-        fallbacks=tuple(strings({"models": models}, "models")),
-        provider_preferences=provider if isinstance(provider, dict) else None,
-        options=mapping({"tieline": options}, "tieline") or {},
         user=string(small, "user"),
         features=features,
         input_chars=chars,
         fields=fields,
     )
+    take_routing(fields, seen)
+    return seen
 
 
 def refuse_state(body: Json) -> None:
@@ -126,11 +122,6 @@ def refuse_state(body: Json) -> None:
     for name, hint in _STATEFUL.items():
         if body.get(name):
             raise InvalidRequest(f"{name} is not supported: responses are not stored.", param=name, hint=hint)
-
-
-def _routing(fields: dict[str, Raw], name: str) -> Any:
-    raw = fields.pop(name, None)
-    return None if raw is None else value_of(raw, name)
 
 
 def _need_input(fields: dict[str, Raw]) -> None:
@@ -216,9 +207,7 @@ def _option_features(fields: dict[str, Raw], found: set[str]) -> None:
 
 
 def decode_request(call: Call, peek: Peek) -> Request:
-    body = request_body(call.body)
-    for name in _ROUTING:
-        body.pop(name, None)
+    body = {name: value for name, value in request_body(call.body).items() if name in peek.fields}
     refuse_state(body)
     tools, choice = _tools_and_choice(body)
     include = strings(body, "include")

@@ -17,7 +17,7 @@ from tieline.dialects.params import (
     refuse_unset,
     unsupported,
 )
-from tieline.dialects.schemas import without
+from tieline.dialects.schemas import stripped
 from tieline.dialects.turns import paired
 from tieline.dialects.unmapped import left_over
 from tieline.types.request import (
@@ -136,7 +136,7 @@ def _text(request: Request, target: Target) -> Json | None:
     shape = {
         "type": "json_schema",
         "name": asked.name,
-        "schema": without(asked.schema or {}, target.quirks.schema_strips),
+        "schema": stripped(asked.schema or {}, target.quirks.schema_strips),
         "strict": asked.strict,
         "description": asked.description,
     }
@@ -183,7 +183,7 @@ def _tool(tool: Tool | ServerTool, request: Request, target: Target) -> Any:
             "type": "function",
             "name": tool.name,
             "description": tool.description,
-            "parameters": without(tool.parameters, target.quirks.schema_strips),
+            "parameters": stripped(tool.parameters, target.quirks.schema_strips),
         }
     ) | {"strict": bool(tool.strict)}
 

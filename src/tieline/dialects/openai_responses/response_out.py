@@ -344,7 +344,9 @@ class ResponsesStream:
             if event.choice == 0:
                 self._finish = event
         elif isinstance(event, SignatureDelta) and event.index in self._blocks:
-            self._blocks[event.index].signature += event.signature
+            block = self._blocks[event.index]
+            block.signature += event.signature
+            block.origin = event.origin or block.origin
 
     def finish(self) -> bytes:
         if self._finish is None:

@@ -18,7 +18,12 @@ ROWS: tuple[Provider, ...] = (
             "openai_responses": "https://api.openai.com/v1",
         },
         env=("OPENAI_API_KEY",),
-        quirks=Quirks(max_tokens_field="max_completion_tokens", developer_role=True),
+        # Completions is for the models made for it: https://platform.openai.com/docs/api-reference/completions
+        quirks=Quirks(
+            max_tokens_field="max_completion_tokens",
+            developer_role=True,
+            completions=r"-instruct|^(davinci|babbage)-",
+        ),
         edge="cloudflare",
         policy=DataPolicy(
             retention_days=30,

@@ -1,15 +1,22 @@
 """Everything that is not the data plane: health, metrics, listings, records, the admin API. An ASGI application whose
-framework is imported at the first request, so that the data plane is ready before it."""
+framework is imported once the data plane is ready, in a thread, so that neither the start nor a stream waits for it."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+import tieline
 from tieline.types.errors import ConfigError
 
 if TYPE_CHECKING:
     from tieline.gateway import Gateway
+
+log = logging.getLogger("tieline")
 
 
 class ControlPlane:
@@ -18,17 +25,32 @@ class ControlPlane:
     def __init__(self, gateway: Gateway, started: Callable[[], Any]) -> None:
         self._gateway = gateway
         self._started = started
-        self._app: Any = None
+        self._building: asyncio.Future[Any] | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
             return
-        if self._app is None:
-            from tieline.server.control.app import build
+        probe = self._probe(scope["path"])
+        if probe is not None:
+            await _answer(send, *probe)
+            return
+        app = await self._build()
+        await app(scope, receive, send)
 
-            self._app = build(self._gateway)
-        await self._app(scope, receive, send)
+    def _probe(self, path: str) -> tuple[int, Any] | None:
+        """Health is asked for before the framework is there, and often."""
+        if path == "/health/live":
+            return 200, {"status": "alive", "version": tieline.__version__}
+        if path == "/health/ready":
+            state = self._gateway.readiness()
+            return 200 if state["ready"] else 503, state
+        return None
+
+    def _build(self) -> asyncio.Future[Any]:
+        if self._building is None:
+            self._building = asyncio.get_running_loop().run_in_executor(None, _built, self._gateway)
+        return self._building
 
     async def _lifespan(self, receive: Any, send: Any) -> None:
         await receive()
@@ -36,10 +58,27 @@ class ControlPlane:
             await self._gateway.start()
         except ConfigError as error:
             self._gateway.failed = error
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            await send({"type": "lifespan.startup.failed"})
+            return
+        except OSError as error:
+            self._gateway.failed = ConfigError(f"Cannot start: {error}.")
+            await send({"type": "lifespan.startup.failed"})
             return
         await send({"type": "lifespan.startup.complete"})
         self._started()
+        self._build()
         await receive()
         await self._gateway.stop()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _answer(send: Any, status: int, value: Any) -> None:
+    headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": msgspec.json.encode(value)})
+
+
+def _built(gateway: Gateway) -> Any:
+    from tieline.server.control.app import build
+
+    return build(gateway)

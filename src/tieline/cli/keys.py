@@ -1,0 +1,229 @@
+"""``tieline keys``: virtual keys in the database of the configuration. A running gateway sees changes within 2 s."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.markup import escape
+
+from tieline.admit.accounts import Accounts
+from tieline.admit.keys import Key
+from tieline.admit.rules import Rules
+from tieline.cli import rules as options
+from tieline.cli.rules import RuleOptions
+from tieline.cli.terminal import console, table, write_json
+from tieline.cli.types import ConfigOption, JsonOption
+from tieline.types.money import format_usd
+
+app = typer.Typer(no_args_is_help=True, help="Virtual keys: create, list, show, edit, rotate, revoke.")
+
+KeyArgument = Annotated[str, typer.Argument(help="Name or id.")]
+ExpiresOption = Annotated[str | None, typer.Option("--expires", help="12h, 30d, 2030-01-31 or never.")]
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="For people; need not be unique.")],
+    project: Annotated[str, typer.Option(help="Name or id; `default` is made when missing.")] = "default",
+    model: options.ModelsOption = None,
+    profile: options.ProfilesOption = None,
+    rpm: options.RpmOption = None,
+    tpm: options.TpmOption = None,
+    concurrency: options.ConcurrencyOption = None,
+    budget: options.BudgetsOption = None,
+    tag: options.TagsOption = None,
+    expires: ExpiresOption = None,
+    allow_provider: options.AllowOption = None,
+    deny_provider: options.DenyOption = None,
+    jurisdiction: options.PlacesOption = None,
+    no_training: options.NoTrainingOption = None,
+    zero_retention: options.RetentionOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a key. Its secret is shown now and never again."""
+    given = RuleOptions(
+        models=model,
+        profiles=profile,
+        rpm=rpm,
+        tpm=tpm,
+        concurrency=concurrency,
+        budgets=budget,
+        tags=tag,
+        allow=allow_provider,
+        deny=deny_provider,
+        places=jurisdiction,
+        no_training=no_training,
+        zero_retention=zero_retention,
+    )
+    until = options.expiry_ms(expires)
+    key, secret = options.accounts(config).create_key(
+        project, name, given.over(Rules()), expires_ms=until if isinstance(until, int) else None
+    )
+    _reveal(key, secret, as_json)
+
+
+@app.command("list")
+def list_keys(
+    project: Annotated[str | None, typer.Option(help="Only its keys.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Revoked and expired ones too.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """All keys, without their secrets."""
+    accounts = options.accounts(config)
+    found = [key for key in accounts.keys(project) if every or state_of(key) == "active"]
+    projects = {one.id: one.name for one in accounts.projects()}
+    spent = accounts.spent()
+    if as_json:
+        write_json([plain(key, accounts, spent) for key in found])
+        return
+    rows = table(
+        "key", "id", "project", "secret", "limits", "budgets", "spent $", "state", right=("spent $",)
+    )
+    for key in found:
+        rows.add_row(
+            escape(key.name),
+            key.id,
+            escape(projects[key.project_id]),
+            " ".join(f"…{hint}" for hint in key.hints),
+            options.limits_text(key.rules.limits),
+            escape(options.budgets_text(key.rules)),
+            format_usd(_spent(spent, key)),
+            _state_style(state_of(key)),
+        )
+    console.print(rows if found else "No keys yet. `tieline keys create NAME` makes one.")
+
+
+@app.command()
+def show(key: KeyArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """One key with all its rules."""
+    accounts = options.accounts(config)
+    found = accounts.key(key)
+    if as_json:
+        write_json(plain(found, accounts, accounts.spent()))
+        return
+    console.print(f"[bold]{escape(found.name)}[/]  {found.id}  {_state_style(state_of(found))}")
+    rows = table("", "")
+    rows.show_header = False
+
+    def line(name: str, value: str) -> None:
+        rows.add_row(f"[dim]{name}[/]", escape(value))
+
+    line("project", accounts.project(found.project_id).name)
+    line("secrets", " ".join(f"…{hint}" for hint in found.hints) or "none valid")
+    line("created", options.day(found.created_ms))
+    if found.expires_ms is not None:
+        line("expires", options.day(found.expires_ms))
+    if found.revoked_ms is not None:
+        line("revoked", options.day(found.revoked_ms))
+    options.lines_of(found.rules, line)
+    line("spent", f"${format_usd(_spent(accounts.spent(), found))} in all")
+    console.print(rows)
+
+
+@app.command()
+def edit(
+    key: KeyArgument,
+    name: Annotated[str | None, typer.Option(help="A new name.")] = None,
+    model: options.ModelsOption = None,
+    profile: options.ProfilesOption = None,
+    rpm: options.RpmOption = None,
+    tpm: options.TpmOption = None,
+    concurrency: options.ConcurrencyOption = None,
+    budget: options.BudgetsOption = None,
+    tag: options.TagsOption = None,
+    expires: ExpiresOption = None,
+    allow_provider: options.AllowOption = None,
+    deny_provider: options.DenyOption = None,
+    jurisdiction: options.PlacesOption = None,
+    no_training: options.NoTrainingOption = None,
+    zero_retention: options.RetentionOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change what is given; the rest stays. Lists are replaced whole."""
+    given = RuleOptions(
+        models=model,
+        profiles=profile,
+        rpm=rpm,
+        tpm=tpm,
+        concurrency=concurrency,
+        budgets=budget,
+        tags=tag,
+        allow=allow_provider,
+        deny=deny_provider,
+        places=jurisdiction,
+        no_training=no_training,
+        zero_retention=zero_retention,
+    )
+    accounts = options.accounts(config)
+    found = accounts.key(key)
+    changed = accounts.edit_key(
+        found.id, name=name, rules=given.over(found.rules), expires_ms=options.expiry_ms(expires)
+    )
+    show(changed.id, config, as_json)
+
+
+@app.command()
+def rotate(
+    key: KeyArgument,
+    overlap: Annotated[
+        str, typer.Option(help="How long the earlier secret stays valid: 0h, 24h, 7d.")
+    ] = "24h",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a new secret; the earlier one stays valid for the overlap."""
+    end = options.expiry_ms(overlap)
+    overlap_s = max(0.0, end / 1_000 - time.time()) if isinstance(end, int) else 0.0
+    found, secret = options.accounts(config).rotate_key(key, overlap_s=overlap_s)
+    _reveal(found, secret, as_json)
+
+
+@app.command()
+def revoke(key: KeyArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """End a key for good: every gateway refuses it within 2 s."""
+    found = options.accounts(config).revoke_key(key)
+    if as_json:
+        write_json({"id": found.id, "state": state_of(found)})
+    else:
+        console.print(f"{escape(found.name)} ({found.id}) is revoked: gateways refuse it within 2 s.")
+
+
+def _reveal(key: Key, secret: str, as_json: bool) -> None:
+    if as_json:
+        write_json({"id": key.id, "name": key.name, "project_id": key.project_id, "secret": secret})
+        return
+    console.print(f"[bold]{escape(key.name)}[/]  {key.id}")
+    console.print(f"\n  [bold green]{secret}[/]\n", soft_wrap=True)
+    console.print("[dim]Shown once: only its hash is kept.[/]")
+
+
+def state_of(key: Key) -> str:
+    if key.revoked_ms is not None:
+        return "revoked"
+    expired = key.expires_ms is not None and key.expires_ms <= time.time() * 1_000
+    return "expired" if expired else "active"
+
+
+def _state_style(state: str) -> str:
+    return f"[green]{state}[/]" if state == "active" else f"[red]{state}[/]"
+
+
+def _spent(spent: dict[str, Any], key: Key) -> int:
+    found = spent.get(f"key:{key.id}")
+    return found.before + sum(found.slots.values()) if found else 0
+
+
+def plain(key: Key, accounts: Accounts, spent: dict[str, Any]) -> dict[str, Any]:
+    """For JSON."""
+    return {
+        **msgspec.to_builtins(key),
+        "project": accounts.project(key.project_id).name,
+        "state": state_of(key),
+        "spent_usd": format_usd(_spent(spent, key)),
+    }

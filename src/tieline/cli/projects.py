@@ -1,0 +1,216 @@
+"""``tieline projects``: what keys belong to, with rules and credits of their own."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.markup import escape
+
+from tieline.admit.accounts import Accounts
+from tieline.admit.keys import Project
+from tieline.admit.rules import Rules
+from tieline.cli import rules as options
+from tieline.cli.rules import RuleOptions
+from tieline.cli.terminal import console, table, write_json
+from tieline.cli.types import ConfigOption, JsonOption
+from tieline.types.errors import InvalidRequest
+from tieline.types.money import format_usd, parse_usd
+
+app = typer.Typer(no_args_is_help=True, help="Projects: create, list, show, edit, archive, credit.")
+
+ProjectArgument = Annotated[str, typer.Argument(help="Name or id.")]
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="Unique.")],
+    model: options.ModelsOption = None,
+    profile: options.ProfilesOption = None,
+    rpm: options.RpmOption = None,
+    tpm: options.TpmOption = None,
+    concurrency: options.ConcurrencyOption = None,
+    budget: options.BudgetsOption = None,
+    tag: options.TagsOption = None,
+    allow_provider: options.AllowOption = None,
+    deny_provider: options.DenyOption = None,
+    jurisdiction: options.PlacesOption = None,
+    no_training: options.NoTrainingOption = None,
+    zero_retention: options.RetentionOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a project; its rules hold for all its keys together."""
+    given = RuleOptions(
+        models=model,
+        profiles=profile,
+        rpm=rpm,
+        tpm=tpm,
+        concurrency=concurrency,
+        budgets=budget,
+        tags=tag,
+        allow=allow_provider,
+        deny=deny_provider,
+        places=jurisdiction,
+        no_training=no_training,
+        zero_retention=zero_retention,
+    )
+    made = options.accounts(config).create_project(name, given.over(Rules()))
+    if as_json:
+        write_json(msgspec.to_builtins(made))
+    else:
+        console.print(f"[bold]{escape(made.name)}[/]  {made.id}")
+
+
+@app.command("list")
+def list_projects(
+    every: Annotated[bool, typer.Option("--all", help="Archived ones too.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """All projects."""
+    accounts = options.accounts(config)
+    found = [one for one in accounts.projects() if every or one.archived_ms is None]
+    if as_json:
+        write_json([plain(one, accounts) for one in found])
+        return
+    figures = [(one, plain(one, accounts)) for one in found]
+    rows = table(
+        "project",
+        "id",
+        "keys",
+        "limits",
+        "budgets",
+        "spent $",
+        "credit left $",
+        "",
+        right=("keys", "spent $"),
+    )
+    for one, shown in figures:
+        rows.add_row(
+            escape(one.name),
+            one.id,
+            str(shown["keys"]),
+            options.limits_text(one.rules.limits),
+            escape(options.budgets_text(one.rules)),
+            shown["spent_usd"],
+            shown["credit_left_usd"] or "–",
+            "[red]archived[/]" if one.archived_ms is not None else "",
+        )
+    console.print(rows if found else "No projects yet. `tieline projects create NAME` makes one.")
+
+
+@app.command()
+def show(project: ProjectArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """One project with all its rules."""
+    accounts = options.accounts(config)
+    found = accounts.project(project)
+    shown = plain(found, accounts)
+    if as_json:
+        write_json(shown)
+        return
+    console.print(f"[bold]{escape(found.name)}[/]  {found.id}")
+    rows = table("", "")
+    rows.show_header = False
+
+    def line(name: str, value: str) -> None:
+        rows.add_row(f"[dim]{name}[/]", escape(value))
+
+    line("created", options.day(found.created_ms))
+    if found.archived_ms is not None:
+        line("archived", options.day(found.archived_ms))
+    line("keys", str(shown["keys"]))
+    options.lines_of(found.rules, line)
+    line("spent", f"${shown['spent_usd']} in all")
+    if shown["credit_usd"] is not None:
+        line("credit", f"${shown['credit_usd']} paid in, ${shown['credit_left_usd']} left")
+    console.print(rows)
+
+
+@app.command()
+def edit(
+    project: ProjectArgument,
+    name: Annotated[str | None, typer.Option(help="A new name.")] = None,
+    model: options.ModelsOption = None,
+    profile: options.ProfilesOption = None,
+    rpm: options.RpmOption = None,
+    tpm: options.TpmOption = None,
+    concurrency: options.ConcurrencyOption = None,
+    budget: options.BudgetsOption = None,
+    tag: options.TagsOption = None,
+    allow_provider: options.AllowOption = None,
+    deny_provider: options.DenyOption = None,
+    jurisdiction: options.PlacesOption = None,
+    no_training: options.NoTrainingOption = None,
+    zero_retention: options.RetentionOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change what is given; the rest stays. Lists are replaced whole."""
+    given = RuleOptions(
+        models=model,
+        profiles=profile,
+        rpm=rpm,
+        tpm=tpm,
+        concurrency=concurrency,
+        budgets=budget,
+        tags=tag,
+        allow=allow_provider,
+        deny=deny_provider,
+        places=jurisdiction,
+        no_training=no_training,
+        zero_retention=zero_retention,
+    )
+    accounts = options.accounts(config)
+    found = accounts.project(project)
+    changed = accounts.edit_project(found.id, name=name, rules=given.over(found.rules))
+    show(changed.id, config, as_json)
+
+
+@app.command()
+def archive(project: ProjectArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """End a project: its keys stop working, its records stay."""
+    found = options.accounts(config).archive_project(project)
+    if as_json:
+        write_json(msgspec.to_builtins(found))
+    else:
+        console.print(f"{escape(found.name)} is archived: gateways refuse its keys within 2 s.")
+
+
+@app.command()
+def credit(
+    project: ProjectArgument,
+    amount: Annotated[str, typer.Argument(help="USD; with a minus it is taken back (put -- before it).")],
+    note: Annotated[str, typer.Option(help="For the books.")] = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Pay in: from the first credit on a project can spend no more than was ever paid in."""
+    accounts = options.accounts(config)
+    try:
+        pico = parse_usd(amount)
+    except ValueError as error:
+        raise InvalidRequest(f"{error}.", param="amount") from None
+    accounts.add_credit(project, pico, note)
+    shown = plain(accounts.project(project), accounts)
+    if as_json:
+        write_json(shown)
+    else:
+        console.print(
+            f"{escape(shown['name'])}: ${shown['credit_usd']} paid in, ${shown['credit_left_usd']} left"
+        )
+
+
+def plain(project: Project, accounts: Accounts) -> dict[str, Any]:
+    """For JSON."""
+    found = accounts.spent().get(f"project:{project.id}")
+    spent = found.before + sum(found.slots.values()) if found else 0
+    paid = accounts.credits().get(project.id)
+    return {
+        **msgspec.to_builtins(project),
+        "keys": len(accounts.keys(project.id)),
+        "spent_usd": format_usd(spent),
+        "credit_usd": None if paid is None else format_usd(paid),
+        "credit_left_usd": None if paid is None else format_usd(paid - spent),
+    }

@@ -1,0 +1,214 @@
+"""What ``tieline keys`` and ``tieline projects`` share: rules as options, and rules for the eye."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from getpass import getuser
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
+
+from tieline.admit.accounts import Accounts
+from tieline.admit.rules import BudgetRule, Limits, Rules
+from tieline.cli.ledger import opened
+from tieline.types.errors import InvalidRequest
+
+_UNITS = {"h": 3_600, "d": 86_400, "w": 604_800, "y": 31_536_000}
+
+ModelsOption = Annotated[
+    list[str] | None, typer.Option("--model", help="May be asked for; `*` at the end. '' allows all.")
+]
+ProfilesOption = Annotated[list[str] | None, typer.Option("--profile", help="As --model, for profiles.")]
+RpmOption = Annotated[int | None, typer.Option("--rpm", help="Requests per minute; 0: no limit.")]
+TpmOption = Annotated[int | None, typer.Option("--tpm", help="Tokens per minute; 0: no limit.")]
+ConcurrencyOption = Annotated[
+    int | None, typer.Option("--concurrency", help="Requests at a time; 0: no limit.")
+]
+BudgetsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--budget",
+        help="USD: 10/day, 200/month,tz=Europe/Berlin, 50/lifetime,model=NAME, 8/day,soft. '': none.",
+    ),
+]
+TagsOption = Annotated[list[str] | None, typer.Option("--tag", help="name=value, put on every request.")]
+AllowOption = Annotated[list[str] | None, typer.Option("--allow-provider", help="Only these.")]
+DenyOption = Annotated[list[str] | None, typer.Option("--deny-provider", help="Never these.")]
+PlacesOption = Annotated[
+    list[str] | None, typer.Option("--jurisdiction", help="Prompts stay in these: US, EU, …")
+]
+NoTrainingOption = Annotated[
+    bool | None,
+    typer.Option("--no-training/--training", help="Only providers known not to train on prompts."),
+]
+RetentionOption = Annotated[
+    bool | None, typer.Option("--zero-retention/--retention", help="Only providers known to keep nothing.")
+]
+
+
+class RuleOptions(Struct, kw_only=True):
+    """What was given on the command line; None: not given."""
+
+    models: list[str] | None = None
+    profiles: list[str] | None = None
+    rpm: int | None = None
+    tpm: int | None = None
+    concurrency: int | None = None
+    budgets: list[str] | None = None
+    tags: list[str] | None = None
+    allow: list[str] | None = None
+    deny: list[str] | None = None
+    places: list[str] | None = None
+    no_training: bool | None = None
+    zero_retention: bool | None = None
+
+    def over(self, rules: Rules) -> Rules | None:
+        """``rules`` with what was given; None when nothing was."""
+        changes: dict[str, Any] = {}
+        if self.models is not None:
+            changes["models"] = _named(self.models) or None
+        if self.profiles is not None:
+            changes["profiles"] = _named(self.profiles) or None
+        if limits := self._limits():
+            changes["limits"] = replace(rules.limits, **limits)
+        if self.budgets is not None:
+            changes["budgets"] = [parse_budget(text) for text in self.budgets if text]
+        if self.tags is not None:
+            changes["tags"] = dict(_pair(text, "--tag") for text in self.tags if text)
+        if policy := self._policy():
+            changes["policy"] = replace(rules.policy, **policy)
+        return replace(rules, **changes) if changes else None
+
+    def _limits(self) -> dict[str, int | None]:
+        asked = {
+            "requests_per_minute": self.rpm,
+            "tokens_per_minute": self.tpm,
+            "concurrency": self.concurrency,
+        }
+        return {name: value or None for name, value in asked.items() if value is not None}
+
+    def _policy(self) -> dict[str, Any]:
+        asked: dict[str, Any] = {"no_training": self.no_training, "zero_retention": self.zero_retention}
+        found = {name: value for name, value in asked.items() if value is not None}
+        if self.allow is not None:
+            found["allow_providers"] = _named(self.allow) or None
+        if self.deny is not None:
+            found["deny_providers"] = _named(self.deny)
+        if self.places is not None:
+            found["jurisdictions"] = _named(self.places) or None
+        return found
+
+
+def _named(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name]
+
+
+def parse_budget(text: str) -> BudgetRule:
+    """``AMOUNT/PERIOD[,soft][,tz=ZONE][,model=NAME][,tag=NAME=VALUE]``. Raises InvalidRequest."""
+    head, *rest = text.split(",")
+    amount, slash, period = head.partition("/")
+    if not slash or period not in ("day", "month", "lifetime"):
+        raise InvalidRequest(
+            f"--budget {text}: not a budget.", hint="Write AMOUNT/day, AMOUNT/month or AMOUNT/lifetime."
+        )
+    asked: dict[str, Any] = {"amount_usd": amount.strip(), "period": period}
+    for part in rest:
+        name, _, value = part.partition("=")
+        if name == "soft" and not value:
+            asked["hard"] = False
+        elif name in ("tz", "model", "tag") and value:
+            asked["timezone" if name == "tz" else name] = value
+        else:
+            raise InvalidRequest(
+                f"--budget {text}: cannot read {part!r}.", hint="Known: soft, tz=…, model=…, tag=name=value."
+            )
+    return BudgetRule(**asked)
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise InvalidRequest(f"{option} {text}: write name=value.")
+    return name, value
+
+
+def expiry_ms(text: str | None) -> int | UnsetType | None:
+    """``30d``, ``12h``, a date, or ``never``; UNSET when not given."""
+    if text is None:
+        return UNSET
+    if text == "never":
+        return None
+    if ago := re.fullmatch(r"(\d+)([hdwy])", text):
+        return int((time.time() + int(ago[1]) * _UNITS[ago[2]]) * 1_000)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidRequest(
+            f"--expires {text}: not a time.", hint="Use 12h, 30d, 2030-01-31 or never."
+        ) from None
+    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1_000)
+
+
+def accounts(config: Path | None) -> Accounts:
+    """The configured database's, made when missing; changes are noted as this user's."""
+    return Accounts(opened(config, create=True), actor=f"cli:{user()}")
+
+
+def user() -> str:
+    try:
+        return getuser()
+    except (KeyError, OSError):  # a container may run as a number without a name
+        return str(os.getuid()) if hasattr(os, "getuid") else "unknown"
+
+
+def day(ms: int | None) -> str:
+    return "" if ms is None else datetime.fromtimestamp(ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def limits_text(limits: Limits) -> str:
+    parts = (
+        (limits.requests_per_minute, "req/min"),
+        (limits.tokens_per_minute, "tok/min"),
+        (limits.concurrency, "at a time"),
+    )
+    return ", ".join(f"{value:,} {unit}" for value, unit in parts if value is not None) or "–"
+
+
+def budget_text(rule: BudgetRule) -> str:
+    parts = [f"${rule.amount_usd}/{rule.period}"]
+    parts += [] if rule.hard else ["soft"]
+    parts += [part for part in (rule.model, rule.tag) if part]
+    parts += [rule.timezone] if rule.timezone != "UTC" else []
+    return " ".join(parts)
+
+
+def budgets_text(rules: Rules) -> str:
+    return ", ".join(map(budget_text, rules.budgets)) or "–"
+
+
+def lines_of(rules: Rules, show: Callable[[str, str], Any]) -> None:
+    """All that is set, one row each."""
+    show("models", ", ".join(rules.models) if rules.models is not None else "all")
+    if rules.profiles is not None:
+        show("profiles", ", ".join(rules.profiles))
+    show("limits", limits_text(rules.limits))
+    show("budgets", budgets_text(rules))
+    if rules.tags:
+        show("tags", ", ".join(f"{name}={value}" for name, value in rules.tags.items()))
+    policy = rules.policy
+    said = [
+        *(["no training"] if policy.no_training else []),
+        *(["zero retention"] if policy.zero_retention else []),
+        *([f"only {', '.join(policy.allow_providers)}"] if policy.allow_providers is not None else []),
+        *([f"never {', '.join(policy.deny_providers)}"] if policy.deny_providers else []),
+        *([f"in {', '.join(policy.jurisdictions)}"] if policy.jurisdictions is not None else []),
+    ]
+    if said:
+        show("data policy", ", ".join(said))

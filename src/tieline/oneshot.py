@@ -1,0 +1,75 @@
+"""One try of an operation that is asked once and answered whole: token counts, embeddings (``dialects.operations``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tieline.dialects.base import Outgoing
+from tieline.dialects.operations import Operation
+from tieline.exchange import MAX_ANSWER_BYTES, Exchange
+from tieline.route.steps import Outcome, Try
+from tieline.types.call import Headers
+from tieline.types.errors import FailureClass
+from tieline.types.record import SUCCESS
+from tieline.types.usage import Usage
+
+if TYPE_CHECKING:
+    from tieline.pipeline import Flight
+
+ESTIMATED: Headers = [(b"tieline-estimated", b"true")]
+_CALLERS_OWN = frozenset((FailureClass.CALLER_FAULT, FailureClass.UNSUPPORTED_PARAMETER))
+
+
+class OneShot(Exchange):
+    """An Exchange whose answer is made by an operation instead of a dialect."""
+
+    __slots__ = ("operation",)
+
+    def __init__(self, flight: Flight, step: Try, operation: Operation) -> None:
+        super().__init__(flight, step)
+        self.operation = operation
+
+    async def run(self) -> Outcome:
+        """As ``Exchange.run``; where nobody can tell but an estimate helps, the estimate is the answer."""
+        flight, target = self.flight, self.step.endpoint.target
+        estimate = self.operation.estimate(flight.peek)
+        if estimate is None:
+            return await super().run()
+        outcome = None
+        if self.operation.encode(flight.call, flight.peek, target):
+            outcome = await super().run()
+            if outcome.failure is None or outcome.failure.kind in _CALLERS_OWN:
+                return outcome
+        flight.send_whole(estimate, ESTIMATED)
+        return Outcome(elapsed_s=flight.elapsed_s())
+
+    def _encode(self) -> list[Outgoing]:
+        return self.operation.encode(self.flight.call, self.flight.peek, self.step.endpoint.target)
+
+    async def _send(self, outgoing: list[Outgoing]) -> None:
+        flight, entry, target = self.flight, self.entry, self.step.endpoint.target
+        bodies = [await self._body_of(one) for one in outgoing]
+        answered = self.operation.decode(flight.call, flight.peek, target, bodies)
+        entry.outcome = SUCCESS
+        if not self.operation.free:
+            entry.usage = answered.usage or Usage(input_tokens=flight.tokens, estimated=True)
+            self._price()
+        flight.deliver(step=self.step, entry=entry, body=answered.body)
+
+    async def _body_of(self, outgoing: Outgoing) -> bytes:
+        response = await self._ask(outgoing)
+        began = self.clock()
+        try:
+            return await response.read(MAX_ANSWER_BYTES)
+        finally:
+            self.flight.upstream_s += self.clock() - began
+
+    def _begin(self) -> None:
+        if self.operation.free:
+            self.began = self.clock()
+        else:
+            super()._begin()
+
+    def _tell_health(self) -> None:
+        if not self.operation.free:
+            super()._tell_health()

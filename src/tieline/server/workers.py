@@ -1,0 +1,206 @@
+"""Several processes on one port: the parent binds it, starts them, replaces the dead, passes signals on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from tieline.config.load import find, load
+from tieline.server.serve import bind, url_of
+from tieline.types.errors import ConfigError
+
+log = logging.getLogger("tieline")
+
+BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+"""Before a dead worker is replaced, by how often its place has died in a row."""
+STEADY_S = 30.0
+"""A worker that lived this long died for a reason of its own: its place starts from no backoff."""
+START_S = 30.0
+"""A worker that is not ready by then is killed and replaced."""
+KILL_GRACE_S = 5.0
+"""Beyond ``server.drain_s``: then a worker that still lives is killed."""
+MISCONFIGURED = 2
+"""The exit code of a start that no restart can help."""
+TICK_S = 0.25
+
+
+def run(
+    config: Path | None, *, host: str | None = None, port: int | None = None, count: int, quiet: bool = False
+) -> int:
+    """Serves with ``count`` processes until told to stop; the exit code. Raises ConfigError before anything is served."""
+    settings = load(config or find(os.environ), os.environ).config.server
+    sock = bind(settings.host if host is None else host, settings.port if port is None else port)
+    address = sock.getsockname()
+    arguments = ["serve", "--host", str(address[0]), "--port", str(address[1])]
+    arguments += ["--config", str(config)] if config is not None else []
+    arguments += ["--quiet"] if quiet else []
+    try:
+        return Workers(sock, arguments, count, settings.drain_s, quiet=quiet).run()
+    finally:
+        sock.close()
+
+
+class Worker:
+    """One place of ``count``: the process in it, and how its predecessors fared."""
+
+    def __init__(self, number: int, sock: socket.socket, arguments: Sequence[str], count: int = 1) -> None:
+        self.number = number
+        self._count = count
+        self._sock = sock
+        self._arguments = arguments
+        self._ready_fd = -1
+        self.process: subprocess.Popen[bytes] | None = None
+        self.deaths = 0
+        self.started_at = 0.0
+        self.start_at = 0.0
+        self.is_ready = False
+
+    def start(self) -> None:
+        self._ready_fd, told = os.pipe()
+        fd = self._sock.fileno()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tieline", *self._arguments, "--fd", str(fd), "--ready-fd", str(told)],
+            pass_fds=(fd, told),
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "TIELINE_SERVER__WORKERS": str(self._count)},
+            # Signals come from the parent alone: a Ctrl-C in the terminal would otherwise reach a worker twice.
+            start_new_session=True,
+        )
+        os.close(told)
+        self.started_at = time.monotonic()
+        self.is_ready = False
+
+    def look(self, now: float) -> int | None:
+        """Its exit code when it has just died."""
+        if self.process is None:
+            return None
+        code = self.process.poll()
+        if code is not None:
+            self._bury(now)
+            return code
+        if not self.is_ready and select.select([self._ready_fd], [], [], 0)[0]:
+            self.is_ready = bool(os.read(self._ready_fd, 1))
+        if not self.is_ready and now - self.started_at > START_S:
+            self.process.kill()
+        return None
+
+    def _bury(self, now: float) -> None:
+        os.close(self._ready_fd)
+        self.process = None
+        self.deaths = 0 if now - self.started_at > STEADY_S else self.deaths + 1
+        self.start_at = now + BACKOFF_S[min(max(self.deaths - 1, 0), len(BACKOFF_S) - 1)]
+
+    def signal(self, number: int) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(number)
+
+
+class Workers:
+    """The parent. It serves nothing itself, and holds the port while workers come and go."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        arguments: Sequence[str],
+        count: int,
+        drain_s: float,
+        *,
+        quiet: bool = False,
+    ) -> None:
+        self.url = url_of(sock)
+        self.workers = [Worker(number, sock, arguments, count) for number in range(count)]
+        self._drain_s = drain_s
+        self._quiet = quiet
+        self._announced = False
+        self._stopping_at: float | None = None
+        self._forced = False
+        self._wake, self._poke = os.pipe()
+        os.set_blocking(self._poke, False)
+
+    def run(self) -> int:
+        """0 after a drain, 1 when a worker had to be killed, 130 when forced. Raises ConfigError as a worker did."""
+        old = {number: signal.signal(number, self._signalled) for number in _FORWARDED}
+        try:
+            for worker in self.workers:
+                worker.start()
+            while self._stopping_at is None:
+                self._watch()
+                self._sleep()
+            return self._drain()
+        finally:
+            for worker in self.workers:
+                worker.signal(signal.SIGKILL)
+            for number, handler in old.items():
+                signal.signal(number, handler)
+            os.close(self._wake)
+            os.close(self._poke)
+
+    def _watch(self) -> None:
+        now = time.monotonic()
+        for worker in self.workers:
+            code = worker.look(now)
+            if code is not None:
+                self._died(worker, code)
+            elif worker.process is None and now >= worker.start_at:
+                worker.start()
+        if not self._announced and all(worker.is_ready for worker in self.workers):
+            self._announced = True
+            if not self._quiet:
+                sys.stderr.write(f"Tieline listens on {self.url} with {len(self.workers)} workers\n")
+                sys.stderr.flush()
+
+    def _died(self, worker: Worker, code: int) -> None:
+        if code == MISCONFIGURED and not self._announced:
+            for other in self.workers:
+                other.signal(signal.SIGTERM)
+            raise ConfigError("A worker could not start; its line above says why.")
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        wait = max(0.0, worker.start_at - time.monotonic())
+        log.warning(
+            "worker %d ended with %s; it is replaced %s",
+            worker.number,
+            how,
+            f"in {wait:.1f} s" if wait else "now",
+        )
+
+    def _drain(self) -> int:
+        deadline = time.monotonic() + self._drain_s + KILL_GRACE_S
+        killed = False
+        while any(worker.process is not None for worker in self.workers):
+            now = time.monotonic()
+            for worker in self.workers:
+                worker.look(now)
+                if now > deadline:
+                    worker.signal(signal.SIGKILL)
+                    killed = True
+            self._sleep()
+        return 130 if self._forced else 1 if killed else 0
+
+    def _signalled(self, number: int, _frame: FrameType | None) -> None:
+        if number != signal.SIGHUP:
+            if self._stopping_at is not None and number == signal.SIGINT:
+                self._forced = True
+            self._stopping_at = self._stopping_at or time.monotonic()
+        for worker in self.workers:
+            worker.signal(number)
+        try:
+            os.write(self._poke, b".")
+        except BlockingIOError:
+            pass
+
+    def _sleep(self) -> None:
+        """Until something is to be looked at; deaths arrive as SIGCHLD."""
+        if select.select([self._wake], [], [], TICK_S)[0]:
+            os.read(self._wake, 4096)
+
+
+_FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
