@@ -94,6 +94,8 @@ class Stage:
         stack.callback(sock.close)
         up: asyncio.Future[str] = loop.create_future()
         service = Service(self.gateway, sock, ready=up.set_result)
+        # Nothing in a drill asks the control plane, and its framework cannot be imported by several threads at once.
+        service.server.config.app._building = loop.create_future()  # type: ignore[union-attr]
         # Ctrl-C is for the program that drills, not for the server in it.
         service.server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
         serving = loop.create_task(service.serve())
@@ -109,3 +111,4 @@ class Stage:
     async def _stop(self, service: Service, serving: asyncio.Task[None]) -> None:
         service.stop()
         await serving
+
