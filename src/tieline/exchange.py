@@ -282,7 +282,9 @@ class Exchange:
         def on_data(data: bytes) -> None:
             relay.feed(data)
             if relay.done or relay.nothing_missing:
-                watch.ending()
+                watch.ending(LINGER_S)
+            elif relay.decoder.complete:
+                watch.ending(USAGE_GRACE_S)
             elif flight.congested and relay.committed:
                 response.pause()
 
@@ -523,7 +525,18 @@ class _Watch:
     """One timer for a stream: first token, then stall, then a short grace at its end. Re-armed lazily, never per chunk,
     but at least once in every stall deadline. While the caller is what holds things up, the upstream is not blamed."""
 
-    __slots__ = ("began", "clock", "deadlines", "flight", "handle", "loop", "name", "relay", "response")
+    __slots__ = (
+        "began",
+        "clock",
+        "deadlines",
+        "flight",
+        "handle",
+        "loop",
+        "name",
+        "patience_s",
+        "relay",
+        "response",
+    )
 
     def __init__(
         self, flight: Flight, relay: Relay, response: UpstreamResponse, step: Try, began: float
@@ -535,6 +548,8 @@ class _Watch:
         self.name = step.deployment.id
         self.began = began
         self.clock = relay.clock
+        self.patience_s: float | None = None
+        """Once the answer is complete: how long its end may still take."""
         self.loop = asyncio.get_running_loop()
         self._arm(self.clock())
 
@@ -580,10 +595,12 @@ class _Watch:
             )
         return _Died(Failure(kind=kind, message=f"{self.name}: {what}."))
 
-    def ending(self) -> None:
+    def ending(self, within_s: float) -> None:
         """Complete: most upstreams close the body in the same segment, so this only bounds the wait."""
-        self.handle.cancel()
-        self.handle = self.loop.call_later(LINGER_S, self.response.abort, _Enough())
+        if self.patience_s is None or within_s < self.patience_s:
+            self.patience_s = within_s
+            self.handle.cancel()
+            self.handle = self.loop.call_later(within_s, self.response.abort, _Enough())
 
     def cancel(self) -> None:
         self.handle.cancel()
