@@ -37,7 +37,7 @@ HOSTS = (
     Host("responses", "openai_responses", "/v1", "bearer"),
     Host("claude", "anthropic_messages", "", "x-api-key"),
     Host("gemini", "gemini", "", "x-goog-api-key"),
-    Host("bedrock", "bedrock_converse", "", "sigv4", "AKIASIMULATED:simulated-secret"),
+    Host("bedrock", "bedrock_converse", "", "sigv4", "AKIDSIMULATED:simulated-secret"),
     Host("cohere", "cohere", "", "bearer"),
 )
 BY_NAME = {host.name: host for host in HOSTS}
@@ -110,9 +110,7 @@ def running(folder: Path, more: tuple[str, ...] = (), **changes: Any) -> Iterato
             service = Service(gateway, sock, up)
             stop = asyncio.Event()
             task = asyncio.create_task(service.serve())
-            done, _ = await asyncio.wait(
-                {task, asyncio.create_task(stop.wait())}, return_when="FIRST_COMPLETED"
-            )
+            await asyncio.wait({task, asyncio.create_task(stop.wait())}, return_when="FIRST_COMPLETED")
             service.stop()
             await task
             sock.close()
