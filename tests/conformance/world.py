@@ -110,9 +110,7 @@ def running(folder: Path, more: tuple[str, ...] = (), **changes: Any) -> Iterato
             service = Service(gateway, sock, up)
             stop = asyncio.Event()
             task = asyncio.create_task(service.serve())
-            done, _ = await asyncio.wait(
-                {task, asyncio.create_task(stop.wait())}, return_when="FIRST_COMPLETED"
-            )
+            await asyncio.wait({task, asyncio.create_task(stop.wait())}, return_when="FIRST_COMPLETED")
             service.stop()
             await task
             sock.close()
