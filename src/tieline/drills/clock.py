@@ -18,7 +18,7 @@ MAX_SPEED = 200.0
 """A timer is exact to a millisecond of real time: at this speed that is 0.2 s on the loop."""
 
 
-class _Hurried(selectors.DefaultSelector):  # type: ignore[misc, valid-type]  # an alias chosen by the platform
+class _Hurried(selectors.DefaultSelector):  # an alias chosen by the platform
     """Sleeps ``speed`` times shorter than it is told to."""
 
     def __init__(self, speed: float) -> None:
@@ -26,7 +26,7 @@ class _Hurried(selectors.DefaultSelector):  # type: ignore[misc, valid-type]  # 
         self._speed = speed
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        return super().select(timeout / self._speed if timeout and timeout > 0 else timeout)  # type: ignore[no-any-return]
+        return super().select(timeout / self._speed if timeout and timeout > 0 else timeout)
 
 
 class CompressedLoop(asyncio.SelectorEventLoop):

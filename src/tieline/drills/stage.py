@@ -100,7 +100,8 @@ class Stage:
         service.server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
         serving = loop.create_task(service.serve())
         stack.push_async_callback(self._stop, service, serving)
-        await asyncio.wait({up, serving}, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {up, serving}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not up.done():
             serving.result()
             raise RuntimeError("the server ended before it was ready")
@@ -111,4 +112,3 @@ class Stage:
     async def _stop(self, service: Service, serving: asyncio.Task[None]) -> None:
         service.stop()
         await serving
-

@@ -97,6 +97,9 @@ def make(label: str, auth: Auth, secret: object) -> Credential:
         raise ConfigError("not a usable key.", place=label, hint=hint) from error
 
 
+NO_ENVIRONMENT: Mapping[str, str] = {}
+
+
 def credentials_of(
     row: Provider,
     config: ProviderConfig | None,
@@ -106,7 +109,7 @@ def credentials_of(
 ) -> tuple[Credential, ...]:
     """Configured keys, else those of the environment; and beside them the ``stored`` ones (label, secret). Without any,
     for a host that wants none, an empty one. May be empty."""
-    kept = tuple(stored_credential(row, label, secret) for label, secret in stored)
+    kept = tuple(stored_credential(row, label, secret, environ) for label, secret in stored)
     if config is not None and config.api_key is not None:
         return (*_configured(row, config.api_key, environ), *kept)
     found = (*_discovered(row, environ), *kept) if discover or config is not None else kept
@@ -115,10 +118,12 @@ def credentials_of(
     return found
 
 
-def stored_credential(row: Provider, label: str, secret: str) -> Credential:
+def stored_credential(
+    row: Provider, label: str, secret: str, environ: Mapping[str, str] = NO_ENVIRONMENT
+) -> Credential:
     """One that was given through the admin API. Raises ConfigError when it cannot be a key of this provider."""
     named = f"stored/{label}"
-    return make(named, "bearer" if row.auth == "none" else row.auth, _typed(row.auth, secret, named))
+    return make(named, "bearer" if row.auth == "none" else row.auth, _typed(row.auth, secret, named, environ))
 
 
 def _configured(row: Provider, keys: str | list[str], environ: Mapping[str, str]) -> Iterator[Credential]:

@@ -87,8 +87,6 @@ def read_options(body: dict[str, Any], headers: Headers) -> Options:
 
 
 def _check(options: Options) -> None:
-    for name in ("max_cost_usd", "run_budget_usd"):
-        _check_money(name, getattr(options, name))
     for name in (*_NUMBERS,):
         value = getattr(options, name)
         if value is not None and not 0 < value < 86_400:
