@@ -73,7 +73,8 @@ def test_count_tokens_of_gemini(world: World, google: Any) -> None:
 
 def test_count_tokens_is_never_billed_and_never_fails_for_the_providers_sake(world: World) -> None:
     for model in ("claude/claude-sim", "claude-down/sim-fail-503", "chat/sim-echo"):
-        heard = post(world, "/v1/messages/count_tokens", messages(model))
+        body = {"model": model, "messages": messages(model)["messages"]}
+        heard = post(world, "/v1/messages/count_tokens", body)
         assert heard.status == 200, heard.text
         record = record_of(world, heard)
         assert (record.operation, record.cost, record.outcome) == ("count_tokens", 0, "success")
