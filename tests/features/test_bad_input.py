@@ -288,6 +288,6 @@ def test_the_sdks_raise_their_own_class_for_it(world: World) -> None:
         gpt.chat.completions.create(model="chat/sim-echo", messages=[])
     assert raised.value.param == "messages"
     google = genai.Client(api_key="k", http_options=types.HttpOptions(base_url=world.url))
-    with pytest.raises(genai.errors.ClientError, match="contents"):
-        google.models.generate_content(model="gemini/sim-echo", contents=[])
+    with pytest.raises(genai.errors.ClientError, match="nobody"):
+        google.models.generate_content(model="nobody/nothing", contents=PROMPT)
     google.close()
