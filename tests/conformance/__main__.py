@@ -29,7 +29,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 110)
     wanted = [cell for cell in names() if options.only in "/".join(cell)]
     with tempfile.TemporaryDirectory() as folder, matrix_world(Path(folder)) as (world, clients):
         cells = [

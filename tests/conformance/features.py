@@ -93,7 +93,8 @@ def multi_turn(case: Case) -> None:
     _same(second.text, expected_text(PROMPT, DEFAULT_TOKENS, SEED))
     body = str(case.world.upstream()[-1].body)
     assert "Answer like a pilot." in body, "the system prompt did not arrive"
-    assert "And in the evening?" in body and first.text[:30] in body, "the conversation did not arrive"
+    missing = [said for said in ("And in the evening?", first.text[:30]) if said not in body]
+    assert not missing, f"it did not arrive: {missing}"
 
 
 def tools(case: Case) -> None:
@@ -155,7 +156,8 @@ def thinking(case: Case) -> None:
     ask.turns += [*answer.turns, case.client.user("And tomorrow?")]
     case.client.ask(ask)
     if (case.client.name, case.host.name) not in THOUGHTS_UNSEEN:
-        assert seen.thought and answer.thought, "no thought was shown"
+        assert seen.thought, "no thought was shown"
+        assert answer.thought, "no thought was streamed"
 
 
 def _replayed(case: Case) -> None:
@@ -200,7 +202,8 @@ def stop(case: Case) -> None:
 def max_tokens(case: Case) -> None:
     for run in (case.client.ask, case.client.stream):
         seen = run(case.ask(limit=16))
-        assert seen.text and expected_text(PROMPT, DEFAULT_TOKENS, SEED).startswith(seen.text), seen.text
+        assert seen.text, "no text"
+        assert expected_text(PROMPT, DEFAULT_TOKENS, SEED).startswith(seen.text), seen.text
         assert seen.output_tokens == 16, seen.output_tokens
         case.ended(seen.finish, "length")
 

@@ -240,7 +240,7 @@ class ResponsesClient(OpenAIBase):
             for event in stream:
                 chunks += event.type == "response.output_text.delta"
                 last = event
-        assert last is not None and last.type in ("response.completed", "response.incomplete"), last
+        assert getattr(last, "type", None) in ("response.completed", "response.incomplete"), last
         seen = self._seen(last.response)
         seen.chunks = chunks
         return seen

@@ -41,6 +41,7 @@ HOSTS = (
     Host("cohere", "cohere", "", "bearer"),
 )
 BY_NAME = {host.name: host for host in HOSTS}
+_ROUTING = Routing(fallback="none", timeouts=Timeouts(first_token_s=5, stall_s=5))
 _PRICE: dict[Any, str] = {"input": "0.15", "output": "0.60", "cache_read": "0.015"}
 
 
@@ -97,8 +98,7 @@ def running(folder: Path, more: tuple[str, ...] = (), **changes: Any) -> Iterato
                 discover=False,
                 server=ServerConfig(port=0, drain_s=0.5),
                 store=StoreConfig(database=f"sqlite:///{folder}/records.db", spool=str(folder / "spool")),
-                routing=Routing(fallback="none", timeouts=Timeouts(first_token_s=5, stall_s=5)),
-                **{"providers": providers(simulator.url, more), **changes},
+                **{"routing": _ROUTING, "providers": providers(simulator.url, more), **changes},
             )
             gateway = Gateway(config, environ={})
             sock = bind("127.0.0.1", 0)

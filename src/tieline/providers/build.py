@@ -214,7 +214,8 @@ class Fleet:
         price = host.config.prices.get(model)
         if price is None:
             return card
-        card = card or ModelCard(id=model, provider=provider, name=self._catalog.name_of(meant))
+        name = self._catalog.name_of(meant)
+        card = card or ModelCard(id=model, provider=provider, name=name, embedding=None)
         return replace(card, price=_price(dict(price), f"providers.{provider}.prices.{model}"))
 
     def _no_host(self, provider: str, model: str) -> UnknownModel:

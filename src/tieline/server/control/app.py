@@ -45,17 +45,17 @@ def build(gateway: Gateway) -> Litestar:
         body, media_type = gateway.exposition()
         return Response(body, media_type=media_type)
 
-    @get("/v1/models")
+    @get(["/v1/models", "/v1beta/models"])
     async def models(request: Request[Any, Any, Any]) -> Any:
         """Every name a request may use, in the shape of the caller's SDK."""
         gateway.authenticate(_secret(request))
-        return gateway.models_listing(anthropic="anthropic-version" in request.headers)
+        return gateway.models_listing(_dialect_of(request, request.url.path))
 
-    @get("/v1/models/{model_id:path}")
+    @get(["/v1/models/{model_id:path}", "/v1beta/models/{model_id:path}"])
     async def model(request: Request[Any, Any, Any]) -> Any:
         gateway.authenticate(_secret(request))
         name = str(request.path_params["model_id"]).lstrip("/")
-        return gateway.model_entry(name, anthropic="anthropic-version" in request.headers)
+        return gateway.model_entry(name, _dialect_of(request, request.url.path))
 
     @get("/v1/requests/{request_id:str}")
     async def request_record(request: Request[Any, Any, Any]) -> Response[bytes]:
