@@ -27,7 +27,7 @@ async def refused(served: Served, model: str) -> str:
         await ask_chat(served.url, model, "text")
     assert caught.value.status_code == 502
     assert caught.value.code == "credential"
-    return caught.value.message
+    return caught.value.message.removeprefix("Error code: 502 - ")
 
 
 # Google -------------------------------------------------------------------------------------------------------------------
