@@ -111,4 +111,3 @@ class Stage:
     async def _stop(self, service: Service, serving: asyncio.Task[None]) -> None:
         service.stop()
         await serving
-
