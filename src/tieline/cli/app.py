@@ -199,10 +199,12 @@ class _LazyGroup(typer.core.TyperGroup):
 
 
 _GROUPS = {
+    "drill": "tieline.cli.drill",
     "keys": "tieline.cli.keys",
     "projects": "tieline.cli.projects",
 }
 _HELP = {
+    "drill": "Rehearse outages against the real server: list, run.",
     "keys": "Virtual keys: create, list, show, edit, rotate, revoke.",
     "projects": "Projects: create, list, show, edit, archive, credit.",
 }

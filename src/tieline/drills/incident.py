@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from tieline.config.schema import Config, ModelConfig
 from tieline.drills.caller import Ask, Heard
+from tieline.drills.clock import speed_of
 from tieline.drills.fleet import keyed, twin
 from tieline.drills.scenario import Scenario
 from tieline.drills.stage import Stage
@@ -56,6 +57,7 @@ class Played(Struct):
     lines: list[Line]
     looks: list[Look]
     log: list[Entry]
+    speed: float
     leaks: list[str]
 
 
@@ -186,4 +188,6 @@ class _Drive:
             leaks.append(
                 f"{stage.gateway.in_flight} requests and {stage.gateway.admission.inflight} permits are left"
             )
-        return Played(self.scenario, lines, self.looks, stage.simulator.log, leaks)
+        return Played(
+            self.scenario, lines, self.looks, stage.simulator.log, speed_of(asyncio.get_running_loop()), leaks
+        )
