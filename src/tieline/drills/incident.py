@@ -10,12 +10,13 @@ from random import Random
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tieline.config.schema import Config, ModelConfig
+from tieline.config.schema import Config
 from tieline.drills.caller import Ask, Heard
 from tieline.drills.clock import speed_of
 from tieline.drills.fleet import keyed, twin
 from tieline.drills.scenario import Scenario
 from tieline.drills.stage import Stage
+from tieline.route.deployment import Deployment
 from tieline.simulator.ledger import Entry
 from tieline.types.errors import ConfigError
 from tieline.types.record import Record
@@ -100,14 +101,16 @@ def _models_of(stage: Stage, scenario: Scenario) -> list[str]:
     return found
 
 
-def _rated(stage: Stage, provider: str) -> list[ModelConfig]:
-    able = [
-        one for one in stage.gateway.fleet.all() if one.provider.name == provider and one.card is not None
+def _rated(stage: Stage, provider: str) -> list[Deployment]:
+    """Its models that are in use today: rated, priced, and not on their way out."""
+    return [
+        one
+        for one in stage.gateway.fleet.rated()
+        if one.provider.name == provider
+        and one.card
+        and one.card.price is not None
+        and one.card.status == "active"
     ]
-    chats = [
-        one for one in able if one.card is not None and not one.card.embedding and one.card.price is not None
-    ]
-    return chats[:4]  # type: ignore[return-value]
 
 
 class _Drive:

@@ -105,8 +105,8 @@ def _incident(played: Played, score: Score) -> str:
         "tries per request": f"{score.attempts / max(1, score.requests):.3f}",
         "failed tries at the failing": str(score.failed_at_failing),
         "streams spliced": str(score.splices),
-        "spent": f"${score.cost_usd}",
-        "wasted": f"${score.wasted_usd}",
+        "spent": _money(score.cost_usd),
+        "wasted": _money(score.wasted_usd),
     }
     cells = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in figures.items()
@@ -224,7 +224,7 @@ def _axis(length: float, height: int) -> str:
     step = next(one for one in (10, 30, 60, 120, 300, 600, 1800, 3600, 86_400) if length / one <= 12)
     marks = range(0, int(length) + 1, step)
     return "".join(
-        f'<text x="{_x(at, length):.1f}" y="{height - 4}" text-anchor="middle">{at // 60}:{at % 60:02d}</text>'
+        f'<text x="{_x(at, length):.1f}" y="{height - 4}" text-anchor="{"end" if at + step > length else "middle"}">{at // 60}:{at % 60:02d}</text>'
         for at in marks
     )
 
@@ -235,3 +235,7 @@ def _mark(passed: bool) -> str:
 
 def _seconds(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f} s"
+
+
+def _money(usd: str) -> str:
+    return usd if usd == "unknown" else f"${usd}"

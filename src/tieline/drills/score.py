@@ -63,6 +63,7 @@ def score(played: Played) -> Score:
     ]
     records = [line.record for line in lines if line.record is not None]
     entries = [entry for record in records for entry in record.attempts]
+    known = not any(entry.cost is None for entry in entries)
     cost = sum(entry.cost or 0 for entry in entries)
     wasted = sum(record.wasted or 0 for record in records)
     wasted_tokens = sum(
@@ -92,8 +93,8 @@ def score(played: Played) -> Score:
         attempts_at_failing=len(failing),
         failed_at_failing=sum(entry.outcome != "success" for entry in failing),
         splices=sum(record.splices for record in records),
-        wasted_usd=format_usd(wasted),
-        cost_usd=format_usd(cost),
+        wasted_usd=format_usd(wasted if known else None),
+        cost_usd=format_usd(cost if known else None),
         wasted_share=round(wasted / cost, 4) if cost else 0.0,
         wasted_tokens=wasted_tokens,
         ceilings_exceeded=over,
