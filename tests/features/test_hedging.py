@@ -104,7 +104,7 @@ def test_both_fail() -> None:
 
 def test_the_winner_breaks_and_is_resumed() -> None:
     """The loser was cancelled; the broken answer goes on with whoever is left, never with two at once."""
-    heard, record, _ = late(SLOW, Phase(at_s=0, for_s=1e6, provider="beta", behaviour="cut:after=10"))
+    heard, _record, _ = late(SLOW, Phase(at_s=0, for_s=1e6, provider="beta", behaviour="cut:after=10"))
     assert WHOLE.startswith(heard.text)
     assert heard.ok == (heard.text == WHOLE)
     assert heard.ok or heard.error
