@@ -30,7 +30,7 @@ MAX_TAG_CHARS = 256
 MAX_RUN_CHARS = 128
 
 
-class Facts(Struct, kw_only=True):
+class Facts(Struct, kw_only=True, gc=False):
     """What the door needs to know of a request."""
 
     model: str

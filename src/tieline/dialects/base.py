@@ -84,7 +84,7 @@ class Target(Struct, frozen=True, kw_only=True):
     """Claude: the model takes `thinking: adaptive` + effort rather than a budget."""
 
 
-class Outgoing(Struct, kw_only=True):
+class Outgoing(Struct, kw_only=True, gc=False):
     path: str
     """Appended to the endpoint's base URL, with query."""
     body: bytes
@@ -92,7 +92,7 @@ class Outgoing(Struct, kw_only=True):
     """Of the dialect (anthropic-version, …); credentials and content-type are added later."""
 
 
-class Peek(Struct, kw_only=True):
+class Peek(Struct, kw_only=True, gc=False):
     """What the pipeline needs to know of a request before deciding anything; the rest stays bytes."""
 
     model: str

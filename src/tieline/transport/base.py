@@ -10,7 +10,7 @@ from msgspec import Struct
 from tieline.types.call import Headers
 
 
-class UpstreamRequest(Struct, kw_only=True):
+class UpstreamRequest(Struct, kw_only=True, gc=False):
     method: str = "POST"
     url: str
     """Absolute, ``https://host[:port]/path?query``; the origin is looked up in a cache, not parsed each time."""
