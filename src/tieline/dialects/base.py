@@ -116,7 +116,7 @@ class Peek(Struct, kw_only=True, gc=False):
     """The body's top level, undecoded, without `tieline` and OpenRouter's routing fields."""
 
 
-class Frame(Struct):
+class Frame(Struct, gc=False):
     """One event of a stream as it was on the wire."""
 
     raw: bytes
@@ -194,7 +194,7 @@ class StreamEncoder(Protocol):
         """A keep-alive that clients ignore."""
 
 
-class Glance(Struct, kw_only=True):
+class Glance(Struct, kw_only=True, gc=False):
     """What the ledger needs from a whole answer that passes through."""
 
     id: str | None = None

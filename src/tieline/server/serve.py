@@ -140,6 +140,9 @@ class Service:
         tasks = set(state.tasks)
         for task in tasks:
             task.cancel()
+        for connection in state.connections:
+            if isinstance(connection, Door):
+                tasks.update(connection.cut())
         if tasks:
             await asyncio.wait(tasks, timeout=FORCED_S)
         for connection in list(state.connections):
