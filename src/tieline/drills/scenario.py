@@ -163,7 +163,7 @@ def _senseless(scenario: Scenario, name: str, lines: dict[tuple[str, ...], int])
         )
     for dialect in load.dialects:
         if dialect not in DIALECTS:
-            found.append(
+            found.append(  # noqa: PERF401
                 wrong(
                     f"callers do not speak `{dialect}`.", f"One of {', '.join(DIALECTS)}.", "load", "dialects"
                 )
