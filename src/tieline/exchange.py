@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from tieline.race import Race
 
 MAX_ERROR_BYTES = 64 * 1024
+MAX_KEPT = 4096
+"""Pairs of deployment and credential whose headers are kept."""
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """A whole answer; generated images in base64 are the largest."""
 LINGER_S = 0.25
@@ -75,6 +77,7 @@ class Exchange:
         "relay",
         "response",
         "resuming",
+        "same_dialect",
         "step",
         "unspliced",
     )
@@ -85,6 +88,8 @@ class Exchange:
         self.race = race
         self.clock = flight.line.clock
         self.dialect: UpstreamDialect = get_upstream(step.endpoint.target.dialect)
+        self.same_dialect = self.dialect is flight.dialect
+        """Then bytes pass through."""
         self.response: UpstreamResponse | None = None
         self.relay: Relay | None = None
         self.entry: Attempt
@@ -94,11 +99,6 @@ class Exchange:
         self.began = 0.0
         self.kept_token: str | None = None
         """A cloud identity's token that was not fetched for this request."""
-
-    @property
-    def same_dialect(self) -> bool:
-        """Then bytes pass through."""
-        return self.dialect is self.flight.dialect
 
     async def run(self) -> Outcome:
         """Tries, relays, tells. Raises CancelledError when the caller goes, Unsupported is part of the outcome."""
@@ -158,6 +158,18 @@ class Exchange:
         self.began = self.clock()
         self.flight.line.health.begin(step.deployment, step.credential, self.began, tokens=self.flight.tokens)
 
+    def _usual_headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Of requests that the dialect adds nothing to: one tuple for each key, which the transport knows again."""
+        deployment, credential = self.step.deployment, self.step.credential
+        kept = self.flight.line.request_headers
+        headers = kept.get((deployment, credential))
+        if headers is None:
+            if len(kept) >= MAX_KEPT:
+                kept.clear()
+            headers = (_CONTENT_TYPE, *deployment.static_headers, *(credential.headers or ()))
+            kept[deployment, credential] = headers
+        return headers
+
     async def _headers(self, outgoing: Outgoing, url: str) -> Headers:
         deployment, credential = self.step.deployment, self.step.credential
         headers = [_CONTENT_TYPE, *deployment.static_headers, *outgoing.headers]
@@ -179,8 +191,7 @@ class Exchange:
 
     async def _send(self, outgoing: Any) -> None:
         response = await self._ask(outgoing)
-        kind = response.header(b"content-type") or b""
-        if self.flight.record.stream and not kind.startswith(b"application/json"):
+        if self.flight.record.stream and not _is_json(response):
             await self._stream(response)
         else:
             await self._whole(response)
@@ -193,7 +204,9 @@ class Exchange:
         transport = flight.line.transports.of(step.deployment.http2, step.deployment.ca_file)
         request = UpstreamRequest(
             url=url,
-            headers=await self._headers(outgoing, url),
+            headers=await self._headers(outgoing, url)
+            if outgoing.headers or step.credential.headers is None
+            else self._usual_headers(),
             body=outgoing.body,
             connect_timeout_s=deadlines.connect_s,
             response_timeout_s=deadlines.first_token_s,
@@ -257,6 +270,8 @@ class Exchange:
 
     async def _body(self, response: UpstreamResponse, limit: int) -> bytes:
         """The time to generate it is in the deadline of the head; what follows the head must not stall."""
+        if response.complete:
+            return await response.read(limit)
         deadlines = self.step.deadlines
         within = min(deadlines.total_s, deadlines.first_token_s + deadlines.stall_s)
         left = max(0.0, self.began + within - self.clock())
@@ -511,6 +526,10 @@ _SUPERSEDED = Failure(
 _ABANDONED = frozenset(
     {FailureClass.CALLER_GONE, FailureClass.SUPERSEDED, FailureClass.FIRST_TOKEN_TIMEOUT, FailureClass.STALL}
 )
+
+
+def _is_json(response: UpstreamResponse) -> bool:
+    return (response.header(b"content-type") or b"").startswith(b"application/json")
 
 
 def _at_least(usage: Usage, chars_out: int, most: int) -> Usage:

@@ -265,6 +265,10 @@ class Gateway:
         except ConfigError as error:
             raise InvalidRequest(error.message, param="secret", hint=error.hint) from None
 
+    def try_out(self, config: Config) -> None:
+        """Whether ``config`` could be taken over; raises ConfigError. Nothing is changed."""
+        self._line(config)
+
     def _line(self, config: Config) -> tuple[Fleet, Line]:
         fleet = build.build(config, self.environ, catalog.packaged(), self._stored)
         router = Router(

@@ -92,7 +92,7 @@ def segment(model: str) -> str:
     return quote(model, safe="@:=,")
 
 
-class Outgoing(Struct, kw_only=True):
+class Outgoing(Struct, kw_only=True, gc=False):
     path: str
     """Appended to the endpoint's base URL, with query."""
     body: bytes
@@ -100,7 +100,7 @@ class Outgoing(Struct, kw_only=True):
     """Of the dialect (anthropic-version, …); credentials and content-type are added later."""
 
 
-class Peek(Struct, kw_only=True):
+class Peek(Struct, kw_only=True, gc=False):
     """What the pipeline needs to know of a request before deciding anything; the rest stays bytes."""
 
     model: str
@@ -124,7 +124,7 @@ class Peek(Struct, kw_only=True):
     """The body's top level, undecoded, without `tieline` and OpenRouter's routing fields."""
 
 
-class Frame(Struct):
+class Frame(Struct, gc=False):
     """One event of a stream as it was on the wire."""
 
     raw: bytes
@@ -202,7 +202,7 @@ class StreamEncoder(Protocol):
         """A keep-alive that clients ignore."""
 
 
-class Glance(Struct, kw_only=True):
+class Glance(Struct, kw_only=True, gc=False):
     """What the ledger needs from a whole answer that passes through."""
 
     id: str | None = None

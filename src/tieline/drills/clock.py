@@ -33,16 +33,21 @@ class CompressedLoop(asyncio.SelectorEventLoop):
     """``time()`` starts near 0 and runs ``speed`` times as fast as the world's."""
 
     def __init__(self, speed: float) -> None:
-        self._speed = speed
+        self.speed = speed
         self._epoch = monotonic()
         super().__init__(_Hurried(speed))
 
     def time(self) -> float:
-        return 1.0 + (monotonic() - self._epoch) * self._speed
+        return 1.0 + (monotonic() - self._epoch) * self.speed
 
     async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
         """At once: a resolver's thread would take its real time, and here there are only addresses."""
         return socket.getaddrinfo(host, port, **options)
+
+
+def speed_of(loop: asyncio.AbstractEventLoop) -> float:
+    """How much faster than the world it runs."""
+    return loop.speed if isinstance(loop, CompressedLoop) else 1.0
 
 
 def run(work: Callable[[], Coroutine[Any, Any, T]], speed: float = 1.0) -> T:

@@ -9,7 +9,8 @@ from typing import Any, Self
 
 from msgspec.structs import replace
 
-from tieline.config.schema import Config, ServerConfig, StoreConfig
+from tieline.config.schema import Config, Routing, ServerConfig, StoreConfig
+from tieline.drills import clock
 from tieline.drills.caller import Caller
 from tieline.gateway import Gateway
 from tieline.server.serve import Service, bind
@@ -89,6 +90,7 @@ class Stage:
             store=self._store,
             discover=False,
         )
+        config = replace(config, routing=_patient(config.routing, clock.speed_of(loop)))
         self.gateway = WatchedGateway(config, environ={}, clock=loop.time)
         sock = bind("127.0.0.1", 0)
         stack.callback(sock.close)
@@ -112,3 +114,9 @@ class Stage:
     async def _stop(self, service: Service, serving: asyncio.Task[None]) -> None:
         service.stop()
         await serving
+
+
+def _patient(routing: Routing, speed: float) -> Routing:
+    """Connections are made by the real system in real time: half a real second is allowed, however short seconds are."""
+    times = routing.timeouts
+    return replace(routing, timeouts=replace(times, connect_s=min(max(times.connect_s, speed / 2), 3600.0)))

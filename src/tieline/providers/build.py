@@ -121,7 +121,9 @@ class Fleet:
         found = []
         for provider, models in ids.items():
             for host in self._at(provider):
-                offered = [model for model in models if self._offers(host, model)]
+                offered = [
+                    model for model in models if self._offers(host, model) and host.meant(model) == model
+                ]
                 chosen = preferred(host, offered, name)
                 if chosen is not None:
                     found.append(self.build_one(host.provider.name, chosen))
@@ -132,7 +134,7 @@ class Fleet:
 
     def _offers(self, host: Host, model: str) -> bool:
         if host.config.models is not None or host.provider.account_models:
-            return model in (host.config.models or ()) and host.meant(model) == model
+            return model in (host.config.models or ())
         card = self._catalog.card(host.catalog_name, model)
         return card is None or card.status not in NOT_SERVED
 

@@ -81,6 +81,10 @@ class Pool:
         """The alternatives, if they were needed so far."""
         return self._alternatives or ()
 
+    def known(self, key: tuple[object, ...]) -> dict[str, Any] | None:
+        """What ``usual`` made for it, if it did."""
+        return self._usual.get(key)
+
     def usual(self, key: tuple[object, ...], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The record of a decision that went as it nearly always goes: made once. It is shared, so never changed."""
         found = self._usual.get(key)

@@ -13,6 +13,7 @@ from msgspec import Struct, field
 
 import tieline
 from tieline.dialects import DIALECT_NAMES, paths
+from tieline.server.control import admin
 from tieline.server.control.landing import landing_page
 from tieline.types.errors import Fault, InvalidRequest, NotFound, TielineError, fault_of
 
@@ -78,23 +79,31 @@ def build(gateway: Gateway) -> Litestar:
         )
         return Response(msgspec.json.encode(found, enc_hook=str), media_type=MediaType.JSON)
 
-    handlers = [landing, metrics, models, model, request_record, explain]
+    @get(f"{admin.PATH}/openapi.json", include_in_schema=False)
+    async def description(request: Request[Any, Any, Any]) -> Response[bytes]:
+        schema = request.app.openapi_schema.to_schema()
+        return Response(msgspec.json.encode(schema), media_type=MediaType.JSON)
+
+    handlers = [landing, metrics, models, model, request_record, explain, description]
+    admin_router = admin.router(gateway)
     served = sorted(
         {
             "/health/live",
             "/health/ready",
             *paths.EXACT,
             *(path for handler in handlers for path in handler.paths),
+            *(route.path for route in admin_router.routes),
         }
     )
     return Litestar(
-        handlers,
+        [*handlers, admin_router],
         exception_handlers={Exception: _failed(gateway, served)},
         openapi_config=OpenAPIConfig(
             title="Tieline",
             version=tieline.__version__,
-            path="/admin/api/docs",
+            path=f"{admin.PATH}/docs",
             render_plugins=[SwaggerRenderPlugin()],
+            components=admin.components(),
         ),
         debug=False,
         logging_config=None,
