@@ -343,7 +343,7 @@ class Exchange:
                 dialect=self.dialect,
                 through=None if encode else flight.dialect,
                 peek=flight.peek,
-                encoder=flight.dialect.stream_encoder(flight.typed_request()) if encode else None,
+                encoder=flight.new_encoder() if encode else None,
                 sink=self,
                 transcript=Transcript(structured=flight.structured),
                 clock=self.clock,

@@ -20,6 +20,7 @@ from tieline.admit.rules import Starved
 from tieline.config.schema import Config, PolicyRules
 from tieline.dialects import get as dialect_named
 from tieline.dialects.base import Dialect, Peek, StreamEncoder
+from tieline.dialects.one_call import OneCall, asks_for_one, first_calls
 from tieline.dialects.operations import Operation, operation_of
 from tieline.dialects.transcript import Transcript
 from tieline.exchange import MAX_KEPT, Exchange
@@ -468,7 +469,8 @@ class Flight:
         return b": tieline " + msgspec.json.encode(said) + b"\n\n"
 
     def encode_answer(self, answer: Response) -> bytes:
-        return self.dialect.encode_response(answer, self.typed_request())
+        request = self.typed_request()
+        return self.dialect.encode_response(first_calls(answer) if asks_for_one(request) else answer, request)
 
     def refuse(self, error: Exception) -> None:
         """Whatever went wrong reaches the caller in its dialect: as a status, or in-band once the stream has begun."""
@@ -593,10 +595,15 @@ class Flight:
             self.request = self.dialect.decode_request(self.call, self.peek)
         return self.request
 
+    def new_encoder(self) -> StreamEncoder:
+        request = self.typed_request()
+        encoder = self.dialect.stream_encoder(request)
+        return OneCall(encoder) if asks_for_one(request) else encoder
+
     def stream_encoder(self) -> StreamEncoder:
         """In step with what the caller has seen, also when frames passed through until now."""
         if self.encoder is None:
-            encoder = self.encoder = self.dialect.stream_encoder(self.typed_request())
+            encoder = self.encoder = self.new_encoder()
             for event in self.transcript.events():
                 encoder.encode(event)
         return self.encoder

@@ -237,7 +237,6 @@ def test_top_k_by_family() -> None:
         ({"service_tier": "gold"}, "service_tier"),
         ({"unmapped": {"web_search_options": {}}}, "web_search_options"),
         ({"tools": [ServerTool("openai_responses", {"type": "web_search"})]}, "tools"),
-        ({"tools": [weather_tool()], "tool_choice": ToolChoice(parallel=False)}, "parallel_tool_calls"),
         ({"messages": [Message("user", [Image(url="https://a.test/b.png")])]}, "messages"),
         ({"messages": [Message("user", [Document(url="https://a.test/b.pdf")])]}, "messages"),
         ({"messages": [Message("user", [Opaque("gemini", {})])]}, "messages"),

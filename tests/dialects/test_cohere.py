@@ -194,7 +194,6 @@ def test_wire_21_own_thoughts_are_sent_back_foreign_ones_not() -> None:
         ({"stop": list("abcdef")}, "stop"),
         ({"service_tier": "priority"}, "service_tier"),
         ({"tools": [weather_tool()], "response_format": ResponseFormat("json_object")}, "response_format"),
-        ({"tools": [weather_tool()], "tool_choice": ToolChoice(parallel=False)}, "parallel_tool_calls"),
         ({"tools": [ServerTool("gemini", {"googleSearch": {}})]}, "tools"),
         ({"messages": [Message("user", [Document(data="AA")])]}, "messages"),
         ({"messages": [Message("user", [Audio("wav", "AA")])]}, "messages"),

@@ -744,7 +744,6 @@ def test_safety_settings_are_the_vendors_own() -> None:
         ({"stop": list("abcdef")}, "stop"),
         ({"unmapped": {"web_search_options": {}}}, "web_search_options"),
         ({"tools": [ServerTool("anthropic_messages", {"type": "web_search_20250305"})]}, "tools"),
-        ({"tools": [weather_tool()], "tool_choice": ToolChoice(parallel=False)}, "parallel_tool_calls"),
         ({"messages": [Message("user", [Opaque("anthropic_messages", {})])]}, "messages"),
         ({"messages": [Message("user", [Image(file_id="file-1")])]}, "messages"),
         ({"messages": [Message("user", [Image(media_type="image/tiff", data="AA")])]}, "messages"),

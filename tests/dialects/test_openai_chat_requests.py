@@ -380,11 +380,6 @@ def test_quirks_are_obeyed() -> None:
         ({"stop": ["a", "b"]}, Quirks(max_stop=1), "stop"),
         ({"tools": [TOOL]}, Quirks(tools=False), "tools"),
         ({"tools": [TOOL], "tool_choice": "required"}, Quirks(tool_choice_required=False), "tool_choice"),
-        (
-            {"tools": [TOOL], "parallel_tool_calls": False},
-            Quirks(parallel_tool_calls=False),
-            "parallel_tool_calls",
-        ),
         ({"reasoning_effort": "low"}, Quirks(reasoning_effort=False), "reasoning_effort"),
         (
             {"response_format": {"type": "json_object"}},

@@ -191,8 +191,6 @@ def _tools(body: Json, request: Request, target: Target) -> None:
         body["strict_tools"] = True
     if choice is None:
         return
-    if choice.parallel is False:
-        raise unsupported(request, "parallel", target, "cannot be held to one call a turn")
     if choice.mode in ("required", "tool"):
         if not target.quirks.tool_choice_required:
             raise unsupported(request, "tool_choice", target, "cannot be made to call a tool")

@@ -232,8 +232,6 @@ def _needs_tool_for_format(request: Request, target: Target) -> bool:
 def _tool_config(request: Request, target: Target) -> Json | None:
     tools: list[Tool | ServerTool] = list(request.tools)
     choice = request.tool_choice
-    if choice is not None and choice.parallel is False and tools:
-        raise unsupported(request, "parallel", target, "cannot be held to one call a turn")
     if _needs_tool_for_format(request, target):
         if asks_for_thought(request) and _is_claude(target):
             raise unsupported(request, "response_format", target, "cannot be forced while it thinks")

@@ -204,8 +204,6 @@ def _tools(body: Json, request: Request, target: Target) -> None:
     choice = request.tool_choice
     if choice is None or not functions:
         return
-    if choice.parallel is False:
-        raise unsupported(request, "parallel", target, "cannot be held to one call a turn")
     mode = {"auto": "AUTO", "required": "ANY", "none": "NONE", "tool": "ANY"}[choice.mode]
     calling: Json = {"mode": mode}
     if choice.mode == "tool":

@@ -114,12 +114,8 @@ def _add_choice(body: dict[str, Any], wanted: ToolChoice, request: Request, quir
         body["tool_choice"] = wanted.mode
     if wanted.mode in ("tool", "required") and not quirks.tool_choice_required:
         raise unsupported(request, "tool_choice", "this host cannot be made to call a tool.")
-    if wanted.parallel is None:
-        return
-    if quirks.parallel_tool_calls:
+    if wanted.parallel is not None and quirks.parallel_tool_calls:
         body["parallel_tool_calls"] = wanted.parallel
-    elif not wanted.parallel:
-        raise unsupported(request, "parallel", "this host cannot be held to one call a turn.")
 
 
 def _wire_tool(tool: Tool | ServerTool, request: Request, quirks: Quirks) -> Any:
