@@ -39,7 +39,9 @@ def test_one_incident_with_residency() -> None:
     assert {entry.provider for entry in played.log} == {"azure-sweden", "azure-france"}
     assert result.left_after_s is not None
     page = report.incidents([(played, result)])
-    assert page.startswith("<!doctype html>") and "<svg" in page and "http" not in page
+    assert page.startswith("<!doctype html>")
+    assert "<svg" in page
+    assert "http" not in page
 
 
 def test_residency_is_really_checked() -> None:
@@ -54,7 +56,8 @@ def test_residency_is_really_checked() -> None:
             lambda: incident.play(replace(open_policy, length_s=70, hit=replace(found.hit, to_s=69))), 20.0
         )
     )
-    assert result.outside_allowed > 0 and not result.passed
+    assert result.outside_allowed > 0
+    assert not result.passed
 
 
 def test_somebodys_own_configuration() -> None:
@@ -113,4 +116,5 @@ def test_the_command_lists_them() -> None:
 
     done: Any = CliRunner().invoke(app, ["list", "--json"])
     assert done.exit_code == 0
-    assert "D17-gemini-diurnal" in done.output and "cut-in-tool-call" in done.output
+    assert "D17-gemini-diurnal" in done.output
+    assert "cut-in-tool-call" in done.output

@@ -76,9 +76,9 @@ def _twin(host: Host, url: str) -> ProviderConfig:
     return replace(
         host.config,
         base_url=f"{url}/{row.name}{path}",
-        dialect=dialect,  # type: ignore[arg-type]
+        dialect=dialect,
         api_key=keys if len(keys) > 1 else keys[0],
-        auth=_SIMULATED_AUTH.get(dialect, "bearer"),  # type: ignore[arg-type]
+        auth=_SIMULATED_AUTH.get(dialect, "bearer"),
         headers={},
         quirks={**host.config.quirks, **({"path": ""} if row.quirks.path else {})},
         jurisdictions=list(policy.jurisdictions) if policy.jurisdictions is not None else None,
