@@ -52,7 +52,7 @@ def late(
             await asyncio.sleep(1)
             return heard, stage.records[heard.request_id], stage.simulator.log
 
-    return clock.run(run, 20.0)
+    return clock.run(run, 60.0)
 
 
 SLOW = Phase(at_s=0, for_s=1e6, provider="alpha", add_ms=20_000)

@@ -17,7 +17,7 @@ from tieline.types.record import Record
 
 TOKENS = 60
 WHOLE = expected_text(PROMPT, TOKENS)
-SPEED = 20.0
+SPEED = 40.0
 
 
 def play(

@@ -234,11 +234,9 @@ class _Soak:
                 continue
             report.compared_attempts += 1
             ours[entry.provider] += entry.usage.input_tokens + entry.usage.output_tokens
-        complete = [
-            entry for entry in log if entry.completed and not entry.behaviour.startswith("usage-missing")
-        ]
-        for entry in complete:
-            theirs[entry.provider] += entry.input_tokens + entry.output_tokens
+        complete = [one for one in log if one.completed and not one.behaviour.startswith("usage-missing")]
+        for made in complete:
+            theirs[made.provider] += made.input_tokens + made.output_tokens
         report.compared_tokens += sum(ours.values())
         # What a caller who hung up or a hedge made us cancel may have been complete at the provider.
         slack = sum(
