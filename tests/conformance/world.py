@@ -96,9 +96,13 @@ def running(folder: Path, more: tuple[str, ...] = (), **changes: Any) -> Iterato
         async with SimulatorServer(seed=SEED) as simulator:
             config = Config(
                 discover=False,
-                server=ServerConfig(port=0, drain_s=0.5),
                 store=StoreConfig(database=f"sqlite:///{folder}/records.db", spool=str(folder / "spool")),
-                **{"routing": _ROUTING, "providers": providers(simulator.url, more), **changes},
+                **{
+                    "server": ServerConfig(port=0, drain_s=0.5),
+                    "routing": _ROUTING,
+                    "providers": providers(simulator.url, more),
+                    **changes,
+                },
             )
             gateway = Gateway(config, environ={})
             sock = bind("127.0.0.1", 0)
