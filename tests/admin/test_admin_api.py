@@ -63,7 +63,9 @@ async def test_projects_credits_and_spend(tmp_path: Path) -> None:
     async with administered(tmp_path) as admin:
         _, project = await admin.ask("POST", "/projects", {"name": "web", "rules": {"tags": {"team": "a"}}})
         _, key = await admin.ask("POST", "/keys", {"name": "ci", "project": "web"})
-        _, project = await admin.ask("POST", "/projects/web/credits", {"amount_usd": "0.5", "note": "invoice 7"})
+        _, project = await admin.ask(
+            "POST", "/projects/web/credits", {"amount_usd": "0.5", "note": "invoice 7"}
+        )
         assert (project["credit_usd"], project["credit_left_usd"]) == ("0.5", "0.5")
         for _ in range(3):
             assert (await admin.chat(key["secret"])).status == 200
@@ -96,7 +98,9 @@ async def test_bad_input_names_the_field_and_writes_nothing(tmp_path: Path) -> N
             await admin.ask("POST", "/keys", {"name": "x", "rules": rules}), 400, "budgets[0].amount_usd"
         )
         rules = {"budgets": [{"amount_usd": "1"}, {"amount_usd": "2"}]}
-        await refused(await admin.ask("POST", "/keys", {"name": "x", "rules": rules}), 400, "budgets", "smaller")
+        await refused(
+            await admin.ask("POST", "/keys", {"name": "x", "rules": rules}), 400, "budgets", "smaller"
+        )
         rules = {"limits": {"concurrency": 0}}
         await refused(
             await admin.ask("PATCH", "/keys/ci", {"name": "new", "rules": rules}), 400, "limits.concurrency"
@@ -150,10 +154,15 @@ async def test_without_any_token_it_may_be_read_from_here_only(tmp_path: Path) -
 async def test_credentials_are_in_use_without_a_restart(tmp_path: Path) -> None:
     async with administered(tmp_path) as admin:
         await refused(
-            await admin.ask("POST", "/credentials", {"provider": "openay", "secret": "sk-x"}), 400, "provider", "openai"
+            await admin.ask("POST", "/credentials", {"provider": "openay", "secret": "sk-x"}),
+            400,
+            "provider",
+            "openai",
         )
         await refused(
-            await admin.ask("POST", "/credentials", {"provider": "openai", "secret": "a\u0001b"}), 400, "secret"
+            await admin.ask("POST", "/credentials", {"provider": "openai", "secret": "a\u0001b"}),
+            400,
+            "secret",
         )
         assert "openai" not in admin.gateway.fleet.hosts
         status, made = await admin.ask(
@@ -185,9 +194,7 @@ async def test_the_configuration_is_validated_replaced_and_remembered(tmp_path: 
         assert "simulated" not in read["text"]
         assert "simulated" not in str(read["effective"])
         before = path.read_text()
-        await refused(
-            await admin.ask("PUT", "/config", {"text": read["text"]}), 400, "text", "masked"
-        )
+        await refused(await admin.ask("PUT", "/config", {"text": read["text"]}), 400, "text", "masked")
         text = before.replace("api_key: simulated", "api_key: ${SIM_KEY}")
         await refused(await admin.ask("PUT", "/config", {"text": text}), 400, "text", "SIM_KEY")
         admin.gateway.environ = {**admin.gateway.environ, "SIM_KEY": "sk-canary"}
