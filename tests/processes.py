@@ -48,14 +48,17 @@ def write_config(folder: Path, simulator: str, **store: Any) -> Path:
                 "dialect": one.dialect,
                 "auth": one.auth,
                 "api_key": "simulated",
-                "prices": {model: price for model in models} if one is provider else one.prices,
+                "prices": dict.fromkeys(models, price) if one is provider else one.prices,
             }
             for name, one in config.providers.items()
         },
         "models": {
             "demo": {"deployments": ["sim-openai/gpt-sim"], "fallbacks": ["sim-backup/gpt-sim"]},
             "long": {"deployments": ["sim-openai/sim-long"], "routing": {"fallback": "none"}},
-            "slow": {"deployments": ["sim-openai/sim-slow:tps=20,ttft_ms=100"], "routing": {"fallback": "none"}},
+            "slow": {
+                "deployments": ["sim-openai/sim-slow:tps=20,ttft_ms=100"],
+                "routing": {"fallback": "none"},
+            },
             "silent-usage": {"deployments": ["sim-openai/sim-usage-missing"]},
             "failing": {"deployments": ["sim-openai/sim-fail-500"], "fallbacks": ["sim-backup/gpt-sim"]},
         },

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tieline.client import AsyncTieline, RequestFailed
-from tieline.config.schema import Config, ProviderConfig, Routing, StoreConfig, Timeouts
+from tieline.config.schema import Config, ModelConfig, ProviderConfig, Routing, StoreConfig, Timeouts
 from tieline.simulator import SimulatorServer
 
 
@@ -17,7 +17,19 @@ async def line() -> AsyncIterator[AsyncTieline]:
     config = Config(
         discover=False,
         store=StoreConfig(database="none"),
-        providers={"sim": ProviderConfig(base_url=f"{simulator.url}/sim/v1", api_key="any")},
+        providers={
+            "sim": ProviderConfig(base_url=f"{simulator.url}/sim/v1", api_key="any"),
+            "deaf": ProviderConfig(
+                base_url=f"{simulator.url}/deaf/v1",
+                api_key="any",
+                prices={"sim-echo:resume=ignore,text=own": {"input": "1", "output": "1"}},
+            ),
+        },
+        models={
+            "cut": ModelConfig(
+                deployments=["sim/sim-cut:after=12"], fallbacks=["deaf/sim-echo:resume=ignore,text=own"]
+            )
+        },
         routing=Routing(timeouts=Timeouts(total_s=1.0)),
     )
     async with AsyncTieline(config) as tieline:
@@ -67,4 +79,22 @@ async def test_a_failed_attempt_is_not_overhead_either(line: AsyncTieline) -> No
     with pytest.raises(RequestFailed) as caught:
         await line.chat("sim/sim-silent", "Why do ships carry bells?")
     assert caught.value.record.total_ms > 900
-    assert caught.value.record.overhead_ms < 100
+    assert caught.value.record.overhead_ms < 400  # counted whole it is over 900
+
+
+async def test_an_answer_that_could_not_be_spliced_is_paid_for_all_the_same(line: AsyncTieline) -> None:
+    with pytest.raises(RequestFailed) as caught:
+        async for _ in line.stream("cut", "Why do ships carry bells?"):
+            pass
+    first, second = caught.value.record.attempts
+    assert (first.outcome, second.outcome, second.reason) == ("truncated", "truncated", "resume")
+    assert second.usage is not None
+    assert second.usage.estimated
+    assert second.cost
+
+
+@pytest.mark.parametrize("option", ["max_cost_usd", "run_budget_usd"])
+async def test_an_amount_that_is_none_is_the_callers_mistake(line: AsyncTieline, option: str) -> None:
+    with pytest.raises(RequestFailed) as caught:
+        await line.chat("sim/sim-echo", "Hello", tieline={option: "a lot"})
+    assert (caught.value.http_status, caught.value.error_code) == (400, "invalid_request")

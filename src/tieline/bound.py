@@ -9,9 +9,9 @@ from typing import Any
 import httpx2
 import msgspec
 
-from tieline.client import MemoryReply, begin
 from tieline.dialects import paths
 from tieline.gateway import Gateway
+from tieline.in_process import MemoryReply, begin
 from tieline.types.call import Headers
 from tieline.types.errors import InvalidRequest, TielineError, fault_of
 
@@ -72,13 +72,9 @@ def _dialect_of(request: httpx2.Request) -> str:
 
 
 def _listing(gateway: Gateway, request: httpx2.Request, path: str) -> bytes:
-    anthropic = "anthropic-version" in request.headers
+    dialect = "anthropic_messages" if "anthropic-version" in request.headers else "openai_chat"
     name = path[len(_LISTING) :].lstrip("/")
-    found = (
-        gateway.model_entry(name, anthropic=anthropic)
-        if name
-        else gateway.models_listing(anthropic=anthropic)
-    )
+    found = gateway.model_entry(name, dialect) if name else gateway.models_listing(dialect)
     return msgspec.json.encode(found)
 
 

@@ -17,6 +17,7 @@ from tieline.dialects import get_upstream
 from tieline.dialects.base import Garbled, Outgoing, StreamFault, Truncated, UpstreamDialect
 from tieline.dialects.transcript import Transcript, events_of
 from tieline.ledger import pricing
+from tieline.providers.advice import advised
 from tieline.providers.errors import classify, classify_transport, rate_limits
 from tieline.providers.signing import needs_token, sign
 from tieline.providers.tokens import TokenError
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from tieline.race import Race
 
 MAX_ERROR_BYTES = 64 * 1024
+MAX_KEPT = 4096
+"""Pairs of deployment and credential whose headers are kept."""
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """A whole answer; generated images in base64 are the largest."""
 LINGER_S = 0.25
@@ -69,10 +72,12 @@ class Exchange:
         "entry",
         "failure",
         "flight",
+        "kept_token",
         "race",
         "relay",
         "response",
         "resuming",
+        "same_dialect",
         "step",
         "unspliced",
     )
@@ -83,6 +88,8 @@ class Exchange:
         self.race = race
         self.clock = flight.line.clock
         self.dialect: UpstreamDialect = get_upstream(step.endpoint.target.dialect)
+        self.same_dialect = self.dialect is flight.dialect
+        """Then bytes pass through."""
         self.response: UpstreamResponse | None = None
         self.relay: Relay | None = None
         self.entry: Attempt
@@ -90,11 +97,8 @@ class Exchange:
         self.resuming = flight.committed
         self.unspliced = False
         self.began = 0.0
-
-    @property
-    def same_dialect(self) -> bool:
-        """Then bytes pass through."""
-        return self.dialect is self.flight.dialect
+        self.kept_token: str | None = None
+        """A cloud identity's token that was not fetched for this request."""
 
     async def run(self) -> Outcome:
         """Tries, relays, tells. Raises CancelledError when the caller goes, Unsupported is part of the outcome."""
@@ -127,7 +131,7 @@ class Exchange:
             elapsed_s=flight.elapsed_s(),
             committed=flight.committed,
             cost=self.entry.cost,
-            resumable=not flight.committed or resume.resumable(flight.transcript),
+            resumable=self.failure is None or not flight.committed or resume.resumable(flight.transcript),
         )
 
     @property
@@ -154,6 +158,18 @@ class Exchange:
         self.began = self.clock()
         self.flight.line.health.begin(step.deployment, step.credential, self.began, tokens=self.flight.tokens)
 
+    def _usual_headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Of requests that the dialect adds nothing to: one tuple for each key, which the transport knows again."""
+        deployment, credential = self.step.deployment, self.step.credential
+        kept = self.flight.line.request_headers
+        headers = kept.get((deployment, credential))
+        if headers is None:
+            if len(kept) >= MAX_KEPT:
+                kept.clear()
+            headers = (_CONTENT_TYPE, *deployment.static_headers, *(credential.headers or ()))
+            kept[deployment, credential] = headers
+        return headers
+
     async def _headers(self, outgoing: Outgoing, url: str) -> Headers:
         deployment, credential = self.step.deployment, self.step.credential
         headers = [_CONTENT_TYPE, *deployment.static_headers, *outgoing.headers]
@@ -163,7 +179,9 @@ class Exchange:
         token = None
         if needs_token(credential):
             tokens = self.flight.line.tokens
-            token = tokens.cached(credential) or await tokens.token(credential)
+            token = self.kept_token = tokens.cached(credential)
+            if token is None:
+                token = await tokens.token(credential)
         now = datetime.now(UTC)
         return headers + sign(
             deployment.provider, credential, "POST", url, headers, outgoing.body, now, token
@@ -173,8 +191,7 @@ class Exchange:
 
     async def _send(self, outgoing: Any) -> None:
         response = await self._ask(outgoing)
-        kind = response.header(b"content-type") or b""
-        if self.flight.record.stream and not kind.startswith(b"application/json"):
+        if self.flight.record.stream and not _is_json(response):
             await self._stream(response)
         else:
             await self._whole(response)
@@ -187,13 +204,21 @@ class Exchange:
         transport = flight.line.transports.of(step.deployment.http2, step.deployment.ca_file)
         request = UpstreamRequest(
             url=url,
-            headers=await self._headers(outgoing, url),
+            headers=await self._headers(outgoing, url)
+            if outgoing.headers or step.credential.headers is None
+            else self._usual_headers(),
             body=outgoing.body,
             connect_timeout_s=deadlines.connect_s,
             response_timeout_s=deadlines.first_token_s,
         )
         try:
             response = self.response = await transport.send(request)
+            if response.status == 401 and self.kept_token is not None:
+                # Revoked before its time: a fresh one may be accepted, and the caller need not know.
+                flight.line.tokens.forget(step.credential, self.kept_token)
+                response.close()
+                request.headers = await self._headers(outgoing, url)
+                response = self.response = await transport.send(request)
         finally:
             self._waited(self.clock() - asked)
         self.entry.status = response.status
@@ -210,9 +235,13 @@ class Exchange:
         except (TransportError, _Died):
             body = b""  # the status alone classifies it
         info = self.dialect.decode_error(response.status, response.headers, body)
-        return classify(
-            self.step.deployment.provider.name, self.dialect.name, response.status, info, response.headers
-        )
+        provider = self.step.deployment.provider
+        failure = classify(provider.name, self.dialect.name, response.status, info, response.headers)
+        return self._advised(failure)
+
+    def _advised(self, failure: Failure) -> Failure:
+        deployment = self.step.deployment
+        return advised(failure, deployment.provider, deployment.model, self.step.credential)
 
     async def _whole(self, response: UpstreamResponse) -> None:
         flight, entry = self.flight, self.entry
@@ -241,6 +270,8 @@ class Exchange:
 
     async def _body(self, response: UpstreamResponse, limit: int) -> bytes:
         """The time to generate it is in the deadline of the head; what follows the head must not stall."""
+        if response.complete:
+            return await response.read(limit)
         deadlines = self.step.deadlines
         within = min(deadlines.total_s, deadlines.first_token_s + deadlines.stall_s)
         left = max(0.0, self.began + within - self.clock())
@@ -266,7 +297,9 @@ class Exchange:
         def on_data(data: bytes) -> None:
             relay.feed(data)
             if relay.done or relay.nothing_missing:
-                watch.ending()
+                watch.ending(LINGER_S)
+            elif relay.decoder.complete:
+                watch.ending(USAGE_GRACE_S)
             elif flight.congested and relay.committed:
                 response.pause()
 
@@ -377,7 +410,10 @@ class Exchange:
         if isinstance(error, TransportError):
             return self._broken(classify_transport(error))
         if isinstance(error, TokenError):
-            return Failure(kind=error.kind, message=error.message)
+            provider = self.step.deployment.provider.name
+            if error.kind is FailureClass.CREDENTIAL:
+                return self._advised(Failure(kind=error.kind, message=error.message))
+            return Failure(kind=error.kind, message=f"{provider}: {error.message}")
         if isinstance(error, StreamFault):
             return classify(
                 self.step.deployment.provider.name, self.dialect.name, error.status, error.info, []
@@ -492,6 +528,10 @@ _ABANDONED = frozenset(
 )
 
 
+def _is_json(response: UpstreamResponse) -> bool:
+    return (response.header(b"content-type") or b"").startswith(b"application/json")
+
+
 def _at_least(usage: Usage, chars_out: int, most: int) -> Usage:
     """An early report (Anthropic's ``message_start``) knows nothing yet of the output that was seen since."""
     seen = min(-(-chars_out // 4), most)
@@ -504,7 +544,18 @@ class _Watch:
     """One timer for a stream: first token, then stall, then a short grace at its end. Re-armed lazily, never per chunk,
     but at least once in every stall deadline. While the caller is what holds things up, the upstream is not blamed."""
 
-    __slots__ = ("began", "clock", "deadlines", "flight", "handle", "loop", "name", "relay", "response")
+    __slots__ = (
+        "began",
+        "clock",
+        "deadlines",
+        "flight",
+        "handle",
+        "loop",
+        "name",
+        "patience_s",
+        "relay",
+        "response",
+    )
 
     def __init__(
         self, flight: Flight, relay: Relay, response: UpstreamResponse, step: Try, began: float
@@ -516,6 +567,8 @@ class _Watch:
         self.name = step.deployment.id
         self.began = began
         self.clock = relay.clock
+        self.patience_s: float | None = None
+        """Once the answer is complete: how long its end may still take."""
         self.loop = asyncio.get_running_loop()
         self._arm(self.clock())
 
@@ -561,10 +614,12 @@ class _Watch:
             )
         return _Died(Failure(kind=kind, message=f"{self.name}: {what}."))
 
-    def ending(self) -> None:
+    def ending(self, within_s: float) -> None:
         """Complete: most upstreams close the body in the same segment, so this only bounds the wait."""
-        self.handle.cancel()
-        self.handle = self.loop.call_later(LINGER_S, self.response.abort, _Enough())
+        if self.patience_s is None or within_s < self.patience_s:
+            self.patience_s = within_s
+            self.handle.cancel()
+            self.handle = self.loop.call_later(within_s, self.response.abort, _Enough())
 
     def cancel(self) -> None:
         self.handle.cancel()

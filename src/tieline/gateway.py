@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from tieline import listing
 from tieline.admit.accounts import Accounts
 from tieline.admit.admission import Admission
 from tieline.admit.leases import Leases
@@ -26,6 +27,7 @@ from tieline.dialects import get as dialect_named
 from tieline.dialects import get_upstream
 from tieline.ledger.pricing import upper_bound
 from tieline.ledger.settle import Markup
+from tieline.listing import Listed
 from tieline.pipeline import Flight, Line, fault_headers
 from tieline.providers import build, catalog, registry
 from tieline.providers.build import Fleet
@@ -168,6 +170,7 @@ class Gateway:
         deadline = self.clock() + self.config.server.drain_s
         while self.in_flight and self.clock() < deadline:
             await asyncio.sleep(0.02)
+        await self.line.tokens.aclose()
         await self.transports.aclose()
         if self.watch is not None:
             await self.watch.stop()
@@ -326,7 +329,7 @@ class Gateway:
             log.info("configuration reloaded from %s", self.path)
 
     def _not_reloaded(self, error: ConfigError) -> None:
-        log.error("the configuration stays as it was: %s", error)
+        log.error("the configuration stays as it was: %s", str(error).replace("\n", "; "))
 
     def explain(
         self,
@@ -413,47 +416,17 @@ class Gateway:
         """The key's id, None where no key is needed. Raises Unauthenticated."""
         return self.admission.identify(secret)
 
-    def models_listing(self, *, anthropic: bool = False) -> dict[str, Any]:
-        entries = [self._entry(name, found, anthropic) for name, found in self._listed()]
-        if anthropic:
-            ids = [entry["id"] for entry in entries]
-            return {
-                "data": entries,
-                "has_more": False,
-                "first_id": ids[0] if ids else None,
-                "last_id": ids[-1] if ids else None,
-            }
-        return {"object": "list", "data": entries}
+    def models_listing(self, dialect: str = "openai_chat") -> dict[str, Any]:
+        """Every name a request may use, in the shape of the dialect's SDK."""
+        return listing.listing(self._listed(), dialect)
 
-    def model_entry(self, name: str, *, anthropic: bool = False) -> dict[str, Any]:
-        for listed, found in self._listed():
-            if listed == name:
-                return self._entry(listed, found, anthropic)
-        raise UnknownModel(f"The model {name!r} is not known here.", param="model")
+    def model_entry(self, name: str, dialect: str = "openai_chat") -> dict[str, Any]:
+        """Raises UnknownModel."""
+        return listing.entry(self._listed(), name, dialect)
 
-    def _listed(self) -> list[tuple[str, Deployment | None]]:
-        router = self.line.router
-        return [(name, None) for name in self.config.models] + [(one.id, one) for one in router.deployments]
-
-    def _entry(self, name: str, found: Deployment | None, anthropic: bool) -> dict[str, Any]:
-        card = found.card if found is not None else None
-        detail = {
-            "provider": found.provider.name if found is not None else None,
-            "name": found.name if found is not None else name,
-            "context": card.context if card else None,
-            "max_output": card.max_output if card else None,
-        }
-        if anthropic:
-            title = card.title if card and card.title else name
-            return {
-                "type": "model",
-                "id": name,
-                "display_name": title,
-                "created_at": "1970-01-01T00:00:00Z",
-                "tieline": detail,
-            }
-        owner = found.provider.name if found is not None else "tieline"
-        return {"id": name, "object": "model", "created": 0, "owned_by": owner, "tieline": detail}
+    def _listed(self) -> list[Listed]:
+        configured = [Listed(name) for name in self.config.models]
+        return configured + [Listed(one.id, one) for one in self.line.router.deployments]
 
     async def request_record(self, request_id: str, secret: str | None) -> dict[str, Any]:
         """One record, for the key that made the request. Raises NotFound."""

@@ -12,7 +12,7 @@ from time import time as wall_clock
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from tieline.admit.admission import Admission, Facts, Permit
 from tieline.admit.leases import Leases
@@ -22,11 +22,13 @@ from tieline.dialects import get as dialect_named
 from tieline.dialects.base import Dialect, Peek, StreamEncoder
 from tieline.dialects.operations import Operation, operation_of
 from tieline.dialects.transcript import Transcript
-from tieline.exchange import Exchange
+from tieline.exchange import MAX_KEPT, Exchange
 from tieline.ledger import pricing
 from tieline.ledger.settle import Markup
 from tieline.oneshot import OneShot
 from tieline.providers.card import ModelCard
+from tieline.providers.deployment import Deployment
+from tieline.providers.row import Credential
 from tieline.providers.tokens import TokenSource
 from tieline.race import Race
 from tieline.record.ids import new_id
@@ -72,6 +74,8 @@ _JSON = (b"content-type", b"application/json")
 
 
 NO_RULES = PolicyRules()
+NOTHING_SAID = Transcript()
+"""Until a relay has content and brings its own."""
 
 
 class Line(Struct, eq=False, kw_only=True):
@@ -88,6 +92,11 @@ class Line(Struct, eq=False, kw_only=True):
     leases: Leases | None = None
     """With Redis: what this process may spend of ceilings that several share."""
     clock: Callable[[], float] = monotonic
+    request_headers: dict[tuple[Deployment, Credential], tuple[tuple[bytes, bytes], ...]] = field(
+        default_factory=dict
+    )
+    """What the exchanges have put together so far."""
+    answer_headers: dict[Deployment, Headers] = field(default_factory=dict)
 
 
 class Flight:
@@ -112,6 +121,7 @@ class Flight:
         "record",
         "reply",
         "request",
+        "served_by",
         "shape",
         "tokens",
         "transcript",
@@ -131,7 +141,7 @@ class Flight:
         self.permit: Permit | None = None
         self.request: Request | None = None
         self.encoder: StreamEncoder | None = None
-        self.transcript = Transcript()
+        self.transcript = NOTHING_SAID
         self.delivered: list[Attempt] = []
         """The attempts whose output reached the caller: several when the answer was spliced."""
         self.unsupported: Unsupported | None = None
@@ -141,6 +151,7 @@ class Flight:
         self.hold_chars = 0
         self.committed = False
         self.congested = False
+        self.served_by: Deployment | None = None
         self.upstream_s = 0.0
         self.answer: Attempt | None = None
         """The attempt that completed the answer."""
@@ -224,7 +235,7 @@ class Flight:
             max_output_tokens=peek.max_output_tokens,
             n=peek.n,
         )
-        if self.permit is not None and self.permit.policy != NO_RULES:
+        if self.permit is not None and self.permit.policy is not NO_RULES and self.permit.policy != NO_RULES:
             needs.rules = (self.permit.policy,)
         if options is not NO_OPTIONS:
             narrow(needs, route, options)
@@ -253,7 +264,8 @@ class Flight:
             if step.wait_s > 0:
                 await asyncio.sleep(step.wait_s)
                 self.upstream_s += step.wait_s
-            outcome = await self._hold_first(step) or await self._send(step)
+            held = self.hold_for(step) if self.line.leases is None else await self._hold_first(step)
+            outcome = held or await self._send(step)
             if outcome.failure is None and outcome.unsupported is None:
                 self.record.outcome, self.record.status = SUCCESS, 200
                 return
@@ -287,7 +299,7 @@ class Flight:
         if permit is None or (self.operation is not None and self.operation.free):
             return None
         if not permit.meters:
-            if not self.record.attempts:
+            if not self.record.attempts and self.line.recorder.notes_begun:
                 self._note_begun(permit)
             return None
         bounds = [self._bound(one) for one in (step, beside) if one is not None]
@@ -298,7 +310,7 @@ class Flight:
         spent = sum(entry.cost or 0 for entry in self.record.attempts)
         held = permit.held
         permit.reserve(self.line.markup.apply(spent + sum(bound or 0 for bound in bounds)))
-        if permit.held != held or not held:
+        if self.line.recorder.notes_begun and (permit.held != held or not held):
             self._note_begun(permit)
         return None
 
@@ -329,10 +341,10 @@ class Flight:
         )
 
     def _give_up(self, end: GiveUp) -> None:
+        if self.unsupported is not None and not self.record.attempts:
+            raise self.unsupported
         if end.failure is not None:
             raise UpstreamFailed(end.failure, attempts=len(self.record.attempts), hint=self._tried())
-        if self.unsupported is not None:
-            raise self.unsupported
         raise NoCandidate(
             f"No deployment can serve {self.record.model_asked!r} as asked.",
             hint=_excluded(end.excluded),
@@ -349,13 +361,18 @@ class Flight:
     def settle(self) -> None:
         """In ``finally``: exactly once, whatever happened. What was held and not spent goes back."""
         record = self.record
-        cost = wasted = 0
+        cost = wasted = used = 0
         unknown = wasted_unknown = False
+        served = record.provider is not None
         # Of a spliced answer every part was of use; of one that ended in an error, none. Who leaves has had what was
         # sent until then: it is theirs, or budgets could be gone round by hanging up before the end.
         useful = self.delivered if record.outcome in _BORNE else ()
         for entry in record.attempts:
-            waste = entry.outcome not in _BORNE and entry not in useful
+            borne = entry.outcome in _BORNE
+            waste = not borne and entry not in useful
+            served = served or borne
+            if entry.usage is not None:
+                used += entry.usage.input_tokens + entry.usage.output_tokens
             if entry.cost is None:
                 unknown = True
                 wasted_unknown = wasted_unknown or waste
@@ -365,11 +382,9 @@ class Flight:
         record.cost = None if unknown else cost
         record.wasted = None if wasted_unknown else wasted
         if self.permit is not None:
-            served = record.provider is not None or any(one.outcome in _BORNE for one in record.attempts)
             charged = self.line.markup.charge(record.cost, record.wasted, served=served)
             record.charged = self.permit.settle(charged)
-            used = [entry.usage for entry in record.attempts if entry.usage is not None]
-            self.permit.count_tokens(sum(usage.input_tokens + usage.output_tokens for usage in used))
+            self.permit.count_tokens(used)
             self.permit.release()
 
     # 10 ---------------------------------------------------------------------------------------------------------
@@ -383,7 +398,7 @@ class Flight:
             record.usage = last.usage if len(self.delivered) < 2 else self.spent()
             record.first_token_ms = (self.delivered[0] if self.delivered else last).first_token_ms
         if self.plan is not None:
-            record.decision = self.plan.decision().as_dict()
+            record.decision = self.plan.told()
         self.line.recorder.put(record)
 
     # answering --------------------------------------------------------------------------------------------------
@@ -448,7 +463,7 @@ class Flight:
         return self._comment(figures)
 
     def _comment(self, said: dict[str, Any]) -> bytes:
-        if self.dialect.media_type != b"text/event-stream":
+        if not self.dialect.comments:
             return b""
         return b": tieline " + msgspec.json.encode(said) + b"\n\n"
 
@@ -485,14 +500,23 @@ class Flight:
             (b"tieline-attempts", b"%d" % len(record.attempts)),
             (b"tieline-cache", record.cache.encode()),
         ]
-        if record.provider is not None:
-            headers += (
-                (b"tieline-provider", record.provider.encode()),
-                (b"tieline-model", (record.model or "").encode()),
-                (b"tieline-deployment", (record.deployment or "").encode()),
-            )
+        if self.served_by is not None:
+            headers += self._names_of(self.served_by)
         if self.permit is not None and self.permit.has_soft_budget:
             headers += self._budget_warnings(self.permit)
+        return headers
+
+    def _names_of(self, deployment: Deployment) -> Headers:
+        kept = self.line.answer_headers
+        headers = kept.get(deployment)
+        if headers is None:
+            if len(kept) >= MAX_KEPT:
+                kept.clear()
+            headers = kept[deployment] = [
+                (b"tieline-provider", deployment.provider.name.encode()),
+                (b"tieline-model", deployment.model.encode()),
+                (b"tieline-deployment", deployment.id.encode()),
+            ]
         return headers
 
     def _budget_warnings(self, permit: Permit) -> Headers:
@@ -506,8 +530,11 @@ class Flight:
         return [(b"content-type", self.dialect.media_type), _NO_CACHE, *self.head()]
 
     def _figures(self, entry: Attempt) -> Headers:
-        known = [one.cost for one in self.record.attempts]
-        cost = None if None in known else sum(cost or 0 for cost in known)
+        attempts = self.record.attempts
+        cost = entry.cost
+        if len(attempts) > 1:
+            known = [one.cost for one in attempts]
+            cost = None if None in known else sum(cost or 0 for cost in known)
         return [(b"tieline-cost-usd", format_usd(cost).encode()), self._overhead()]
 
     def _overhead(self) -> tuple[bytes, bytes]:
@@ -515,6 +542,7 @@ class Flight:
 
     def _serve_from(self, step: Try) -> None:
         record, deployment = self.record, step.deployment
+        self.served_by = deployment
         record.provider, record.model, record.deployment = (
             deployment.provider.name,
             deployment.model,

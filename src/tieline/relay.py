@@ -336,3 +336,9 @@ class Relay:
         for event in self.splicer.finish() if self.splicer is not None else ():
             self._to_caller(event, out)
         return b"".join(out)
+
+
+def _chars(event: Event) -> int:
+    if isinstance(event, TextDelta | ThinkingDelta):
+        return len(event.text)
+    return len(event.json) if isinstance(event, ArgumentsDelta) else 0

@@ -101,7 +101,7 @@ def test_cohere() -> None:
 
     where = target("cohere", "embed-v4.0")
     made = sent(decoded(input=["a"] * 100, dimensions=256), where)
-    assert [(path, len(body["texts"])) for path, body in made] == [("/v2/embed", 96), ("/embed", 4)]
+    assert [(path, len(body["texts"])) for path, body in made] == [("/v2/embed", 96), ("/v2/embed", 4)]
     answer = b'{"id":"x","embeddings":{"float":[[1.0,2.0]]},"meta":{"billed_units":{"input_tokens":3}}}'
     seen: list[httpx.Request] = []
 

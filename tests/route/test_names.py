@@ -221,7 +221,7 @@ def test_routes_that_make_no_sense_are_refused_with_place_and_fix(world: Any, ro
         "models.b.fallbacks",
         "models.poor.routing.max_cost_usd",
         "models.odd.routing",
-        "models.text.routing.max_cost_usd",
+        "models.text.routing",
         "models.never.fallbacks",
         "models.twice.deployments",
     }

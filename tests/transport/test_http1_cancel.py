@@ -133,7 +133,7 @@ async def test_the_tls_handshake_can_be_given_up(ends: str, transport: Http1Tran
 
     async with serving(script) as server:
         url = server.url.replace("http:", "https:")
-        timeout_s = 0.05 if ends == "timeout" else 5.0
+        timeout_s = 0.5 if ends == "timeout" else 5.0
         request = UpstreamRequest(url=url, headers=[], connect_timeout_s=timeout_s)
         task = asyncio.create_task(transport.send(request))
         while not server.accepted:

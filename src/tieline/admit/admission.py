@@ -30,7 +30,7 @@ MAX_TAG_CHARS = 256
 MAX_RUN_CHARS = 128
 
 
-class Facts(Struct, kw_only=True):
+class Facts(Struct, kw_only=True, gc=False):
     """What the door needs to know of a request."""
 
     model: str
@@ -106,9 +106,14 @@ class Permit:
         self.run = facts.run
         self.tags = tags
         self.policy = policy
-        self.has_hard_budget = any(budget.hard for meter in meters for budget in meter.budgets)
-        """Then a deployment whose price is unknown cannot be used."""
-        self.has_soft_budget = any(not budget.hard for meter in meters for budget in meter.budgets)
+        self.has_hard_budget = self.has_soft_budget = False
+        """Hard: then a deployment whose price is unknown cannot be used."""
+        for meter in meters:
+            for budget in meter.budgets:
+                if budget.hard:
+                    self.has_hard_budget = True
+                else:
+                    self.has_soft_budget = True
 
     def __repr__(self) -> str:
         return f"<Permit key={self.key_id} {self._hold!r}{' released' if self._released else ''}>"
@@ -141,7 +146,7 @@ class Permit:
         """What the request really used, input and output together."""
         extra = used - self._tokens
         self._tokens = used
-        if extra:
+        if extra and self._gates:
             now = self._admission.clock()
             for gate in self._gates:
                 gate.correct(extra, self._entered, now)

@@ -199,6 +199,7 @@ class _LazyGroup(typer.core.TyperGroup):
 
 
 _GROUPS = {
+    "drill": "tieline.cli.drill",
     "keys": "tieline.cli.keys",
     "projects": "tieline.cli.projects",
     "credentials": "tieline.cli.credentials",
@@ -207,6 +208,7 @@ _GROUPS = {
     "prices": "tieline.cli.prices",
 }
 _HELP = {
+    "drill": "Rehearse outages against the real server: list, run.",
     "keys": "Virtual keys: create, list, show, edit, rotate, revoke.",
     "projects": "Projects: create, list, show, edit, archive, credit.",
     "credentials": "Keys of providers, kept encrypted in the database.",

@@ -20,7 +20,7 @@ from tieline.types.money import format_usd
 from tieline.types.record import Attempt, Record
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_BAR = 24
+_BAR = 20
 _MONEY = ("cost", "wasted", "charged")
 _TIME_CHARS = len("req_") + 10
 """The part of an id that says when: enough to find one, unless two came in the same millisecond."""
@@ -227,7 +227,16 @@ def print_record(record: Record) -> None:
 
 def _timeline(record: Record) -> Any:
     rows = table(
-        "#", "deployment", "key", "why", "time line", "ends", "outcome", "cost $", right=("ends", "cost $")
+        "#",
+        "deployment",
+        "key",
+        "why",
+        "time line",
+        "ends",
+        "outcome",
+        "cost $",
+        right=("ends", "cost $"),
+        wide={"deployment": 22, "key": 10, "why": 9, "outcome": 15},
     )
     total = max([record.total_ms, *(entry.ended_ms for entry in record.attempts)]) or 1.0
     for entry in record.attempts:
@@ -240,7 +249,7 @@ def _timeline(record: Record) -> Any:
             milliseconds(entry.ended_ms),
             outcome_style(entry.outcome)
             + (f" {entry.status}" if entry.status and entry.status != 200 else ""),
-            format_usd(entry.cost),
+            rounded_usd(entry.cost),
         )
     return rows
 

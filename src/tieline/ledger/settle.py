@@ -111,6 +111,8 @@ class Markup(Struct, frozen=True):
 
     def apply(self, cost: Pico) -> Pico:
         """Cost with markup, rounded half up once."""
+        if not self.parts:
+            return cost + self.fixed
         whole = 100 * _PERCENT_SCALE
         return cost + (cost * self.parts + whole // 2) // whole + self.fixed
 

@@ -131,6 +131,11 @@ class Recorder:
         """Whether journals of dead processes have not been looked through yet: wait for ``recovered``."""
         return self._unrecovered
 
+    @property
+    def notes_begun(self) -> bool:
+        """Whether ``begin`` does anything."""
+        return self._journal is not None
+
     def start(self) -> None:
         if self._unrecovered:
             self._wake.set()

@@ -30,7 +30,24 @@ class Decision(Struct, frozen=True, eq=False):
     """Filled by ``explain``: every candidate in order, with everything that decides about it."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Takes tens of microseconds: for after the request."""
+        """For the record. When the first try was the only one it is the same for every request of its kind, so it is made
+        once and shared; figures of the single request are in the record itself."""
+        if self.candidates is None and not self.why_not and len(self.choices) == 1:
+            lane, reason, _ = self.choices[0]
+            key = (lane, reason, self.needs.intent, self.routing.fallback)
+            return self.pool.usual(key, self._usual)
+        return self._whole()
+
+    def _usual(self) -> dict[str, Any]:
+        made = self._whole()
+        del made["input_tokens"]
+        for row in (*made["tried"], *made["candidates"]):
+            row.pop("expected_s", None)
+            row.pop("price_usd", None)
+        return made
+
+    def _whole(self) -> dict[str, Any]:
+        """Takes tens of microseconds."""
         excluded = excluded_of(self.pool, self.why_not)
         return {
             "model": self.pool.route.name,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
+from typing import Any
 
 from tieline.config.schema import Routing
 from tieline.providers.deployment import Deployment
@@ -207,6 +208,15 @@ class Plan:
     def decision(self) -> Decision:
         """What was decided so far, compact; its ``as_dict`` is for later, off the hot path."""
         return Decision(self.pool, self.needs, self.routing, self.ceiling, self.choices, self.why_not)
+
+    def told(self) -> dict[str, Any]:
+        """The decision as the record has it. Where the first try was the only one it was nearly always made before."""
+        if not self.why_not and len(self.choices) == 1:
+            lane, reason, _ = self.choices[0]
+            known = self.pool.known((lane, reason, self.needs.intent, self.routing.fallback))
+            if known is not None:
+                return known
+        return self.decision().as_dict()
 
     # how --------------------------------------------------------------------------------------------------------
 

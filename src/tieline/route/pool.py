@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from msgspec import Struct
 
@@ -30,12 +31,17 @@ class Tier(Struct, frozen=True, eq=False):
         return self.kind not in ("asked", "listed")
 
 
+MAX_USUAL = 64
+"""Uneventful decisions kept for each pool."""
+
+
 class Pool:
     """Everything about the candidates that does not depend on the size of a request, its ceiling, or health."""
 
     __slots__ = (
         "_alternatives",
         "_find",
+        "_usual",
         "deadlines",
         "deployments",
         "excluded",
@@ -53,6 +59,7 @@ class Pool:
         reference: Deployment,
         find: Callable[[], tuple[tuple[Tier, ...], dict[str, str]]],
     ) -> None:
+        self._usual: dict[tuple[object, ...], dict[str, Any]] = {}
         self.route = route
         self.named = named
         """What the caller and the user named, in order."""
@@ -73,6 +80,19 @@ class Pool:
     def looked_at(self) -> tuple[Tier, ...]:
         """The alternatives, if they were needed so far."""
         return self._alternatives or ()
+
+    def known(self, key: tuple[object, ...]) -> dict[str, Any] | None:
+        """What ``usual`` made for it, if it did."""
+        return self._usual.get(key)
+
+    def usual(self, key: tuple[object, ...], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The record of a decision that went as it nearly always goes: made once. It is shared, so never changed."""
+        found = self._usual.get(key)
+        if found is None:
+            if len(self._usual) >= MAX_USUAL:
+                self._usual.clear()
+            found = self._usual[key] = make()
+        return found
 
     @property
     def alternatives(self) -> tuple[Tier, ...]:

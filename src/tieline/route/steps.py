@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NO_FEATURES: frozenset[str] = frozenset()
 
 
-class Needs(Struct, kw_only=True):
+class Needs(Struct, kw_only=True, gc=False):
     """What one request asks of whoever serves it."""
 
     operation: str = "chat"
@@ -91,7 +91,7 @@ class GiveUp(Struct):
 Step = Try | GiveUp
 
 
-class Outcome(Struct):
+class Outcome(Struct, gc=False):
     """How a ``Try`` ended."""
 
     failure: Failure | None = None

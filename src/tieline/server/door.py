@@ -36,7 +36,9 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus
 }
-_SECRET_HEADERS = {b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key"}
+_SECRET_HEADERS = frozenset((b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key"))
+_NOTED = _SECRET_HEADERS | {b"content-length", b"expect", b"content-encoding"}
+"""What the door itself looks at; of all other headers it only adds up the size."""
 _WITHOUT_BODY = (204, 304)
 
 Route = tuple[paths.Door, str, str]
@@ -78,6 +80,9 @@ class Door(asyncio.Protocol):
         self.body: list[bytes] = []
         self.body_bytes = 0
         self.head_bytes = 0
+        self.segment = 0
+        """Bytes of the segment that is being read: no head in it is larger."""
+        self.secret: bytes | None = None
         self.receiving = False
         self.in_head = False
         self.head_began = False
@@ -158,6 +163,7 @@ class Door(asyncio.Protocol):
         if self.closing and not self.receiving:
             return
         self.head_began = False
+        self.segment = len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -208,6 +214,7 @@ class Door(asyncio.Protocol):
         if not self.replies:
             self.since = self.loop.time()
         self.url = b""
+        self.secret = None
         self.headers = []
         self.body = []
         self.body_bytes = self.head_bytes = 0
@@ -220,21 +227,28 @@ class Door(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self.in_head = False
-        size = len(self.url)
         for name, value in self.headers:
-            size += len(name) + len(value)
-            if name == b"content-length":
-                if int(value) > self.max_body:
-                    self._body_too_large()
-            elif name == b"expect":
-                self.continue_owed = value.lower() == b"100-continue"
-            elif name == b"content-encoding" and value.lower() != b"identity":
-                self._refuse(
-                    415, "unsupported_media_type", "A compressed request body is not read; send it as it is."
-                )
-        if size > self.max_head:
-            self._head_too_large()
-        self._continue()
+            if name in _NOTED:
+                self._note(name, value)
+        if self.head_bytes + self.segment > self.max_head:
+            size = sum(len(name) + len(value) for name, value in self.headers)
+            if len(self.url) + size > self.max_head:
+                self._head_too_large()
+        if self.continue_owed:
+            self._continue()
+
+    def _note(self, name: bytes, value: bytes) -> None:
+        if name in _SECRET_HEADERS:
+            self.secret = value
+        elif name == b"content-length":
+            if int(value) > self.max_body:
+                self._body_too_large()
+        elif name == b"expect":
+            self.continue_owed = value.lower() == b"100-continue"
+        elif value.lower() != b"identity":
+            self._refuse(
+                415, "unsupported_media_type", "A compressed request body is not read; send it as it is."
+            )
 
     def _continue(self) -> None:
         """The go-ahead for a body, once no other answer is on the line."""
@@ -294,10 +308,9 @@ class Door(asyncio.Protocol):
 
     def _call(self, route: Route) -> Call:
         door, path, query = route
-        secret: bytes | None = None
-        for name, value in self.headers:
-            if name in _SECRET_HEADERS:
-                secret = value[7:] if value[:7].lower() == b"bearer " else value
+        secret = self.secret
+        if secret is not None and secret[:7].lower() == b"bearer ":
+            secret = secret[7:]
         body = self.body
         self.since = self.loop.time()
         return Call(
@@ -315,9 +328,16 @@ class Door(asyncio.Protocol):
         )
 
     def _begin(self, call: Call, reply: Answer) -> None:
-        task = reply.task = self.loop.create_task(self.gateway.handle(call, reply))
-        self.server_state.tasks.add(task)
-        task.add_done_callback(self.server_state.tasks.discard)
+        """The task is held by its reply, and that by the connection: the server's set of tasks would cost each request
+        another turn of the loop."""
+        reply.task = self.loop.create_task(self.gateway.handle(call, reply))
+
+    def cut(self) -> list[asyncio.Task[Any]]:
+        """Cancels what is under way; the tasks that end by it."""
+        tasks = [reply.task for reply in self.replies if reply.task is not None]
+        for task in tasks:
+            task.cancel()
+        return tasks
 
     def _begin_cycle(self, reply: Answer, scope: dict[str, Any], body: bytes) -> None:
         reply.cycle = Cycle(self.app, scope, body, reply)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from tieline.simulator.exchange import (
     encode,
     retry_headers,
 )
+from tieline.simulator.sigv4 import verify
 from tieline.simulator.text import count_tokens, pieces
 from tieline.simulator.vectors import embed
 
@@ -52,6 +54,28 @@ _KINDS: dict[str, tuple[int, str, str]] = {
     "overloaded": (529, "ModelNotReadyException", "The model is not ready for inference."),
     "auth": (403, "UnrecognizedClientException", "The security token included in the request is invalid."),
     "missing_key": (403, "MissingAuthenticationTokenException", "Missing Authentication Token"),
+    "signature": (
+        403,
+        "InvalidSignatureException",
+        (
+            "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and "
+            "signing method. Consult the service documentation for details."
+        ),
+    ),
+    "incomplete_signature": (
+        403,
+        "IncompleteSignatureException",
+        "Authorization header requires 'Credential', 'SignedHeaders' and 'Signature' parameters, and an 'X-Amz-Date' header.",
+    ),
+    "on_demand": (
+        400,
+        "ValidationException",
+        (
+            "Invocation of model ID {model} with on-demand throughput isn\u2019t supported. Retry your request with the ID or ARN of "
+            "an inference profile that contains this model."
+        ),
+    ),
+    "wrong_profile": (400, "ValidationException", "The provided model identifier is invalid."),
     "expired": (403, "ExpiredTokenException", "The security token included in the request is expired"),
     "forbidden": (
         403,
@@ -117,7 +141,10 @@ def event(kind: str, body: Any) -> bytes:
 
 
 class Bedrock:
-    """The Dialect protocol for bedrock-runtime. SigV4 is checked for its form and key id, not for its hash."""
+    """The Dialect protocol for bedrock-runtime: a bearer key, or SigV4 checked to the last byte.
+
+    The provider's name may carry the region, ``bedrock@eu-west-1``; then signatures and inference profiles must be of it.
+    """
 
     name = "bedrock_converse"
     comment = b""
@@ -128,14 +155,14 @@ class Bedrock:
     def credential(self, exchange: Exchange) -> str | None:
         given = exchange.headers.get("authorization", "")
         if given.startswith("AWS4-HMAC-SHA256"):
-            signed = "x-amz-date" in exchange.headers and "Signature=" in given
-            return given.partition("Credential=")[2].partition("/")[0] if signed else None
+            return verify(exchange, exchange.clouds, _region(exchange))
         return bearer(exchange)
 
     def model(self, exchange: Exchange) -> str:
         return exchange.model
 
     def read(self, exchange: Exchange) -> Ask:
+        _check_profile(exchange.model, _region(exchange))
         return read_converse(exchange)
 
     def whole(self, exchange: Exchange, ask: Ask, answers: list[Answer], usage: Usage) -> bytes:
@@ -209,6 +236,32 @@ class Bedrock:
     def malformed(self, content: bool) -> bytes:
         headers = {":event-type": "contentBlockDelta" if content else "ping", ":message-type": "event"}
         return frame(headers | {":content-type": "application/json"}, b'{"contentBlockIndex":0,"delta":{"te')
+
+
+_PROFILE = re.compile(r"(us-gov|us|eu|apac|jp|au|global)\.(?=[a-z0-9]+\.)")
+_PROFILE_ONLY = re.compile(r"anthropic\.claude-[a-z]+-(?:[4-9]|\d\d)")
+"""Claude 4 and later have no on-demand throughput of their own (docs.aws.amazon.com, "Inference profiles", 2026)."""
+_AREAS = {
+    "us": ("us",),
+    "ca": ("us",),
+    "eu": ("eu",),
+    "ap": ("apac", "jp", "au"),
+}
+
+
+def _region(exchange: Exchange) -> str | None:
+    return exchange.provider.partition("@")[2] or None
+
+
+def _check_profile(model: str, region: str | None) -> None:
+    """Raises Refusal for an inference profile that the region cannot call, and for a model that has none but those."""
+    if region is None:
+        return
+    match = _PROFILE.match(model)
+    if match is None and _PROFILE_ONLY.match(model):
+        raise Refusal("on_demand")
+    if match is not None and match[1] not in ("global", *_AREAS.get(region[:2], ())):
+        raise Refusal("wrong_profile")
 
 
 def _blocks(exchange: Exchange, answer: Answer) -> Iterator[dict[str, Any]]:

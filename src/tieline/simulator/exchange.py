@@ -6,13 +6,16 @@ import string
 import time
 from collections.abc import Iterator
 from random import Random
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 from msgspec import Struct, field
 
 from tieline.simulator.answer import Answer, Ask, Refusal, Usage
 from tieline.simulator.behaviour import WELL_BEHAVED, Behaviour
+
+if TYPE_CHECKING:
+    from tieline.simulator.clouds import Clouds
 
 Headers = list[tuple[str, str]]
 _ALPHABET = string.ascii_letters + string.digits
@@ -31,6 +34,9 @@ class Exchange(Struct, kw_only=True):
     headers: dict[str, str]
     """Names in lower case."""
     raw: bytes
+    target: str
+    """Path and query as they stood on the wire."""
+    clouds: Clouds
     body: Any = None
     model: str = ""
     behaviour: Behaviour = WELL_BEHAVED

@@ -7,6 +7,7 @@ import re
 from msgspec import Struct
 
 from tieline.simulator.anthropic import Anthropic
+from tieline.simulator.azure import AzureChat, AzureResponses
 from tieline.simulator.bedrock import Bedrock
 from tieline.simulator.cohere import Cohere
 from tieline.simulator.exchange import Dialect
@@ -14,6 +15,7 @@ from tieline.simulator.gemini import Gemini
 from tieline.simulator.openai_chat import OpenAIChat
 from tieline.simulator.openai_responses import OpenAIResponses
 from tieline.simulator.openai_small import OpenAICompletions, OpenAISmall
+from tieline.simulator.vertex import VertexAnthropic, VertexGemini
 
 
 class Route(Struct, frozen=True):
@@ -32,10 +34,25 @@ _ANTHROPIC = Anthropic()
 _GEMINI = Gemini()
 _BEDROCK = Bedrock()
 _COHERE = Cohere()
+_AZURE_CHAT = AzureChat()
+_AZURE_RESPONSES = AzureResponses()
+_VERTEX_GEMINI = VertexGemini()
+_VERTEX_ANTHROPIC = VertexAnthropic()
+_PUBLISHERS = r".*/projects/[^/]+/locations/[^/]+/publishers"
+_VERTEX_MODEL = _PUBLISHERS + r"/google/models/(?P<model>[^/]+)"
+_CLAUDE_MODEL = _PUBLISHERS + r"/anthropic/models/(?P<model>[^/]+)"
 _GEMINI_MODEL = r".*/v1(?:beta|alpha|beta1)?/(?:.*/)?models/(?P<model>.+)"
 _TABLE: tuple[tuple[re.Pattern[str], Dialect, str], ...] = tuple(
     (re.compile(pattern), dialect, operation)
     for pattern, dialect, operation in (
+        (_PUBLISHERS + r"/anthropic/models/count-tokens:rawPredict", _VERTEX_ANTHROPIC, "count"),
+        (_CLAUDE_MODEL + ":(?:streamR|r)awPredict", _VERTEX_ANTHROPIC, "chat"),
+        (_VERTEX_MODEL + ":generateContent", _VERTEX_GEMINI, "chat"),
+        (_VERTEX_MODEL + "(?P<stream>:streamGenerateContent)", _VERTEX_GEMINI, "chat"),
+        (_VERTEX_MODEL + ":countTokens", _VERTEX_GEMINI, "count"),
+        (r".*/openai/deployments/(?P<model>[^/]+)/chat/completions", _AZURE_CHAT, "chat"),
+        (r".*/openai/v1/chat/completions", _AZURE_CHAT, "chat"),
+        (r".*/openai/v1/responses", _AZURE_RESPONSES, "chat"),
         (r".*/deployments/(?P<model>[^/]+)/chat/completions", _CHAT, "chat"),
         (r".*/chat/completions", _CHAT, "chat"),
         (r".*/completions", _COMPLETIONS, "chat"),

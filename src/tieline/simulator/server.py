@@ -14,6 +14,7 @@ import msgspec
 
 from tieline.simulator.answer import Refusal, compose, usage_of
 from tieline.simulator.behaviour import Behaviour, UnknownBehaviour, choose, of_model
+from tieline.simulator.clouds import Clouds
 from tieline.simulator.exchange import Dialect, Exchange, Headers, Reply, encode
 from tieline.simulator.ledger import MAX_BODY_BYTES, Entry, Ledger
 from tieline.simulator.playback import Playback
@@ -29,7 +30,7 @@ class SimulatorServer:
     """``await start()``, then providers answer under ``{url}/{provider}/…``; ``await stop()``.
 
     ``seed`` decides every text, id and random choice. ``schedule`` makes providers misbehave over time, which ``clock``
-    counts (in seconds) and ``speed`` multiplies. ``log`` holds what was done.
+    counts (in seconds) and ``speed`` multiplies. ``log`` holds what was done; ``clouds`` who may use Vertex, Bedrock, Azure.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class SimulatorServer:
         self.host = host
         self.port = port
         self.ledger = Ledger()
+        self.clouds = Clouds()
         self._clock = clock
         self._speed = speed
         self._schedule = schedule
@@ -138,6 +140,10 @@ class SimulatorServer:
         if request.path.startswith("/_simulator/"):
             await _send(wire, self._control(request))
             return
+        token = self.clouds.answer(request, self.url)
+        if token is not None:
+            await _send(wire, token)
+            return
         self._number += 1
         route = find(request.path)
         entry = self.ledger.open(self.now_s, route.provider)
@@ -150,6 +156,8 @@ class SimulatorServer:
             query=request.query,
             headers=request.headers,
             raw=request.body,
+            target=request.target,
+            clouds=self.clouds,
             model=route.model,
             seed=self.seed,
             number=self._number,

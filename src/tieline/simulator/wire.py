@@ -23,6 +23,8 @@ class HttpRequest(Struct):
     method: str = ""
     path: str = ""
     """Decoded, without query."""
+    target: str = ""
+    """Path and query as they stood on the wire, for signatures."""
     query: dict[str, str] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
@@ -85,6 +87,7 @@ class Wire(asyncio.Protocol):
 
     def on_url(self, url: bytes) -> None:
         parsed = httptools.parse_url(url)
+        self._request.target = url.decode("latin-1")
         self._request.path = unquote(parsed.path.decode("ascii", "replace"))
         if parsed.query:
             self._request.query = dict(parse_qsl(parsed.query.decode("ascii", "replace")))

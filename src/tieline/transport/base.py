@@ -10,12 +10,12 @@ from msgspec import Struct
 from tieline.types.call import Headers
 
 
-class UpstreamRequest(Struct, kw_only=True):
+class UpstreamRequest(Struct, kw_only=True, gc=False):
     method: str = "POST"
     url: str
     """Absolute, ``https://host[:port]/path?query``; the origin is looked up in a cache, not parsed each time."""
-    headers: Headers
-    """Complete but for Host and Content-Length, which the transport adds."""
+    headers: Headers | tuple[tuple[bytes, bytes], ...]
+    """Complete but for Host and Content-Length, which the transport adds. A tuple says: the same object again and again."""
     body: bytes = b""
     connect_timeout_s: float = 3.0
     response_timeout_s: float = 600.0
@@ -42,6 +42,8 @@ class UpstreamResponse(Protocol):
     status: int
     headers: Headers
     """Names in lower case."""
+    complete: bool
+    """All of the body is here: ``read`` does not wait."""
 
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises TransportError: ``reset`` when it ends early, ``too_large`` beyond ``limit`` bytes."""

@@ -120,7 +120,10 @@ class Exchange:
     def on_head(self, status: int, headers: Headers) -> None:
         self.status = status
         self.headers = headers
-        coding = dict(headers).get(b"content-encoding")
+        coding = None
+        for name, value in headers:
+            if name == b"content-encoding":
+                coding = value
         if coding is not None and coding.lower() != b"identity" and not self.bodiless:
             # What is left in the headers then describes what read() and pipe() give.
             self._coding = coding

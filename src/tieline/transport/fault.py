@@ -62,6 +62,8 @@ class FaultTransport:
 
 
 class FaultyResponse:
+    complete = False
+
     def __init__(self, inner: UpstreamResponse, fault: Fault, sleep: Sleep) -> None:
         self.status = inner.status
         self.headers = inner.headers

@@ -12,7 +12,7 @@ from tieline.transport.connection import Connection
 from tieline.transport.dial import dial
 from tieline.transport.exchange import Exchange
 from tieline.transport.pool import Pool, PoolLimits
-from tieline.transport.target import Origin, request_head, split_url
+from tieline.transport.target import Heads, Origin, split_url
 
 _MAX_TARGETS = 1024
 _MAX_ORIGINS = 1024
@@ -30,7 +30,7 @@ class OriginStats(Struct, frozen=True):
 class _Target(Struct, frozen=True):
     origin: Origin
     pool: Pool[Connection]
-    rest: bytes
+    heads: Heads
 
 
 class Http1Transport:
@@ -58,14 +58,15 @@ class Http1Transport:
     async def send(self, request: UpstreamRequest) -> Exchange:
         loop = self._loop or self._bind()
         target = self._targets.get(request.url) or self._locate(request.url)
-        head = request_head(target.rest, request)
+        head = target.heads.of(request)
         now = loop.time()
         deadline = now + request.response_timeout_s
         connection = target.pool.take(now)
         reused = connection is not None
         if connection is None:
             connection, reused = await self._acquire(loop, target, request, deadline)
-        exchange = await self._exchange(loop, connection, request, head, deadline)
+        exchange = connection.start(head, request.body, request.method == "HEAD")
+        await self._head_of(loop, exchange, deadline)
         if exchange.status:
             return exchange
         if reused and connection.untouched and _is_reset(exchange.error):
@@ -152,7 +153,7 @@ class Http1Transport:
             pool = self._pools[origin] = Pool(str(origin), self._limits)
         if len(self._targets) >= _MAX_TARGETS:
             del self._targets[next(iter(self._targets))]
-        target = self._targets[url] = _Target(origin, pool, rest)
+        target = self._targets[url] = _Target(origin, pool, Heads(rest))
         return target
 
     def _forget_origins(self) -> None:
@@ -220,15 +221,9 @@ class Http1Transport:
         else:
             self.freed(connection)
 
-    async def _exchange(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        connection: Connection,
-        request: UpstreamRequest,
-        head: bytes,
-        deadline: float,
+    async def _head_of(
+        self, loop: asyncio.AbstractEventLoop, exchange: Exchange, deadline: float
     ) -> Exchange:
-        exchange = connection.start(head, request.body, request.method == "HEAD")
         timer = loop.call_at(deadline, _expire, exchange)
         try:
             await exchange.arrived
@@ -252,7 +247,8 @@ class Http1Transport:
         except TransportError as error:
             error.sent = True
             raise
-        return await self._exchange(loop, connection, request, head, deadline)
+        exchange = connection.start(head, request.body, request.method == "HEAD")
+        return await self._head_of(loop, exchange, deadline)
 
     def _tls_context(self) -> ssl.SSLContext:
         if self._tls is None:

@@ -102,6 +102,8 @@ class ProxiedTransport:
 
 
 class ProxiedResponse:
+    complete = False
+
     def __init__(
         self,
         received: httpx2.Response,

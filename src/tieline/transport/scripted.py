@@ -70,6 +70,8 @@ class ScriptedTransport:
 
 
 class ScriptedResponse:
+    complete = False
+
     def __init__(self, answer: Scripted, sleep: Sleep, ended: Callable[[ScriptedResponse], None]) -> None:
         self.status = answer.status
         self.headers = list(answer.headers)

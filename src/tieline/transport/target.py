@@ -12,6 +12,7 @@ from tieline.transport.base import TransportError, UpstreamRequest
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 _TOKEN = re.compile(r"[A-Za-z]{1,20}")
 FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection"))
+_MAX_KEPT = 16
 _IDENTITY = b"accept-encoding: identity\r\n"
 
 
@@ -43,6 +44,30 @@ def split_url(url: str) -> tuple[Origin, bytes]:
     name = f"[{origin.host}]" if ":" in origin.host else origin.host
     host = name if origin.port == usual else f"{name}:{origin.port}"
     return origin, f" {path} HTTP/1.1\r\nhost: {host}\r\n".encode()
+
+
+class Heads:
+    """The heads of requests to one URL. Of headers that are one and the same tuple every time, all but the length is kept."""
+
+    __slots__ = ("_kept", "_rest")
+
+    def __init__(self, rest: bytes) -> None:
+        self._rest = rest
+        self._kept: dict[int, tuple[object, bytes]] = {}
+        """By the identity of the headers, which are kept too so that it stays theirs."""
+
+    def of(self, request: UpstreamRequest) -> bytes:
+        """Everything before the body. Raises TransportError."""
+        headers = request.headers
+        if type(headers) is not tuple or request.method != "POST":
+            return request_head(self._rest, request)
+        kept = self._kept.get(id(headers))
+        if kept is None:
+            head = request_head(self._rest, request)
+            if len(self._kept) >= _MAX_KEPT:
+                self._kept.clear()
+            kept = self._kept[id(headers)] = (headers, head[: head.rindex(b" ")])
+        return b"%b %d\r\n\r\n" % (kept[1], len(request.body))
 
 
 def request_head(rest: bytes, request: UpstreamRequest) -> bytes:

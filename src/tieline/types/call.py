@@ -11,7 +11,7 @@ Headers = list[tuple[bytes, bytes]]
 """Names in lower case."""
 
 
-class Call(Struct, kw_only=True):
+class Call(Struct, kw_only=True, gc=False):
     dialect: str
     operation: str
     """chat | count_tokens | embeddings | completions | models"""

@@ -42,13 +42,13 @@ class BlockStart(Struct):
     """The dialect that signatures, redacted data and opaque values are bound to (WIRE_FACTS 21)."""
 
 
-class TextDelta(Struct):
+class TextDelta(Struct, gc=False):
     index: int
     text: str
     logprobs: Any | None = None
 
 
-class ThinkingDelta(Struct):
+class ThinkingDelta(Struct, gc=False):
     index: int
     text: str
 
@@ -62,7 +62,7 @@ class SignatureDelta(Struct):
     """Where it is known only now, it replaces the ``BlockStart``'s."""
 
 
-class ArgumentsDelta(Struct):
+class ArgumentsDelta(Struct, gc=False):
     index: int
     json: str
 
@@ -73,15 +73,15 @@ class CitationDelta(Struct):
     origin: str
 
 
-class BlockStop(Struct):
+class BlockStop(Struct, gc=False):
     index: int
 
 
-class UsageReport(Struct):
+class UsageReport(Struct, gc=False):
     usage: Usage
 
 
-class Finish(Struct):
+class Finish(Struct, gc=False):
     reason: FinishReason
     native_reason: str | None = None
     stop_sequence: str | None = None

@@ -12,7 +12,7 @@ from tieline.types.usage import Usage
 SUCCESS = "success"
 
 
-class Attempt(Struct, kw_only=True):
+class Attempt(Struct, kw_only=True, gc=False):
     """One try; becomes one ledger entry. Times are milliseconds since the request was received."""
 
     number: int
@@ -42,7 +42,7 @@ class Attempt(Struct, kw_only=True):
     """Characters of output seen, for estimating the usage of an attempt that was cut."""
 
 
-class Record(Struct, kw_only=True):
+class Record(Struct, kw_only=True, gc=False):
     id: str
     """``req_`` and 26 characters that sort by time."""
     at_ms: int

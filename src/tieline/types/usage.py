@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 
-class Usage(Struct, kw_only=True, omit_defaults=True):
+class Usage(Struct, kw_only=True, omit_defaults=True, gc=False):
     """Token counts. Totals include their parts; parts never overlap with one another.
 
     ``input_tokens`` includes cache reads, cache writes, audio and image; ``output_tokens`` includes reasoning and audio.

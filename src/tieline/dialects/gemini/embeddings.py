@@ -14,18 +14,16 @@ from tieline.dialects.fields import (
     objects,
     request_body,
     string,
-    strings,
     to_json,
     top_level,
-    value_of,
     without_nulls,
 )
 from tieline.dialects.gemini.request_in import camel
 from tieline.dialects.gemini.request_out import path_of
+from tieline.dialects.routing_fields import take_routing
 from tieline.types.call import Call
 from tieline.types.errors import InvalidRequest
 
-_OURS = ("tieline", "models", "provider")
 _MEANT = frozenset(("model", "content", "taskType", "outputDimensionality", "embedContentConfig"))
 _TASKS = {
     "RETRIEVAL_DOCUMENT": "search_document",
@@ -42,7 +40,6 @@ def is_batch(call: Call) -> bool:
 def peek(call: Call) -> Peek:
     """Raises InvalidRequest, naming the field."""
     fields = top_level(call.body)
-    taken: Json = {name: value_of(fields.pop(name), name) for name in _OURS if name in fields}
     name = "requests" if is_batch(call) else "content"
     given = bytes(fields.get(name, b""))
     if given in (b"", b"null", b"[]", b"{}"):
@@ -52,21 +49,14 @@ def peek(call: Call) -> Peek:
         raise InvalidRequest(
             "The path must name a model: /v1beta/models/{model}:embedContent.", param="model"
         )
-    provider = taken.get("provider")
-    return Peek(
-        model=call.model,
-        max_output_tokens=0,
-        fallbacks=tuple(strings(taken, "models")),
-        provider_preferences=provider if isinstance(provider, dict) else None,
-        options=mapping(taken, "tieline") or {},
-        input_chars=len(given),
-        fields=fields,
-    )
+    seen = Peek(model=call.model, max_output_tokens=0, input_chars=len(given), fields=fields)
+    take_routing(fields, seen)
+    return seen
 
 
 def decode_request(call: Call, peek: Peek) -> EmbeddingsRequest:
     """All requests of a batch must ask for the same kind of vector. Raises InvalidRequest, naming the field."""
-    body = camel(request_body(call.body))
+    body = camel({name: value for name, value in request_body(call.body).items() if name in peek.fields})
     asked = objects(body, "requests") if is_batch(call) else [body]
     shapes = [_shape(camel(one), place if is_batch(call) else None) for place, one in enumerate(asked)]
     texts = [text for text, _ in shapes]
@@ -100,9 +90,7 @@ def _shape(one: Json, place: int | None) -> tuple[str, Json]:
             or integer(settings, "outputDimensionality", at),
         }
     )
-    others = {
-        name: value for name, value in one.items() if name not in _MEANT and name not in _OURS and value
-    }
+    others = {name: value for name, value in one.items() if name not in _MEANT and value}
     return "".join(text or "" for text in parts), kind | others
 
 

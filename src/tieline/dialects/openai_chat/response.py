@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
+from msgspec import Struct
 
 from tieline.dialects.base import Garbled, Glance, StreamFault
 from tieline.dialects.error_bodies import info_of_value, status_of
@@ -31,6 +32,7 @@ from tieline.dialects.turns import made_id
 from tieline.types.errors import ErrorInfo, Fault
 from tieline.types.request import Refusal, Request, Text, Thinking, ToolCall
 from tieline.types.response import Choice, OutputPart, Response
+from tieline.types.usage import Usage
 
 _TYPE_OF_STATUS = {
     401: "authentication_error",
@@ -72,7 +74,78 @@ def decode_response(body: bytes) -> Response:
     )
 
 
+class _PlainIn(Struct):
+    cached_tokens: int = 0
+    audio_tokens: int = 0
+    cache_write_tokens: None = None
+    image_tokens: None = None
+
+
+class _PlainOut(Struct):
+    reasoning_tokens: int = 0
+    audio_tokens: int = 0
+
+
+class _PlainUsage(Struct):
+    """As OpenAI itself counts; a figure that some other vendor adds fails the decoding and takes the long way."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: _PlainIn | None = None
+    completion_tokens_details: _PlainOut | None = None
+    prompt_cache_hit_tokens: None = None
+    cached_tokens: None = None
+    cache_read_input_tokens: None = None
+    cache_creation_input_tokens: None = None
+    reasoning_tokens: None = None
+
+
+class _PlainChoice(Struct):
+    finish_reason: str
+
+
+class _PlainAnswer(Struct):
+    id: str
+    model: str
+    choices: list[_PlainChoice]
+    usage: _PlainUsage
+    error: None = None
+    x_groq: None = None
+    object: Literal["chat.completion"] = "chat.completion"
+
+
+_PLAIN = msgspec.json.Decoder(_PlainAnswer)
+_NO_IN, _NO_OUT = _PlainIn(), _PlainOut()
+
+
 def glance(body: bytes) -> Glance:
+    """Nearly every answer is plain; the others are read with everything that hosts are known to do differently."""
+    try:
+        plain = _PLAIN.decode(body)
+    except msgspec.DecodeError:
+        return _glance_closely(body)
+    usage = plain.usage
+    into, out = usage.prompt_tokens_details or _NO_IN, usage.completion_tokens_details or _NO_OUT
+    odd = usage.total_tokens != usage.prompt_tokens + usage.completion_tokens
+    if odd or not plain.choices or any(choice.finish_reason in BROKEN_REASONS for choice in plain.choices):
+        return _glance_closely(body)
+    return Glance(
+        id=plain.id,
+        model=plain.model,
+        finish_reason=plain.choices[0].finish_reason,
+        usage=Usage(
+            input_tokens=usage.prompt_tokens,
+            cache_read_tokens=into.cached_tokens,
+            input_audio_tokens=into.audio_tokens,
+            output_tokens=usage.completion_tokens,
+            reasoning_tokens=out.reasoning_tokens,
+            output_audio_tokens=out.audio_tokens,
+        ),
+    )
+
+
+def _glance_closely(body: bytes) -> Glance:
     chunk = _read_whole(body)
     seen = Glance(id=str(chunk.id) if chunk.id else None, model=chunk.model, usage=chunk_usage(chunk))
     reasons = [choice.finish_reason for choice in chunk.choices or ()]

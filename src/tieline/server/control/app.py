@@ -12,7 +12,7 @@ from litestar.openapi.plugins import SwaggerRenderPlugin
 from msgspec import Struct, field
 
 import tieline
-from tieline.dialects import paths
+from tieline.dialects import DIALECT_NAMES, paths
 from tieline.server.control import admin
 from tieline.server.control.landing import landing_page
 from tieline.types.errors import Fault, InvalidRequest, NotFound, TielineError, fault_of
@@ -46,17 +46,17 @@ def build(gateway: Gateway) -> Litestar:
         body, media_type = gateway.exposition()
         return Response(body, media_type=media_type)
 
-    @get("/v1/models")
+    @get(["/v1/models", "/v1beta/models"])
     async def models(request: Request[Any, Any, Any]) -> Any:
         """Every name a request may use, in the shape of the caller's SDK."""
         gateway.authenticate(_secret(request))
-        return gateway.models_listing(anthropic="anthropic-version" in request.headers)
+        return gateway.models_listing(_dialect_of(request, request.url.path))
 
-    @get("/v1/models/{model_id:path}")
+    @get(["/v1/models/{model_id:path}", "/v1beta/models/{model_id:path}"])
     async def model(request: Request[Any, Any, Any]) -> Any:
         gateway.authenticate(_secret(request))
         name = str(request.path_params["model_id"]).lstrip("/")
-        return gateway.model_entry(name, anthropic="anthropic-version" in request.headers)
+        return gateway.model_entry(name, _dialect_of(request, request.url.path))
 
     @get("/v1/requests/{request_id:str}")
     async def request_record(request: Request[Any, Any, Any]) -> Response[bytes]:
@@ -112,13 +112,18 @@ def build(gateway: Gateway) -> Litestar:
 
 def _decoded(body: bytes) -> Hypothesis:
     try:
-        return msgspec.json.decode(body, type=Hypothesis)
+        asked = msgspec.json.decode(body, type=Hypothesis)
     except msgspec.ValidationError as error:
         raise InvalidRequest(
             f"{error}.", hint=f"It takes {', '.join(Hypothesis.__struct_fields__)}."
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"The body is not JSON: {error}.") from None
+    if asked.dialect not in DIALECT_NAMES:
+        raise InvalidRequest(
+            f"dialect: {asked.dialect!r} is none.", hint=f"One of {', '.join(DIALECT_NAMES)}."
+        )
+    return asked
 
 
 def _secret(request: Request[Any, Any, Any]) -> str | None:

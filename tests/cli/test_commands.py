@@ -1,0 +1,243 @@
+"""Every command as a real process."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from tests.programs import environment, running, tieline, tieline_json
+from tests.served import chat
+
+COMMANDS = ("serve", "up", "demo", "simulate", "init", "check", "models", "logs", "spend", "show", "explain")
+
+
+def _asking(url: str, body: bytes) -> urllib.request.Request:
+    return urllib.request.Request(f"{url}/v1/chat/completions", body, {"content-type": "application/json"})
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a ledger of a few requests: the demo configuration, one failover, one refusal."""
+
+    folder = tmp_path_factory.mktemp("used")
+    with running("up", "--port", "0", cwd=folder) as server:
+        for body in (chat("demo", tieline={"tags": {"team": "blue"}}), chat("demo", stream=True)):
+            urllib.request.urlopen(_asking(server.url, body), timeout=20).read()
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(_asking(server.url, chat("nonsense")), timeout=20)
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command(command: str, tmp_path: Path) -> None:
+    done = tieline(command, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "Usage:" in done.stdout
+    assert not done.stderr
+    assert all(len(line) <= 100 for line in done.stdout.splitlines())
+
+
+def test_help_names_every_command(tmp_path: Path) -> None:
+    done = tieline("--help", cwd=tmp_path)
+    for command in COMMANDS:
+        assert command in done.stdout
+    assert tieline("--version", cwd=tmp_path).stdout.startswith("tieline 0.")
+    wrong = tieline("sevre", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "Traceback" not in wrong.stderr
+
+
+def test_demo_shows_what_really_happened(tmp_path: Path) -> None:
+    found = tieline_json("demo", cwd=tmp_path)
+    assert found["passed"] is True
+    assert list(tmp_path.iterdir()) == []
+    shown = tieline("demo", cwd=tmp_path)
+    assert shown.returncode == 0
+    assert all(len(line) <= 100 for line in shown.stdout.splitlines())
+
+
+def test_up_once_ends_by_itself(tmp_path: Path) -> None:
+    done = tieline("up", "--once", "--port", "0", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for word in (
+        "simulated providers",
+        "curl",
+        "from openai import OpenAI",
+        "from anthropic import Anthropic",
+        "attempts 1",
+    ):
+        assert word in done.stdout
+
+
+def test_init_then_check(tmp_path: Path) -> None:
+    assert tieline("init", cwd=tmp_path, OPENAI_API_KEY="sk-1234567890").returncode == 0
+    text = (tmp_path / "tieline.yaml").read_text()
+    assert "openai" in text
+    assert "sk-1234567890" not in text
+    assert tieline("check", cwd=tmp_path).returncode == 0
+    again = tieline("init", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "--force" in again.stderr
+
+
+def test_check_names_lines_and_fixes(tmp_path: Path) -> None:
+    (tmp_path / "tieline.yaml").write_text("server:\n  prot: 1\nroutng: {}\n")
+    done = tieline("check", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "tieline.yaml:2" in done.stderr
+    assert "port" in done.stderr
+    assert "tieline.yaml:3" in done.stderr
+    assert "Traceback" not in done.stderr
+    machine = tieline("check", "--json", cwd=tmp_path)
+    assert machine.returncode == 1
+    found = json.loads(machine.stdout)
+    assert found["ok"] is False
+    assert len(found["errors"]) == 2
+
+
+def test_check_shows_providers_without_their_keys(tmp_path: Path) -> None:
+    done = tieline("check", "--json", cwd=tmp_path, ANTHROPIC_API_KEY="sk-ant-secret")
+    assert json.loads(done.stdout)["providers"]["anthropic"] == ["ANTHROPIC_API_KEY"]
+    assert "secret" not in done.stdout + done.stderr
+
+
+def test_models(tmp_path: Path) -> None:
+    found = tieline_json("models", "claude", cwd=tmp_path)
+    assert found["count"] > 3
+    assert all(
+        "claude" in model["id"].lower() or "claude" in model["name"].lower() for model in found["models"]
+    )
+    shown = tieline("models", "gpt", cwd=tmp_path).stdout
+    assert all(len(line) <= 100 for line in shown.splitlines())
+    one = tieline("models", "show", found["models"][0]["name"], cwd=tmp_path)
+    assert one.returncode == 0
+    assert tieline("models", "show", "no-such-model", cwd=tmp_path).returncode == 2
+
+
+def test_logs(used: Path) -> None:
+    found = tieline_json("logs", cwd=used)
+    assert [record["model_asked"] for record in found] == ["nonsense", "demo", "demo", "demo"]
+    assert found[0]["outcome"] == "refused"
+    assert float(found[1]["cost_usd"]) > 0
+    assert [record["status"] for record in tieline_json("logs", "--failed", cwd=used)] == [404]
+    shown = tieline("logs", cwd=used).stdout
+    assert all(len(line) <= 100 for line in shown.splitlines())
+    assert found[0]["id"][:14] in shown
+    assert "success" in shown
+    assert "refused" in shown
+
+
+def test_show_takes_the_short_id_of_logs(used: Path) -> None:
+    short = tieline("logs", cwd=used).stdout.splitlines()[2].split()[0]
+    done = tieline("show", short, cwd=used)
+    assert done.returncode == 0, done.stderr
+    assert "sim-openai/gpt-sim" in done.stdout
+    assert "█" in done.stdout
+    assert all(len(line) <= 100 for line in done.stdout.splitlines())
+    assert tieline_json("show", short, cwd=used)["id"].startswith(short)
+    unknown = tieline("show", "req_nothing", cwd=used)
+    assert unknown.returncode == 2
+    assert "tieline logs" in unknown.stderr
+
+
+@pytest.mark.parametrize(
+    "by", ["model", "provider", "deployment", "key", "project", "day", "outcome", "total"]
+)
+def test_spend(used: Path, by: str) -> None:
+    rows = tieline_json("spend", "--by", by, cwd=used)
+    assert rows
+    exact = sqlite3.connect(used / "tieline.db").execute("select sum(cost) from entries").fetchone()[0]
+
+    assert sum(Decimal(row["cost_usd"]) for row in rows) == Decimal(exact) / 10**12
+    assert tieline("spend", "--by", by, "--since", "1h", cwd=used).returncode == 0
+
+
+def test_spend_by_a_tag_and_by_nonsense(used: Path) -> None:
+    rows = tieline_json("spend", "--tag", "team", cwd=used)
+    assert "blue" in {row["group"] for row in rows}
+    wrong = tieline("spend", "--by", "modle", cwd=used)
+    assert wrong.returncode == 2
+    assert "model" in wrong.stderr
+    assert tieline("logs", "--since", "yesteryear", cwd=used).returncode == 2
+
+
+def test_ledger_before_there_is_one(tmp_path: Path) -> None:
+    for command in (("logs",), ("spend",), ("show", "req_x")):
+        done = tieline(*command, cwd=tmp_path)
+        assert done.returncode == 2
+        assert "tieline serve" in done.stderr
+    assert not (tmp_path / "tieline.db").exists()
+
+
+def test_explain(tmp_path: Path) -> None:
+    found = json.loads(
+        tieline("explain", "openai/gpt-5-mini", "--json", cwd=tmp_path, OPENAI_API_KEY="sk-x").stdout
+    )
+    assert found["candidates"]
+    shown = tieline("explain", "openai/gpt-5-mini", cwd=tmp_path, OPENAI_API_KEY="sk-x")
+    assert "openai/gpt-5-mini" in shown.stdout
+    assert all(len(line) <= 100 for line in shown.stdout.splitlines())
+    wrong = tieline("explain", "gtp-5-mini", cwd=tmp_path, OPENAI_API_KEY="sk-x")
+    assert wrong.returncode == 2
+    assert "Traceback" not in wrong.stderr
+
+
+def test_explain_of_a_past_request(used: Path) -> None:
+    request = tieline_json("logs", cwd=used)[1]["id"]
+    assert tieline("explain", request, cwd=used).returncode == 0
+
+
+def test_simulate_answers(tmp_path: Path) -> None:
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tieline", "simulate", "--port", str(port)],
+        env=environment(),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        assert str(port).encode() in process.stdout.readline()
+        time.sleep(0.1)
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/acme/v1/chat/completions",
+            chat("sim-echo"),
+            {"authorization": "Bearer k-1234"},
+        )
+        assert json.load(urllib.request.urlopen(request))["choices"]
+        taken = tieline("simulate", "--port", str(port), cwd=tmp_path)
+        assert taken.returncode == 2
+        assert "--port" in taken.stderr
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_import_is_quick(tmp_path: Path) -> None:
+
+    code = "import time, sys; a = time.process_time(); import tieline; print(time.process_time() - a, 'tieline.client' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    spent, loaded = done.stdout.split()
+    assert float(spent) < 0.1
+    assert loaded == "False"

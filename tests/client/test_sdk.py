@@ -1,0 +1,173 @@
+"""Tieline and AsyncTieline: whole answers, streams, errors, leaving early, threads."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.client.conftest import until
+from tieline import AsyncTieline, Config, RequestFailed, Tieline, TielineError
+from tieline.simulator import SimulatorServer
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    },
+}
+
+
+def test_a_whole_answer(line: Tieline) -> None:
+    answer = line.chat("demo", "Hello", max_tokens=30)
+    assert answer.text
+    assert (answer.provider, answer.deployment, answer.attempts) == ("sim-openai", "sim-openai/gpt-sim", 1)
+    assert float(answer.cost_usd) > 0
+    assert answer.request_id.startswith("req_")
+    assert answer.finish_reason in ("stop", "length")
+    assert answer.record.usage is not None
+
+
+def test_a_stream_and_its_answer(line: Tieline) -> None:
+    stream = line.stream("demo", [{"role": "user", "content": "Hello"}], max_tokens=30)
+    pieces = list(stream)
+    assert len(pieces) > 3
+    assert stream.answer is not None
+    assert stream.answer.text == "".join(pieces) == line.chat("demo", "Hello", max_tokens=30).text
+    assert float(stream.answer.cost_usd) > 0
+
+
+def test_tools_and_options(line: Tieline) -> None:
+    answer = line.chat(
+        "demo", "Weather?", tools=[TOOL], tool_choice="required", tieline={"tags": {"team": "blue"}}
+    )
+    assert [call.name for call in answer.tool_calls] == ["get_weather"]
+    assert answer.record.tags == {"team": "blue"}
+
+
+@pytest.mark.parametrize(
+    ("model", "status", "code"),
+    [("nonsense", 404, "model_not_found"), ("down", 502, "transient"), ("limited", 429, "rate_limited")],
+)
+def test_errors_say_what_a_server_would(line: Tieline, model: str, status: int, code: str) -> None:
+    with pytest.raises(RequestFailed) as raised:
+        line.chat(model, "Hello")
+    assert raised.value.http_status in (status, 503)
+    assert raised.value.error_code in (code, "overloaded")
+    with pytest.raises(RequestFailed):
+        list(line.stream(model, "Hello"))
+    assert isinstance(raised.value, TielineError)
+
+
+def test_a_broken_stream_raises_after_its_pieces(line: Tieline) -> None:
+    got: list[str] = []
+    with pytest.raises(RequestFailed) as raised:
+        got.extend(line.stream("broken", "Hello"))
+    assert got == [] or all(got)
+    assert raised.value.record.outcome == "truncated" or raised.value.record.outcome == "connect"
+
+
+def test_leaving_a_stream_early_cancels_it_upstream(line: Tieline, simulator: SimulatorServer) -> None:
+    for number, _piece in enumerate(line.stream("slow", "Hello")):
+        if number == 2:
+            break
+    deadline = time.monotonic() + 5
+    while not simulator.log[-1].cancelled_by_client:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert line.gateway.in_flight == 0
+
+
+async def test_leaving_an_async_stream_early_cancels_it_upstream(
+    aline: AsyncTieline, simulator: SimulatorServer
+) -> None:
+    async for _piece in aline.stream("slow", "Hello"):
+        break
+    await until(lambda: simulator.log[-1].cancelled_by_client)
+    await until(lambda: aline.gateway.in_flight == 0)
+
+
+async def test_a_stream_as_context(aline: AsyncTieline, simulator: SimulatorServer) -> None:
+    async with aline.stream("slow", "Hello") as stream:
+        async for _piece in stream:
+            break
+    assert aline.gateway.in_flight == 0
+    await until(lambda: simulator.log[-1].cancelled_by_client)
+    with pytest.raises(RuntimeError, match="once"):
+        async for _piece in stream:
+            pass
+
+
+async def test_a_stream_that_is_never_read_sends_nothing(
+    aline: AsyncTieline, simulator: SimulatorServer
+) -> None:
+    aline.stream("demo", "Hello")
+    await asyncio.sleep(0.1)
+    assert simulator.log == []
+
+
+async def test_cancelling_the_caller_cancels_the_request(
+    aline: AsyncTieline, simulator: SimulatorServer
+) -> None:
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(aline.chat("late", "Hello"), 0.3)
+    await until(lambda: simulator.log[-1].cancelled_by_client)
+    await until(lambda: aline.gateway.in_flight == 0)
+
+
+async def test_a_reader_that_pauses_does_not_pile_up(aline: AsyncTieline, simulator: SimulatorServer) -> None:
+    count = 0
+    async for _piece in aline.stream("long", "Hello"):
+        count += 1
+        if count == 10:
+            await asyncio.sleep(0.5)
+    assert count >= 20_000
+
+
+async def test_many_at_once(aline: AsyncTieline) -> None:
+    answers = await asyncio.gather(*(aline.chat("demo", f"Hello {number}") for number in range(40)))
+    assert len({answer.request_id for answer in answers}) == 40
+
+
+def test_threads_share_one(line: Tieline) -> None:
+    def work(number: int) -> Any:
+        if number % 2:
+            return line.chat("demo", f"Hello {number}").text
+        return "".join(line.stream("demo", f"Hello {number}"))
+
+    with ThreadPoolExecutor(8) as pool:
+        texts = list(pool.map(work, range(40)))
+    assert all(texts)
+    assert line.gateway.in_flight == 0
+
+
+def test_closing_while_a_stream_is_read_ends_it(config: Config) -> None:
+    line = Tieline(config, environ={})
+    stream = iter(line.stream("demo", "Hello"))
+    next(stream)
+    line.close()
+    with pytest.raises((RequestFailed, RuntimeError)):
+        list(stream)
+        line.chat("demo", "Hello")
+
+
+def test_closed_is_closed(config: Config) -> None:
+    line = Tieline(config, environ={})
+    line.close()
+    line.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        line.chat("demo", "Hello")
+
+
+def test_a_bad_configuration_is_raised_and_leaves_no_thread(tmp_path: Any) -> None:
+    import threading
+
+    path = tmp_path / "tieline.yaml"
+    path.write_text("nonsense: 1\n")
+    with pytest.raises(TielineError, match="nonsense"):
+        Tieline(path, environ={})
+    assert not [thread for thread in threading.enumerate() if thread.name == "tieline"]

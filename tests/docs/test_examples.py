@@ -1,0 +1,93 @@
+"""Every example of the documentation does what it shows."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import ROOT, Block, blocks
+from tests.docs.test_reference import _commands
+from tieline.config.load import parse
+from tieline.simulator.schedule import Schedule
+
+WRITTEN = "http://127.0.0.1:8787"
+"""The address that the documentation writes."""
+KEYS = {"ACME_KEY": "any"}
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.id)
+def test_python(block: Block, config_file: Path, gateway_url: str) -> None:
+    if block.mark.startswith("not run: "):
+        pytest.skip(block.mark)
+    assert block.mark in ("run: server", "run: in-process"), (
+        "say before the block how it runs (CONTRIBUTING.md)"
+    )
+    code = block.body.replace(WRITTEN, gateway_url)
+    environ = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "TIELINE_CONFIG": str(config_file)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environ,
+        cwd=config_file.parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def _lines(block: Block) -> list[str]:
+    """The commands of a block, continued lines joined, comments left out."""
+    joined = block.body.replace("\\\n", " ")
+    return [line for line in map(str.strip, joined.splitlines()) if line and not line.startswith("#")]
+
+
+COMMANDS = [
+    (block.id, line) for language in ("bash", "") for block in blocks(language) for line in _lines(block)
+]
+
+
+@pytest.mark.parametrize(
+    "line", [pytest.param(line, id=where) for where, line in COMMANDS if line.startswith("curl ")]
+)
+def test_curl(line: str, gateway_url: str) -> None:
+    command = line.replace(WRITTEN, gateway_url).replace(
+        "curl ", "curl -sS --fail-with-body --max-time 20 ", 1
+    )
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"choices"' in done.stdout
+
+
+@pytest.mark.parametrize(
+    "line", [pytest.param(line, id=where) for where, line in COMMANDS if line.startswith("tieline ")]
+)
+def test_tieline_commands_exist(line: str) -> None:
+    known = _commands()
+    for part in line.split("&&"):
+        words = shlex.split(part, comments=True)
+        assert f"tieline {words[1]}" in known
+        options = {word for word in words if word.startswith("--")}
+        assert options <= known[f"tieline {words[1]}"] | {"--json", "--config", "--help"}
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.M))
+    used = {shlex.split(line)[1] for _, line in COMMANDS if line.startswith("make ")}
+    assert used
+    assert used <= targets
+
+
+@pytest.mark.parametrize("block", blocks("yaml"), ids=lambda block: block.id)
+def test_yaml_is_valid(block: Block) -> None:
+    if block.mark == "schedule":
+        assert Schedule.loads(block.body).phases
+    else:
+        parse(block.body, KEYS)

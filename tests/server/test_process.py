@@ -1,0 +1,249 @@
+"""``tieline serve`` as a process: signals, drain, reload, what is wrong at the start, several workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.programs import Running, running, tieline, tieline_json
+from tests.served import HELLO
+from tieline.simulator import SimulatorServer
+
+SLOW = "sim-echo:tokens=60,tps=40"
+
+
+@pytest.fixture
+def simulator() -> Iterator[SimulatorServer]:
+    server = SimulatorServer()
+    with server.run_in_thread():
+        yield server
+
+
+def write_config(folder: Path, simulator: SimulatorServer, **models: str) -> Path:
+    names = {"fast": "gpt-sim", "slow": SLOW, **models}
+    lines = [
+        "discover: false",
+        "server: {port: 0, drain_s: 10}",
+        "store: {database: 'sqlite:///tieline.db'}",
+        "providers:",
+        f"  sim: {{base_url: '{simulator.url}/sim/v1', api_key: k-1234}}",
+        "models:",
+        *(f"  {name}: 'sim/{model}'" for name, model in names.items()),
+    ]
+    path = folder / "tieline.yaml"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def ask(url: str, model: str = "fast", *, stream: bool = False) -> bytes:
+    body = json.dumps({"model": model, "messages": HELLO, "stream": stream}).encode()
+    request = urllib.request.Request(f"{url}/v1/chat/completions", body, {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return answer.read()
+
+
+class Streaming:
+    """A stream in flight, begun when made."""
+
+    def __init__(self, server: Running, model: str = "slow") -> None:
+        body = json.dumps({"model": model, "messages": HELLO, "stream": True}).encode()
+        self._socket = socket.create_connection(("127.0.0.1", server.port), 10)
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        self._socket.sendall(head.encode() + body)
+        self.received = b""
+        while self.received.count(b"data: ") < 3:
+            self.received += self._socket.recv(65536)
+
+    def rest(self) -> bytes:
+        with self._socket:
+            try:
+                while piece := self._socket.recv(65536):
+                    self.received += piece
+            except ConnectionError:
+                pass
+        return self.received
+
+    @property
+    def whole(self) -> bool:
+        return self.received.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+
+
+def test_sigterm_lets_a_stream_end_and_flushes(tmp_path: Path, simulator: SimulatorServer) -> None:
+    write_config(tmp_path, simulator)
+    with running("serve", cwd=tmp_path) as server:
+        ask(server.url)
+        stream = Streaming(server)
+        server.signal(signal.SIGTERM)
+        time.sleep(0.4)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.port), 2)
+        assert b"[DONE]" not in stream.received
+        stream.rest()
+        assert stream.whole
+        assert server.wait() == 0
+        assert "Traceback" not in server.said
+    found = tieline_json("logs", cwd=tmp_path)
+    assert [record["outcome"] for record in found] == ["success", "success"]
+    assert found[0]["model_asked"] == "slow"
+
+
+def test_a_second_sigint_does_not_wait(tmp_path: Path, simulator: SimulatorServer) -> None:
+    write_config(tmp_path, simulator, slow="sim-echo:tokens=1000,tps=40")
+    with running("serve", cwd=tmp_path) as server:
+        stream = Streaming(server)
+        server.signal(signal.SIGINT)
+        time.sleep(0.4)
+        assert server.process.poll() is None
+        began = time.monotonic()
+        server.signal(signal.SIGINT)
+        assert server.wait() == 130
+        assert time.monotonic() - began < 4
+        stream.rest()
+        assert not stream.whole
+        assert "Traceback" not in server.said
+    (record,) = tieline_json("logs", cwd=tmp_path)
+    assert record["outcome"] == "caller_gone"
+    assert record["usage"]["output_tokens"] > 0
+
+
+def test_an_edit_takes_effect_under_a_stream(tmp_path: Path, simulator: SimulatorServer) -> None:
+    write_config(tmp_path, simulator)
+    with running("serve", cwd=tmp_path) as server:
+        stream = Streaming(server, "slow")
+        write_config(tmp_path, simulator, added="gpt-sim")
+        _until(lambda: "configuration reloaded" in server.said)
+        ask(server.url, "added")
+        stream.rest()
+        assert stream.whole
+        (tmp_path / "tieline.yaml").write_text("modles: {}\nserver: {prot: 1}\n")
+        _until(lambda: "stays as it was" in server.said)
+        lines = [line for line in server.said.splitlines() if "stays as it was" in line]
+        assert len(lines) == 1
+        assert "models" in lines[0]
+        assert "tieline.yaml:2" in lines[0]
+        ask(server.url, "added")
+
+
+def _until(true: object, timeout: float = 8) -> None:
+    deadline = time.monotonic() + timeout
+    while not true():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _refused(done: subprocess.CompletedProcess[str], *says: str) -> None:
+    """One line with the fix, exit code 2."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, done.stderr
+    for word in says:
+        assert word in lines[0]
+
+
+def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        _refused(tieline("serve", "--port", str(port), cwd=tmp_path), f"Port {port}", "taken", "--port")
+
+
+@pytest.mark.parametrize(
+    ("database", "says"),
+    [
+        ("sqlite:////proc/nowhere/tieline.db", "/proc/nowhere"),
+        ("sqlite:////proc/tieline.db", "Name a path that can be written"),
+        ("postgresql://x:secret@127.0.0.1:1/none", "127.0.0.1:1"),
+    ],
+)
+def test_an_unusable_database_is_one_line(tmp_path: Path, database: str, says: str) -> None:
+    (tmp_path / "tieline.yaml").write_text(f"server: {{port: 0}}\nstore: {{database: '{database}'}}\n")
+    done = tieline("serve", cwd=tmp_path)
+    _refused(done, says, "store.database")
+    assert "secret" not in done.stderr
+
+
+def test_an_unusable_spool_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("a file")
+    (tmp_path / "tieline.yaml").write_text("server: {port: 0}\nstore: {spool: spool}\n")
+    _refused(tieline("serve", cwd=tmp_path), "spool")
+
+
+def test_a_public_address_without_a_key_is_one_line(tmp_path: Path) -> None:
+    _refused(tieline("serve", "--host", "0.0.0.0", "--port", "0", cwd=tmp_path), "tieline keys create")
+
+
+def test_a_bad_configuration_says_where(tmp_path: Path) -> None:
+    (tmp_path / "tieline.yaml").write_text("server:\n  prot: 1\n")
+    _refused(tieline("serve", cwd=tmp_path), "tieline.yaml:2", "port")
+    _refused(tieline("serve", "--config", "missing.yaml", cwd=tmp_path), "missing.yaml")
+
+
+def test_ready_soon(tmp_path: Path) -> None:
+    """Processor time, as the machine that runs this may be busy; on an idle one it is the time to ready."""
+    before = os.times()
+    with running("serve", "--port", "0", cwd=tmp_path) as server:
+        stat = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
+        ticks = int(stat[11]) + int(stat[12])
+        assert ticks / os.sysconf("SC_CLK_TCK") < 2.0
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+    assert os.times().elapsed - before.elapsed < 30
+
+
+def test_two_workers_survive_a_kill(tmp_path: Path, simulator: SimulatorServer) -> None:
+    write_config(tmp_path, simulator)
+    with running("serve", "--workers", "2", cwd=tmp_path) as server:
+        assert server.said.count("listens on") == 1
+        children = _children(server.process.pid)
+        assert len(children) == 2
+        for _ in range(5):
+            ask(server.url)
+        os.kill(children[0], signal.SIGKILL)
+        for _ in range(20):
+            _patient(lambda: ask(server.url))
+        _until(lambda: len(_children(server.process.pid)) == 2)
+        assert set(_children(server.process.pid)) != set(children)
+        assert "worker" in server.said
+        assert "replaced" in server.said
+        # What the killed one had accepted but not written is in its journal, which the replacement takes over.
+        _until(lambda: len(tieline_json("logs", "-n", "100", cwd=tmp_path)) >= 25, timeout=20)
+        stream = Streaming(server)
+        server.signal(signal.SIGHUP)
+        server.signal(signal.SIGTERM)
+        stream.rest()
+        assert stream.whole
+        assert server.wait() == 0
+        assert "Traceback" not in server.said
+    assert len(tieline_json("logs", "-n", "100", cwd=tmp_path)) >= 26
+
+
+def _patient(act: object) -> None:
+    """A connection that the killed worker had accepted is lost with it: once more."""
+    try:
+        act()  # type: ignore[operator]
+    except OSError:
+        act()  # type: ignore[operator]
+
+
+def _children(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(each) for each in found if "--fd" in Path(f"/proc/{each}/cmdline").read_text()]
+
+
+def test_workers_that_cannot_start_end_the_parent(tmp_path: Path) -> None:
+    (tmp_path / "tieline.yaml").write_text(
+        "server: {port: 0}\nstore: {database: 'sqlite:////proc/nowhere/x.db'}\n"
+    )
+    done = tieline("serve", "--workers", "2", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "store.database" in done.stderr
