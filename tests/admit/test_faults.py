@@ -48,9 +48,7 @@ def fetch(url: str, body: Any = None, secret: str = "") -> tuple[int, str, str]:
 
 async def chat(gateway: Process, secret: str) -> tuple[int, str]:
     body = {"model": "demo", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 20}
-    status, request_id, _ = await asyncio.to_thread(
-        fetch, f"{gateway.url}/v1/chat/completions", body, secret
-    )
+    status, request_id, _ = await asyncio.to_thread(fetch, f"{gateway.url}/v1/chat/completions", body, secret)
     return status, request_id
 
 
@@ -152,9 +150,7 @@ async def test_the_database_is_locked_by_somebody(tmp_path: Path) -> None:
 
 
 @pytest.mark.services
-async def test_redis_goes_and_comes_back_empty(
-    tmp_path: Path, postgres: Postgres, own_redis: Redis
-) -> None:
+async def test_redis_goes_and_comes_back_empty(tmp_path: Path, postgres: Postgres, own_redis: Redis) -> None:
     url = postgres.new_database()
     async with SimulatorServer() as simulator:
         store = {"database": url, "redis": own_redis.url, "spool": tmp_path / "spool"}
