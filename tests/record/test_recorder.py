@@ -403,7 +403,9 @@ def test_put_is_quick(lite: Database, tmp_path: Path) -> None:
     assert each < 100e-6
 
 
-def test_what_is_put_during_recovery_is_not_taken_for_a_dead_process_s(lite: Database, tmp_path: Path) -> None:
+def test_what_is_put_during_recovery_is_not_taken_for_a_dead_process_s(
+    lite: Database, tmp_path: Path
+) -> None:
     for number in range(20):
         recorder = Recorder(lite, spool=tmp_path / f"spool{number}")
         recorder.start()
