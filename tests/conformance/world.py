@@ -37,7 +37,7 @@ HOSTS = (
     Host("responses", "openai_responses", "/v1", "bearer"),
     Host("claude", "anthropic_messages", "", "x-api-key"),
     Host("gemini", "gemini", "", "x-goog-api-key"),
-    Host("bedrock", "bedrock_converse", "", "sigv4", "AKIDSIMULATED:simulated-secret"),
+    Host("bedrock", "bedrock_converse", "", "sigv4", "AKIASIMULATED:simulated-secret"),
     Host("cohere", "cohere", "", "bearer"),
 )
 BY_NAME = {host.name: host for host in HOSTS}
@@ -96,9 +96,13 @@ def running(folder: Path, more: tuple[str, ...] = (), **changes: Any) -> Iterato
         async with SimulatorServer(seed=SEED) as simulator:
             config = Config(
                 discover=False,
-                server=ServerConfig(port=0, drain_s=0.5),
                 store=StoreConfig(database=f"sqlite:///{folder}/records.db", spool=str(folder / "spool")),
-                **{"routing": _ROUTING, "providers": providers(simulator.url, more), **changes},
+                **{
+                    "server": ServerConfig(port=0, drain_s=0.5),
+                    "routing": _ROUTING,
+                    "providers": providers(simulator.url, more),
+                    **changes,
+                },
             )
             gateway = Gateway(config, environ={})
             sock = bind("127.0.0.1", 0)

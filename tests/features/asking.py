@@ -41,12 +41,18 @@ def post(world: World, path: str, body: Any, **headers: str) -> Heard:
 
 
 def record_of(world: World, heard: Heard) -> Record:
-    """What is written down of a request."""
-    assert world.gateway.recorder.flush(5.0)
-    assert world.gateway.database is not None
-    found = queries.show(world.gateway.database, heard.headers["tieline-request-id"])
-    assert found is not None
-    return found
+    """What is written down of a request, which happens after it is answered."""
+    database, found = world.gateway.database, []
+
+    def written() -> bool:
+        assert world.gateway.recorder.flush(5.0)
+        assert database is not None
+        found[:] = [queries.show(database, heard.headers["tieline-request-id"])]
+        return found[0] is not None
+
+    assert world.wait_for(written), "it was not recorded"
+    assert found[0] is not None
+    return found[0]
 
 
 def chat(model: str, text: str = PROMPT, **more: Any) -> dict[str, Any]:

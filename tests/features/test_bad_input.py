@@ -43,7 +43,6 @@ _CANNOT: list[tuple[str, dict[str, Any], str]] = [
     ("cohere", {"n": 2}, "n"),
     ("cohere", {"logit_bias": {"1": 5}}, "logit_bias"),
     ("gemini", {"logit_bias": {"1": 5}}, "logit_bias"),
-    ("claude", {"web_search_options": {}}, "web_search_options"),
 ]
 
 
@@ -59,6 +58,14 @@ def test_a_field_that_the_upstream_cannot_do(
     assert field in message_of(heard)
     assert host in message_of(heard) or _dialect(host) in message_of(heard), "it names who cannot"
     assert not world.upstream(), "nothing was sent"
+
+
+def test_what_no_model_of_the_name_can_do_is_the_callers_to_change(world: World) -> None:
+    """Not a 503, which every SDK would send again."""
+    body = chat("claude/sim-echo", web_search_options={})
+    heard = post(world, "/v1/chat/completions", body)
+    assert (heard.status, heard.error["code"]) == (400, "unsupported_parameter"), heard.text
+    assert "claude/sim-echo: server tools of openai_chat" in message_of(heard)
 
 
 def _dialect(host: str) -> str:
@@ -288,6 +295,6 @@ def test_the_sdks_raise_their_own_class_for_it(world: World) -> None:
         gpt.chat.completions.create(model="chat/sim-echo", messages=[])
     assert raised.value.param == "messages"
     google = genai.Client(api_key="k", http_options=types.HttpOptions(base_url=world.url))
-    with pytest.raises(genai.errors.ClientError, match="contents"):
-        google.models.generate_content(model="gemini/sim-echo", contents=[])
+    with pytest.raises(genai.errors.ClientError, match="nobody"):
+        google.models.generate_content(model="nobody/nothing", contents=PROMPT)
     google.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import Any
 
 import anthropic
@@ -79,8 +80,12 @@ def test_count_tokens_is_never_billed_and_never_fails_for_the_providers_sake(wor
         record = record_of(world, heard)
         assert (record.operation, record.cost, record.outcome) == ("count_tokens", 0, "success")
         assert (heard.headers.get("tieline-estimated") == "true") is (model != "claude/claude-sim")
-    state = [view for view in world.gateway.health.snapshot(0.0) if view.deployment.startswith("claude-down")]
-    assert not state, "a count says nothing about a deployment's health"
+    for _ in range(6):
+        post(world, "/v1/messages/count_tokens", body | {"model": "claude-down/sim-fail-503"})
+    states = {
+        view.state for view in world.gateway.health.snapshot(monotonic()) if "claude-down" in view.deployment
+    }
+    assert states <= {"closed"}, "a count says nothing about a deployment's health"
 
 
 def test_count_tokens_says_what_is_wrong_with_the_request(world: World) -> None:

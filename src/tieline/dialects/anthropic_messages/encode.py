@@ -46,7 +46,7 @@ _ARGUMENTS = msgspec.json.Decoder(dict[str, Raw])
 
 
 def encode_request(request: Request, target: Target) -> Outgoing:
-    _refuse_unknown(request)
+    _refuse_unknown(request, target)
     extra = dict(left_over(request, NAME))
     betas = allowed_betas(extra.pop("anthropic-beta", []), target.quirks)
     writer = _Writer(request, target)
@@ -80,7 +80,7 @@ def encode_request(request: Request, target: Target) -> Outgoing:
     return Outgoing(path=path, body=msgspec.json.encode(body), headers=headers)
 
 
-def _refuse_unknown(request: Request) -> None:
+def _refuse_unknown(request: Request, target: Target) -> None:
     asked = {
         "n": request.n > 1,
         "logprobs": request.logprobs,
@@ -93,7 +93,9 @@ def _refuse_unknown(request: Request) -> None:
     }
     for name, given in asked.items():
         if given:
-            raise unsupported(request, name, "the Anthropic API has no equivalent.")
+            raise unsupported(
+                request, name, f"Anthropic's API, which {target.provider} ({target.model}) speaks, has none."
+            )
 
 
 def _max_tokens(request: Request, target: Target) -> int:
