@@ -72,13 +72,9 @@ def _dialect_of(request: httpx2.Request) -> str:
 
 
 def _listing(gateway: Gateway, request: httpx2.Request, path: str) -> bytes:
-    anthropic = "anthropic-version" in request.headers
+    dialect = "anthropic_messages" if "anthropic-version" in request.headers else "openai_chat"
     name = path[len(_LISTING) :].lstrip("/")
-    found = (
-        gateway.model_entry(name, anthropic=anthropic)
-        if name
-        else gateway.models_listing(anthropic=anthropic)
-    )
+    found = gateway.model_entry(name, dialect) if name else gateway.models_listing(dialect)
     return msgspec.json.encode(found)
 
 

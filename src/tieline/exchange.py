@@ -17,6 +17,7 @@ from tieline.dialects import get_upstream
 from tieline.dialects.base import Garbled, Outgoing, StreamFault, Truncated, UpstreamDialect
 from tieline.dialects.transcript import Transcript, events_of
 from tieline.ledger import pricing
+from tieline.providers.advice import advised
 from tieline.providers.errors import classify, classify_transport, rate_limits
 from tieline.providers.signing import needs_token, sign
 from tieline.providers.tokens import TokenError
@@ -71,12 +72,14 @@ class Exchange:
         "entry",
         "failure",
         "flight",
+        "kept_token",
         "race",
         "relay",
         "response",
         "resuming",
         "same_dialect",
         "step",
+        "tier",
         "unspliced",
     )
 
@@ -95,6 +98,9 @@ class Exchange:
         self.resuming = flight.committed
         self.unspliced = False
         self.began = 0.0
+        self.tier: str | None = None
+        self.kept_token: str | None = None
+        """A cloud identity's token that was not fetched for this request."""
 
     async def run(self) -> Outcome:
         """Tries, relays, tells. Raises CancelledError when the caller goes, Unsupported is part of the outcome."""
@@ -175,7 +181,9 @@ class Exchange:
         token = None
         if needs_token(credential):
             tokens = self.flight.line.tokens
-            token = tokens.cached(credential) or await tokens.token(credential)
+            token = self.kept_token = tokens.cached(credential)
+            if token is None:
+                token = await tokens.token(credential)
         now = datetime.now(UTC)
         return headers + sign(
             deployment.provider, credential, "POST", url, headers, outgoing.body, now, token
@@ -207,6 +215,12 @@ class Exchange:
         )
         try:
             response = self.response = await transport.send(request)
+            if response.status == 401 and self.kept_token is not None:
+                # Revoked before its time: a fresh one may be accepted, and the caller need not know.
+                flight.line.tokens.forget(step.credential, self.kept_token)
+                response.close()
+                request.headers = await self._headers(outgoing, url)
+                response = self.response = await transport.send(request)
         finally:
             self._waited(self.clock() - asked)
         self.entry.status = response.status
@@ -223,9 +237,13 @@ class Exchange:
         except (TransportError, _Died):
             body = b""  # the status alone classifies it
         info = self.dialect.decode_error(response.status, response.headers, body)
-        return classify(
-            self.step.deployment.provider.name, self.dialect.name, response.status, info, response.headers
-        )
+        provider = self.step.deployment.provider
+        failure = classify(provider.name, self.dialect.name, response.status, info, response.headers)
+        return self._advised(failure)
+
+    def _advised(self, failure: Failure) -> Failure:
+        deployment = self.step.deployment
+        return advised(failure, deployment.provider, deployment.model, self.step.credential)
 
     async def _whole(self, response: UpstreamResponse) -> None:
         flight, entry = self.flight, self.entry
@@ -238,10 +256,13 @@ class Exchange:
             glance = flight.dialect.glance(body)
             entry.upstream_id, entry.upstream_model, entry.usage = glance.id, glance.model, glance.usage
             entry.chars_out, finish = glance.output_chars, glance.finish_reason
+            if flight.asked_tier is not None:
+                # Rare, so that the glance of all the others stays short.
+                self.tier = self.dialect.decode_response(body).service_tier
         else:
             answer = self.dialect.decode_response(body)
             entry.upstream_id, entry.upstream_model, entry.usage = answer.id, answer.model, answer.usage
-            entry.chars_out = len(answer.text)
+            entry.chars_out, self.tier = len(answer.text), answer.service_tier
             finish = answer.choices[0].finish_reason if answer.choices else None
             body = flight.encode_answer(answer)
         if finish is None:
@@ -281,7 +302,9 @@ class Exchange:
         def on_data(data: bytes) -> None:
             relay.feed(data)
             if relay.done or relay.nothing_missing:
-                watch.ending()
+                watch.ending(LINGER_S)
+            elif relay.decoder.complete:
+                watch.ending(USAGE_GRACE_S)
             elif flight.congested and relay.committed:
                 response.pause()
 
@@ -392,7 +415,10 @@ class Exchange:
         if isinstance(error, TransportError):
             return self._broken(classify_transport(error))
         if isinstance(error, TokenError):
-            return Failure(kind=error.kind, message=error.message)
+            provider = self.step.deployment.provider.name
+            if error.kind is FailureClass.CREDENTIAL:
+                return self._advised(Failure(kind=error.kind, message=error.message))
+            return Failure(kind=error.kind, message=f"{provider}: {error.message}")
         if isinstance(error, StreamFault):
             return classify(
                 self.step.deployment.provider.name, self.dialect.name, error.status, error.info, []
@@ -447,7 +473,7 @@ class Exchange:
             relay.upstream_model,
             relay.usage,
         )
-        entry.chars_out = relay.chars_out
+        entry.chars_out, self.tier = relay.chars_out, relay.service_tier
         if relay.first_at is not None:
             entry.first_token_ms = entry.started_ms + (relay.first_at - self.began) * 1000
             if not self._lost:
@@ -463,7 +489,10 @@ class Exchange:
         elif entry.usage is not None and entry.outcome != SUCCESS:
             entry.usage = _at_least(entry.usage, entry.chars_out, self.flight.most_output_tokens(card))
         if entry.usage is not None:
-            entry.cost = pricing.cost(card.price if card else None, entry.usage, at_unix=wall_clock())
+            # What served it, as the answer says; where it does not, what was asked for.
+            tier = self.tier or self.flight.asked_tier
+            price = card.price if card else None
+            entry.cost = pricing.cost(price, entry.usage, at_unix=wall_clock(), service_tier=tier)
         elif entry.outcome == SUCCESS:
             entry.cost = None
 
@@ -523,7 +552,18 @@ class _Watch:
     """One timer for a stream: first token, then stall, then a short grace at its end. Re-armed lazily, never per chunk,
     but at least once in every stall deadline. While the caller is what holds things up, the upstream is not blamed."""
 
-    __slots__ = ("began", "clock", "deadlines", "flight", "handle", "loop", "name", "relay", "response")
+    __slots__ = (
+        "began",
+        "clock",
+        "deadlines",
+        "flight",
+        "handle",
+        "loop",
+        "name",
+        "patience_s",
+        "relay",
+        "response",
+    )
 
     def __init__(
         self, flight: Flight, relay: Relay, response: UpstreamResponse, step: Try, began: float
@@ -535,6 +575,8 @@ class _Watch:
         self.name = step.deployment.id
         self.began = began
         self.clock = relay.clock
+        self.patience_s: float | None = None
+        """Once the answer is complete: how long its end may still take."""
         self.loop = asyncio.get_running_loop()
         self._arm(self.clock())
 
@@ -580,10 +622,12 @@ class _Watch:
             )
         return _Died(Failure(kind=kind, message=f"{self.name}: {what}."))
 
-    def ending(self) -> None:
+    def ending(self, within_s: float) -> None:
         """Complete: most upstreams close the body in the same segment, so this only bounds the wait."""
-        self.handle.cancel()
-        self.handle = self.loop.call_later(LINGER_S, self.response.abort, _Enough())
+        if self.patience_s is None or within_s < self.patience_s:
+            self.patience_s = within_s
+            self.handle.cancel()
+            self.handle = self.loop.call_later(within_s, self.response.abort, _Enough())
 
     def cancel(self) -> None:
         self.handle.cancel()

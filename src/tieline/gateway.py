@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from random import Random
@@ -14,35 +15,41 @@ from typing import Any
 
 import msgspec
 
+from tieline import listing
 from tieline.admit.accounts import Accounts
 from tieline.admit.admission import Admission
 from tieline.admit.leases import Leases
 from tieline.admit.watch import Watch
 from tieline.config.load import Loaded, find, load
 from tieline.config.reload import Watcher
-from tieline.config.schema import Config
+from tieline.config.schema import Config, ProviderConfig
 from tieline.dialects import get as dialect_named
 from tieline.dialects import get_upstream
 from tieline.ledger.pricing import upper_bound
 from tieline.ledger.settle import Markup
+from tieline.listing import Listed
 from tieline.pipeline import Flight, Line, fault_headers
-from tieline.providers import build, catalog
+from tieline.providers import build, catalog, registry
 from tieline.providers.build import Fleet
+from tieline.providers.credentials import stored_credential
 from tieline.providers.deployment import Deployment
 from tieline.providers.tokens import TokenSource
 from tieline.record.ids import new_id
 from tieline.record.metrics import Gauge, Metrics
 from tieline.record.recorder import Recorder
+from tieline.record.retention import Retention
 from tieline.route.health import Health
 from tieline.route.router import Router
 from tieline.route.steps import Needs
 from tieline.route.validate import validate_routes
+from tieline.store import sealed
 from tieline.store.database import Database
+from tieline.store.sealed import Vault, keyring
 from tieline.store.shared import RedisShared
 from tieline.transport.base import Transport
 from tieline.transport.routing import Transports
 from tieline.types.call import Call, Headers, Reply
-from tieline.types.errors import ConfigError, Fault, NotFound, Shedding, UnknownModel
+from tieline.types.errors import ConfigError, Fault, InvalidRequest, NotFound, Shedding, UnknownModel
 from tieline.types.money import format_usd
 from tieline.types.record import Record
 
@@ -97,7 +104,15 @@ class Gateway:
             clock=clock,
         )
         self.accounts = Accounts(self.database) if self.database else None
-        self.watch = Watch(self.admission, self.accounts) if self.accounts else None
+        self.vault = Vault(self.database, keyring(self.environ)) if self.database else None
+        self._stored: build.Stored = {}
+        self._stored_revision = 0
+        self.watch = (
+            Watch(self.admission, self.accounts, also=self._follow_credentials) if self.accounts else None
+        )
+        self.retention = (
+            Retention(self.database, lambda: self.config.store.retention_days) if self.database else None
+        )
         self.shared = RedisShared(redis) if redis is not None else None
         self.leases = (
             Leases(self.admission, self.shared, self.recorder.writer, self.accounts) if self.shared else None
@@ -131,9 +146,12 @@ class Gateway:
             await asyncio.to_thread(self.recorder.recovered.wait, RECOVERY_S)
         if self.watch is not None:
             await self.watch.load(self.recorder.writer)
+            await self._follow_credentials()
             self.watch.start()
         self._check_exposure()
         self._check_sharing()
+        if self.retention is not None and not self.in_process:
+            self.retention.start()
         if self.leases is not None:
             await self.leases.load()
             self.leases.start()
@@ -152,9 +170,12 @@ class Gateway:
         deadline = self.clock() + self.config.server.drain_s
         while self.in_flight and self.clock() < deadline:
             await asyncio.sleep(0.02)
+        await self.line.tokens.aclose()
         await self.transports.aclose()
         if self.watch is not None:
             await self.watch.stop()
+        if self.retention is not None:
+            await self.retention.stop()
         if self.leases is not None and self.shared is not None:
             await self.leases.stop()
             await self.shared.close()
@@ -225,8 +246,39 @@ class Gateway:
         self.fleet, self.line = fleet, line
         self.admission.set_policy(config.policy)
 
+    async def _follow_credentials(self) -> None:
+        """Takes over credentials that were added, replaced or removed in the database, without dropping a request."""
+        if self.database is None or self.vault is None:
+            return
+        revision = await asyncio.to_thread(sealed.revision, self.database)
+        if revision == self._stored_revision:
+            return
+        found, problems = await asyncio.to_thread(self.vault.reveal)
+        for problem in problems:
+            log.error("a stored credential is not used: %s", problem)
+        self._stored, self._stored_revision = found, revision
+        self.reload(self.config)
+
+    def check_credential(self, provider: str, secret: str) -> None:
+        """Whether it could be a key of this provider. Raises ConfigError or InvalidRequest naming the field."""
+        settings = self.config.providers.get(provider)
+        known = [row.name for row in registry.all_rows()] + list(self.config.providers)
+        if provider not in known:
+            near = get_close_matches(provider, known, n=1)
+            hint = f"Did you mean {near[0]}?" if near else "Providers of your own are configured first."
+            raise InvalidRequest(f"There is no provider {provider!r}.", param="provider", hint=hint)
+        row = registry.resolve(provider, settings or ProviderConfig())
+        try:
+            stored_credential(row, "new", secret)
+        except ConfigError as error:
+            raise InvalidRequest(error.message, param="secret", hint=error.hint) from None
+
+    def try_out(self, config: Config) -> None:
+        """Whether ``config`` could be taken over; raises ConfigError. Nothing is changed."""
+        self._line(config)
+
     def _line(self, config: Config) -> tuple[Fleet, Line]:
-        fleet = build.build(config, self.environ, catalog.packaged())
+        fleet = build.build(config, self.environ, catalog.packaged(), self._stored)
         router = Router(
             list(fleet.all()),
             config,
@@ -310,7 +362,21 @@ class Gateway:
             "providers": sorted(self.fleet.hosts),
             "in_flight": self.in_flight,
             "recorder": msgspec.to_builtins(health),
+            "degraded": self._degraded(),
         }
+
+    def _degraded(self) -> list[str]:
+        """What is away while traffic goes on: told by /health/ready, which stays 200, and by a metric."""
+        health, found = self.recorder.health(), []
+        if health.failing_since is not None:
+            found.append("database: records are kept in the spool")
+        if health.journal_failing:
+            found.append("spool: the disk is full or gone; records are only in memory")
+        if self.watch is not None and self.watch.last_error is not None:
+            found.append("keys: those known stay in force, changes are not seen")
+        if self.leases is not None and self.leases.last_error is not None:
+            found.append("redis: budgets and limits are spent out of the shares that are left")
+        return found
 
     def exposition(self) -> tuple[bytes, str]:
         """Prometheus text and its media type."""
@@ -318,6 +384,27 @@ class Gateway:
 
     def _gauges(self) -> list[Gauge]:
         gauges = [Gauge("tieline_in_flight", "Requests under way.", {}, float(self.in_flight))]
+        away = {line.partition(":")[0] for line in self._degraded()}
+        gauges += [
+            Gauge(
+                "tieline_dependency_up",
+                "0 while the gateway does without.",
+                {"dependency": name},
+                0.0 if name in away else 1.0,
+            )
+            for name in ("database", "spool", "keys", "redis")
+        ]
+        health = self.recorder.health()
+        gauges += [
+            Gauge(
+                "tieline_records_waiting",
+                "Not in the database yet.",
+                {},
+                float(health.queued + health.spooled),
+            ),
+            Gauge("tieline_records_lost", "Gone: no room anywhere.", {}, float(health.lost)),
+            Gauge("tieline_records_recovered", "Taken over from the dead.", {}, float(health.recovered)),
+        ]
         for view in self.health.snapshot(self.clock()):
             labels = {"deployment": view.deployment, "state": view.state}
             gauges.append(
@@ -329,47 +416,17 @@ class Gateway:
         """The key's id, None where no key is needed. Raises Unauthenticated."""
         return self.admission.identify(secret)
 
-    def models_listing(self, *, anthropic: bool = False) -> dict[str, Any]:
-        entries = [self._entry(name, found, anthropic) for name, found in self._listed()]
-        if anthropic:
-            ids = [entry["id"] for entry in entries]
-            return {
-                "data": entries,
-                "has_more": False,
-                "first_id": ids[0] if ids else None,
-                "last_id": ids[-1] if ids else None,
-            }
-        return {"object": "list", "data": entries}
+    def models_listing(self, dialect: str = "openai_chat") -> dict[str, Any]:
+        """Every name a request may use, in the shape of the dialect's SDK."""
+        return listing.listing(self._listed(), dialect)
 
-    def model_entry(self, name: str, *, anthropic: bool = False) -> dict[str, Any]:
-        for listed, found in self._listed():
-            if listed == name:
-                return self._entry(listed, found, anthropic)
-        raise UnknownModel(f"The model {name!r} is not known here.", param="model")
+    def model_entry(self, name: str, dialect: str = "openai_chat") -> dict[str, Any]:
+        """Raises UnknownModel."""
+        return listing.entry(self._listed(), name, dialect)
 
-    def _listed(self) -> list[tuple[str, Deployment | None]]:
-        router = self.line.router
-        return [(name, None) for name in self.config.models] + [(one.id, one) for one in router.deployments]
-
-    def _entry(self, name: str, found: Deployment | None, anthropic: bool) -> dict[str, Any]:
-        card = found.card if found is not None else None
-        detail = {
-            "provider": found.provider.name if found is not None else None,
-            "name": found.name if found is not None else name,
-            "context": card.context if card else None,
-            "max_output": card.max_output if card else None,
-        }
-        if anthropic:
-            title = card.title if card and card.title else name
-            return {
-                "type": "model",
-                "id": name,
-                "display_name": title,
-                "created_at": "1970-01-01T00:00:00Z",
-                "tieline": detail,
-            }
-        owner = found.provider.name if found is not None else "tieline"
-        return {"id": name, "object": "model", "created": 0, "owned_by": owner, "tieline": detail}
+    def _listed(self) -> list[Listed]:
+        configured = [Listed(name) for name in self.config.models]
+        return configured + [Listed(one.id, one) for one in self.line.router.deployments]
 
     async def request_record(self, request_id: str, secret: str | None) -> dict[str, Any]:
         """One record, for the key that made the request. Raises NotFound."""

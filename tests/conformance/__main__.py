@@ -24,10 +24,12 @@ _MARKS = {"passed": "[green]✓[/]", "failed": "[red]✗[/]", "not offered": "[d
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
     parser.add_argument("--json", metavar="FILE", help="write every cell with its detail")
-    parser.add_argument("--only", metavar="TEXT", default="", help="cells whose `client/host/feature` holds TEXT")
+    parser.add_argument(
+        "--only", metavar="TEXT", default="", help="cells whose `client/host/feature` holds TEXT"
+    )
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 110)
     wanted = [cell for cell in names() if options.only in "/".join(cell)]
     with tempfile.TemporaryDirectory() as folder, matrix_world(Path(folder)) as (world, clients):
         cells = [

@@ -26,7 +26,7 @@ class MessagesClient:
         401: "AuthenticationError",
         403: "PermissionDeniedError",
         404: "NotFoundError",
-        413: "RequestTooLargeError",
+        413: "ContentTooLargeError",
         422: "UnprocessableEntityError",
         429: "RateLimitError",
         500: "InternalServerError",
@@ -53,9 +53,7 @@ class MessagesClient:
         return {"role": "user", "content": blocks if image or pdf else text}
 
     def results(self, results: list[tuple[Call, str]]) -> list[Any]:
-        blocks = [
-            {"type": "tool_result", "tool_use_id": call.id, "content": text} for call, text in results
-        ]
+        blocks = [{"type": "tool_result", "tool_use_id": call.id, "content": text} for call, text in results]
         return [{"role": "user", "content": blocks}]
 
     def arguments(self, ask: Ask) -> dict[str, Any]:
@@ -133,7 +131,9 @@ class MessagesClient:
                 }
             ],
             calls=[
-                Call(block.id, block.name, dict(block.input)) for block in made.content if block.type == "tool_use"
+                Call(block.id, block.name, dict(block.input))
+                for block in made.content
+                if block.type == "tool_use"
             ],
             thought="".join(block.thinking for block in made.content if block.type == "thinking"),
             input_tokens=usage.input_tokens

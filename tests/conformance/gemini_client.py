@@ -134,7 +134,9 @@ class GenAIClient:
             thought="".join(part.text for part in parts if part.text and part.thought),
             input_tokens=(usage.prompt_token_count or 0) if usage else 0,
             cached_tokens=(usage.cached_content_token_count or 0) if usage else 0,
-            output_tokens=((usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)) if usage else 0,
+            output_tokens=((usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0))
+            if usage
+            else 0,
         )
 
 

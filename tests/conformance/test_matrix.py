@@ -10,7 +10,9 @@ from tests.conformance.matrix import CLIENTS, matrix_world, names, run
 from tests.conformance.seen import Client
 from tests.conformance.world import World
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::ResourceWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::ResourceWarning"
+)
 
 
 @pytest.fixture(scope="module")

@@ -47,7 +47,9 @@ def misfits(value: Any, wanted: Any, at: str = "body") -> list[str]:
         return []
     if origin is typing.Annotated or origin in _WRAPPERS:
         return misfits(value, get_args(wanted)[0], at)
-    if isinstance(wanted, typing.TypeAliasType if hasattr(typing, "TypeAliasType") else typing_extensions.TypeAliasType):
+    if isinstance(
+        wanted, typing.TypeAliasType if hasattr(typing, "TypeAliasType") else typing_extensions.TypeAliasType
+    ):
         return misfits(value, wanted.__value__, at)
     if origin in (Union, types.UnionType):
         tried = [misfits(value, each, at) for each in get_args(wanted)]
@@ -149,7 +151,10 @@ def _gemini(body: Any) -> list[str]:
             try:
                 model.model_validate(one)
             except pydantic.ValidationError as error:
-                found += [f"{name}[{place}].{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+                found += [
+                    f"{name}[{place}].{'.'.join(map(str, each['loc']))}: {each['msg']}"
+                    for each in error.errors()
+                ]
     return found
 
 
@@ -185,7 +190,8 @@ _CHECKS: dict[str, typing.Callable[[Any], list[str]]] = {
     ),
     "openai_embeddings": _typed(embeddings.EmbeddingCreateParams),
     "anthropic_messages": _typed(
-        message_create_params.MessageCreateParamsNonStreaming, message_create_params.MessageCreateParamsStreaming
+        message_create_params.MessageCreateParamsNonStreaming,
+        message_create_params.MessageCreateParamsStreaming,
     ),
     "gemini": _gemini,
     "bedrock_converse": _bedrock,

@@ -41,6 +41,7 @@ HOSTS = (
     Host("cohere", "cohere", "", "bearer"),
 )
 BY_NAME = {host.name: host for host in HOSTS}
+_ROUTING = Routing(fallback="none", timeouts=Timeouts(first_token_s=5, stall_s=5))
 _PRICE: dict[Any, str] = {"input": "0.15", "output": "0.60", "cache_read": "0.015"}
 
 
@@ -95,10 +96,13 @@ def running(folder: Path, more: tuple[str, ...] = (), **changes: Any) -> Iterato
         async with SimulatorServer(seed=SEED) as simulator:
             config = Config(
                 discover=False,
-                server=ServerConfig(port=0, drain_s=0.5),
                 store=StoreConfig(database=f"sqlite:///{folder}/records.db", spool=str(folder / "spool")),
-                routing=Routing(fallback="none", timeouts=Timeouts(first_token_s=5, stall_s=5)),
-                **{"providers": providers(simulator.url, more), **changes},
+                **{
+                    "server": ServerConfig(port=0, drain_s=0.5),
+                    "routing": _ROUTING,
+                    "providers": providers(simulator.url, more),
+                    **changes,
+                },
             )
             gateway = Gateway(config, environ={})
             sock = bind("127.0.0.1", 0)
@@ -110,7 +114,7 @@ def running(folder: Path, more: tuple[str, ...] = (), **changes: Any) -> Iterato
             service = Service(gateway, sock, up)
             stop = asyncio.Event()
             task = asyncio.create_task(service.serve())
-            done, _ = await asyncio.wait({task, asyncio.create_task(stop.wait())}, return_when="FIRST_COMPLETED")
+            await asyncio.wait({task, asyncio.create_task(stop.wait())}, return_when="FIRST_COMPLETED")
             service.stop()
             await task
             sock.close()

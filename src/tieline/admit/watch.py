@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Awaitable, Callable
 
 from tieline.admit.accounts import Accounts
 from tieline.admit.admission import Admission
@@ -20,7 +21,16 @@ class Watch:
     While the database is away the last keys stay in force; ``stale_s`` says for how long.
     """
 
-    def __init__(self, admission: Admission, accounts: Accounts, *, interval_s: float = INTERVAL_S) -> None:
+    def __init__(
+        self,
+        admission: Admission,
+        accounts: Accounts,
+        *,
+        interval_s: float = INTERVAL_S,
+        also: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """``also`` is awaited at each look: what else of the database a running gateway follows."""
+        self._also = also
         self._admission = admission
         self._accounts = accounts
         self._interval_s = interval_s
@@ -50,6 +60,8 @@ class Watch:
         revision = await asyncio.to_thread(self._accounts.revision)
         if revision != self._admission.revision:
             await self._refresh()
+        if self._also is not None:
+            await self._also()
         self._looked_at = time.monotonic()
 
     @property

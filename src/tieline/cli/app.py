@@ -199,12 +199,22 @@ class _LazyGroup(typer.core.TyperGroup):
 
 
 _GROUPS = {
+    "drill": "tieline.cli.drill",
     "keys": "tieline.cli.keys",
     "projects": "tieline.cli.projects",
+    "credentials": "tieline.cli.credentials",
+    "admin": "tieline.cli.admin",
+    "audit": "tieline.cli.audit",
+    "prices": "tieline.cli.prices",
 }
 _HELP = {
+    "drill": "Rehearse outages against the real server: list, run.",
     "keys": "Virtual keys: create, list, show, edit, rotate, revoke.",
     "projects": "Projects: create, list, show, edit, archive, credit.",
+    "credentials": "Keys of providers, kept encrypted in the database.",
+    "admin": "The token of the admin API.",
+    "audit": "Who changed what, and whether records were tampered with.",
+    "prices": "Whether our figures agree with another's.",
 }
 
 

@@ -101,8 +101,8 @@ class ProviderConfig(Struct, kw_only=True, forbid_unknown_fields=True, frozen=Tr
     """How the key is sent; ``bearer`` for a new provider with a key."""
     headers: dict[str, str] = field(default_factory=dict)
     """Sent with every request."""
-    models: list[str] | None = None
-    """Upstream model ids this provider serves. Left out: what the catalog knows, and any name asked as provider/model."""
+    models: list[str] | dict[str, str] | None = None
+    """Upstream model ids this provider serves, or ``id: model`` where its ids say nothing (Azure's deployments). Left out: what the catalog knows, and any name asked as provider/model."""
     prices: dict[str, dict[Literal["input", "output", "cache_read", "cache_write"], DecimalText]] = field(
         default_factory=dict
     )
@@ -184,6 +184,10 @@ class StoreConfig(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True)
     """Folder for records that could not be written yet."""
     retention_days: Annotated[int, Meta(ge=1, le=36_500)] = 90
     """Records older than this are deleted."""
+
+    def __repr__(self) -> str:
+        """Without URLs: they may hold passwords."""
+        return f"StoreConfig(retention_days={self.retention_days})"
 
 
 class LedgerConfig(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):

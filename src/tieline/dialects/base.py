@@ -8,6 +8,7 @@ writes what a provider gets and reads what the provider sent. When both sides ar
 from __future__ import annotations
 
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Struct, field
@@ -56,11 +57,13 @@ class Quirks(Struct, frozen=True, kw_only=True, omit_defaults=True):
     rejects: tuple[str, ...] = ()
     """Top-level fields this host answers with an error: asking for one makes it ineligible."""
     betas: tuple[str, ...] | None = None
-    """`anthropic-beta` values this host accepts; None: all."""
+    """`anthropic-beta` values this host accepts, whole or without their date; None: all."""
+    body_version: str = ""
+    """Anthropic Messages: `anthropic_version` stands in the body with this value, and the model only in the path (Vertex)."""
     completions: str = ""
     """A regular expression of the model ids that the host serves under OpenAI's legacy `/completions`; empty: none."""
     path: str = ""
-    """Overrides the dialect's path below the base URL; `{model}` is replaced."""
+    """Overrides the dialect's path below the base URL; `{model}` and, where a dialect has several, `{method}` are replaced."""
 
 
 class Target(Struct, frozen=True, kw_only=True):
@@ -82,6 +85,11 @@ class Target(Struct, frozen=True, kw_only=True):
     max_output_tokens: int | None = None
     adaptive_thinking: bool | None = None
     """Claude: the model takes `thinking: adaptive` + effort rather than a budget."""
+
+
+def segment(model: str) -> str:
+    """A model's id for a path. Callers may name any model at a provider: what they write stays one segment."""
+    return quote(model, safe="@:=,")
 
 
 class Outgoing(Struct, kw_only=True, gc=False):
@@ -229,6 +237,9 @@ class UpstreamDialect(Protocol):
 
 class Dialect(UpstreamDialect, Protocol):
     """What callers speak too."""
+
+    comments: bool
+    """Whether its clients skip the comments of an event stream, as the standard says."""
 
     def peek(self, call: Call) -> Peek:
         """Raises InvalidRequest (malformed JSON, wrong types, no messages), naming the field."""

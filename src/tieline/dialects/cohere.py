@@ -78,7 +78,7 @@ from tieline.types.response import Choice, FinishReason, OutputPart, Response
 from tieline.types.usage import Usage
 
 NAME = "cohere"
-PATH = "/chat"
+PATH = "/v2/chat"
 MAX_STOP = 5
 """`stop_sequences`: up to 5 (docs.cohere.com, API reference of v2/chat)."""
 

@@ -98,6 +98,7 @@ class OpenAICompletions:
     name = NAME
     media_type = sse.MEDIA_TYPE
     terminator = sse.DONE
+    comments = True
 
     def peek(self, call: Call) -> Peek:
         fields = top_level(call.body)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -55,6 +55,11 @@ class Host(Struct, frozen=True, eq=False, kw_only=True):
     def catalog_name(self) -> str:
         return self.provider.name.partition("@")[0]
 
+    def meant(self, model: str) -> str:
+        """The model behind an id that says nothing by itself, as configured: Azure's deployments have any name."""
+        models = self.config.models
+        return models.get(model, model) if isinstance(models, dict) else model
+
 
 class Fleet:
     """Every deployment there is. A new configuration makes a new fleet; nothing in it changes but its cache."""
@@ -91,7 +96,8 @@ class Fleet:
                 param="model",
                 hint=f"Add it to providers.{provider}.models.",
             )
-        deployment = _deployment(host, model, self._card(host, model), self._catalog.name_of(model))
+        name = self._catalog.name_of(host.meant(model))
+        deployment = _deployment(host, model, self._card(host, model), name)
         if len(self._made) < MAX_ON_DEMAND:
             self._made[deployment.id] = deployment
         return deployment
@@ -115,7 +121,9 @@ class Fleet:
         found = []
         for provider, models in ids.items():
             for host in self._at(provider):
-                offered = [model for model in models if self._offers(host, model)]
+                offered = [
+                    model for model in models if self._offers(host, model) and host.meant(model) == model
+                ]
                 chosen = preferred(host, offered, name)
                 if chosen is not None:
                     found.append(self.build_one(host.provider.name, chosen))
@@ -135,7 +143,8 @@ class Fleet:
             (provider, model)
             for provider, host in self.hosts.items()
             for model in (*(host.config.models or ()), *host.config.prices)
-            if self._catalog.name_of(model) == name and f"{provider}/{model}" not in have
+            if self._catalog.name_of(self.hosts[provider].meant(model)) == name
+            and f"{provider}/{model}" not in have
         ]
         return [self.build_one(provider, model) for provider, model in dict.fromkeys(listed)]
 
@@ -192,19 +201,23 @@ class Fleet:
         return []
 
     def _name(self, host: Host, model: str) -> str:
-        card = self._catalog.card(host.catalog_name, model)
-        return card.name if card is not None else self._catalog.name_of(model)
+        meant = host.meant(model)
+        card = self._catalog.card(host.catalog_name, meant)
+        return card.name if card is not None else self._catalog.name_of(meant)
 
     def _card(self, host: Host, model: str) -> ModelCard | None:
         """The catalog's, else what is true of the model anywhere; with the configured price over either."""
-        provider = host.provider.name
-        card = self._catalog.card(host.catalog_name, model)
+        provider, meant = host.provider.name, host.meant(model)
+        card = self._catalog.card(host.catalog_name, meant)
         if card is None:
-            card = _elsewhere(self._catalog.about(self._catalog.name_of(model)), provider, model)
+            card = _elsewhere(self._catalog.about(self._catalog.name_of(meant)), provider, model)
+        elif meant != model:
+            card = replace(card, id=model)
         price = host.config.prices.get(model)
         if price is None:
             return card
-        card = card or ModelCard(id=model, provider=provider, name=self._catalog.name_of(model))
+        name = self._catalog.name_of(meant)
+        card = card or ModelCard(id=model, provider=provider, name=name, embedding=None)
         return replace(card, price=_price(dict(price), f"providers.{provider}.prices.{model}"))
 
     def _no_host(self, provider: str, model: str) -> UnknownModel:
@@ -276,18 +289,23 @@ def _switch(row: Provider) -> str:
     return row.base_url_env if row.auth == "none" and row.base_url_env else " or ".join(row.env) or "its key"
 
 
-def build(config: Config, environ: Mapping[str, str], catalog: Cards) -> Fleet:
+Stored = Mapping[str, Sequence[tuple[str, str]]]
+"""Provider -> (label, secret) of the credentials in the database."""
+
+
+def build(config: Config, environ: Mapping[str, str], catalog: Cards, stored: Stored | None = None) -> Fleet:
     """Raises ConfigError for a configured provider that cannot work; a discovered one is left out and noted."""
     hosts: dict[str, Host] = {}
     problems: list[ConfigError] = []
+    kept = stored or {}
     for name, settings in config.providers.items():
         if settings.enabled:
-            hosts[name] = _configured_host(name, settings, environ)
-    for row in registry.all_rows() if config.discover else ():
-        if row.name in config.providers:
+            hosts[name] = _configured_host(name, settings, environ, kept.get(name, ()))
+    for row in registry.all_rows():
+        if row.name in config.providers or not (config.discover or row.name in kept):
             continue
         try:
-            host = _discovered_host(row, environ)
+            host = _discovered_host(row, environ if config.discover else {}, kept.get(row.name, ()))
         except ConfigError as error:
             problems.append(error)
             continue
@@ -301,9 +319,11 @@ def build_deployments(config: Config, environ: Mapping[str, str], catalog: Cards
     return list(build(config, environ, catalog).all())
 
 
-def _configured_host(name: str, config: ProviderConfig, environ: Mapping[str, str]) -> Host:
+def _configured_host(
+    name: str, config: ProviderConfig, environ: Mapping[str, str], stored: Sequence[tuple[str, str]]
+) -> Host:
     provider = registry.resolve(name, config)
-    credentials = credentials_of(provider, config, environ)
+    credentials = credentials_of(provider, config, environ, stored=stored)
     if not credentials:
         wanted = " or ".join(provider.env) or "a key"
         hint = f"Set {wanted} in the environment, or `api_key`."
@@ -314,16 +334,19 @@ def _configured_host(name: str, config: ProviderConfig, environ: Mapping[str, st
 
 def _with_project(provider: Provider, credentials: tuple[Credential, ...]) -> Provider:
     """A service account names its project. Only for a configured provider: the key file alone may be for other uses."""
-    project = getattr(credentials[0].secret, "project_id", None)
+    secret = credentials[0].secret
+    project = getattr(secret, "project_id", None) or getattr(secret, "quota_project_id", None)
     if not project or "project" in provider.params:
         return provider
     return replace(provider, params={**provider.params, "project": project})
 
 
-def _discovered_host(row: Provider, environ: Mapping[str, str]) -> Host | None:
+def _discovered_host(
+    row: Provider, environ: Mapping[str, str], stored: Sequence[tuple[str, str]]
+) -> Host | None:
     if row.auth == "none" and not (row.base_url_env and environ.get(row.base_url_env)):
         return None
-    credentials = credentials_of(row, None, environ)
+    credentials = credentials_of(row, None, environ, stored=stored)
     if not credentials:
         return None
     return Host(provider=placed(row, environ), credentials=credentials, config=ProviderConfig())
@@ -345,7 +368,32 @@ def placed(row: Provider, environ: Mapping[str, str], *, override: bool = True) 
     if "{" in quirks.path:
         quirks = replace(quirks, path=_fill(quirks.path, row, environ, keep=("model", "method")))
     edge = _fill(row.edge, row, environ) if row.edge else None
-    return replace(row, endpoints=filled, quirks=quirks, edge=edge)
+    return replace(row, endpoints=filled, quirks=quirks, edge=edge, params=_params(row, environ))
+
+
+def _params(row: Provider, environ: Mapping[str, str]) -> dict[str, str]:
+    """All that are known, also those that no address needs: signatures name the region. Raises ConfigError for a wrong one."""
+    known = {name: value for name in row.params_env if (value := _known(name, row, environ))}
+    for name, value in known.items():
+        shape = _SHAPES.get(name)
+        if shape is not None and not shape[0].fullmatch(value):
+            variables = " or ".join(row.params_env[name].split())
+            raise ConfigError(
+                f"`{value}` is no {name}: {shape[1]}.",
+                place=f"providers.{row.name}",
+                hint=f"Set {variables}, or name the provider `{row.name.partition('@')[0]}@{name.upper()}`.",
+            )
+    return {**row.params, **known}
+
+
+_SHAPES = {
+    "region": (re.compile(r"[a-z]{2,3}(-[a-z]+)+-\d{1,2}"), "AWS regions look like eu-west-1"),
+    "location": (
+        re.compile(r"global|us|eu|[a-z]+-[a-z]+\d{1,2}"),
+        "Vertex locations look like europe-west1, or are global, us, eu",
+    ),
+}
+"""So that a wrong region is said at start, not by a host name that is not found."""
 
 
 def _address(given: str, usual: str) -> str:
@@ -365,18 +413,32 @@ def _fill(url: str, row: Provider, environ: Mapping[str, str], keep: tuple[str, 
     for name in _PLACEHOLDER.findall(url):
         if name not in keep:
             url = url.replace(f"{{{name}}}", _parameter(name, row, environ))
-    return url.replace("://global-aiplatform.", "://aiplatform.")  # Vertex: "global" has no prefix
+    return _VERTEX_HOST.sub(_vertex_host, url)
+
+
+_VERTEX_HOST = re.compile(r"://(global|us|eu)-aiplatform\.")
+
+
+def _vertex_host(match: re.Match[str]) -> str:
+    """Not regions but areas, whose hosts are named otherwise (docs.cloud.google.com/vertex-ai, "Locations", 2026)."""
+    return "://aiplatform." if match[1] == "global" else f"://aiplatform.{match[1]}.rep."
 
 
 def _parameter(name: str, row: Provider, environ: Mapping[str, str]) -> str:
-    variables = row.params_env.get(name, "").split()
-    if "@" in row.name and name == next(iter(row.params_env)):
-        return row.params[name]
-    value = next((environ[item] for item in variables if environ.get(item)), None) or row.params.get(name)
+    value = _known(name, row, environ)
     if not value:
+        variables = row.params_env.get(name, "").split()
         hint = f"Set {' or '.join(variables)}." if variables else None
         raise ConfigError(f"its {name} is not known.", place=f"providers.{row.name}", hint=hint)
-    return value.removeprefix("https://").strip("/")
+    return value
+
+
+def _known(name: str, row: Provider, environ: Mapping[str, str]) -> str | None:
+    if "@" in row.name and name == next(iter(row.params_env)):
+        return row.params[name]
+    variables = row.params_env.get(name, "").split()
+    value = next((environ[item] for item in variables if environ.get(item)), None) or row.params.get(name)
+    return value.removeprefix("https://").strip("/") if value else None
 
 
 def _deployment(host: Host, model: str, card: ModelCard | None, name: str) -> Deployment:

@@ -58,7 +58,8 @@ class ModelCard(Struct, frozen=True, kw_only=True, omit_defaults=True):
     temperature: bool | None = None
     prefill: bool | None = None
     adaptive_thinking: bool | None = None
-    embedding: bool = False
+    embedding: bool | None = False
+    """Whether it makes embeddings and nothing else."""
     status: str = "active"
     """active | beta | deprecated | gone"""
     released: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -97,16 +97,33 @@ def make(label: str, auth: Auth, secret: object) -> Credential:
         raise ConfigError("not a usable key.", place=label, hint=hint) from error
 
 
+NO_ENVIRONMENT: Mapping[str, str] = {}
+
+
 def credentials_of(
-    row: Provider, config: ProviderConfig | None, environ: Mapping[str, str], discover: bool = True
+    row: Provider,
+    config: ProviderConfig | None,
+    environ: Mapping[str, str],
+    discover: bool = True,
+    stored: Sequence[tuple[str, str]] = (),
 ) -> tuple[Credential, ...]:
-    """Configured keys; else those of the environment; else, for a host that wants none, an empty one. May be empty."""
+    """Configured keys, else those of the environment; and beside them the ``stored`` ones (label, secret). Without any,
+    for a host that wants none, an empty one. May be empty."""
+    kept = tuple(stored_credential(row, label, secret, environ) for label, secret in stored)
     if config is not None and config.api_key is not None:
-        return tuple(_configured(row, config.api_key, environ))
-    found = tuple(_discovered(row, environ)) if discover or config is not None else ()
+        return (*_configured(row, config.api_key, environ), *kept)
+    found = (*_discovered(row, environ), *kept) if discover or config is not None else kept
     if not found and row.auth == "none":
         return (Credential("none", None, ()),)
     return found
+
+
+def stored_credential(
+    row: Provider, label: str, secret: str, environ: Mapping[str, str] = NO_ENVIRONMENT
+) -> Credential:
+    """One that was given through the admin API. Raises ConfigError when it cannot be a key of this provider."""
+    named = f"stored/{label}"
+    return make(named, "bearer" if row.auth == "none" else row.auth, _typed(row.auth, secret, named, environ))
 
 
 def _configured(row: Provider, keys: str | list[str], environ: Mapping[str, str]) -> Iterator[Credential]:
@@ -121,23 +138,26 @@ def _configured(row: Provider, keys: str | list[str], environ: Mapping[str, str]
             raise ConfigError(str(error), place=place) from error
         if secret not in seen:
             seen.add(secret)
-            yield make(label, row.auth, _typed(row.auth, secret, label))
+            yield make(label, row.auth, _typed(row.auth, secret, label, environ))
 
 
-def _typed(auth: Auth, secret: str, label: str) -> object:
-    """A JSON key file of Google where the scheme is Google's, `id:secret[:token]` where it is AWS's, else the text."""
+def _typed(auth: Auth, secret: str, label: str, environ: Mapping[str, str]) -> object:
+    """A JSON key file of Google where the scheme is Google's, `id:secret[:token]` where it is AWS's, `tenant:client:secret`
+    where it is Entra's, else the text."""
     if auth == "google_oauth" and secret.startswith("{"):
         return parse_google_key(secret, label)
-    if auth == "sigv4" and secret.count(":") in (1, 2):
-        return AwsKeys(*secret.split(":"))
-    if auth == "entra" and secret.count(":") == 2:
-        return EntraApp(*secret.split(":"))
+    if auth == "sigv4" and ":" in secret:
+        return AwsKeys(*secret.split(":", 2))
+    if auth == "entra" and secret.count(":") >= 2:
+        tenant, client_id, client_secret = secret.split(":", 2)
+        return EntraApp(tenant, client_id, client_secret, _authority(environ))
     return secret
 
 
 def _discovered(row: Provider, environ: Mapping[str, str]) -> Iterator[Credential]:
     seen: set[str] = set()
-    for name in row.env:
+    # A key of Azure's is no token of Entra's: where tokens are asked for, the keys of the environment are left alone.
+    for name in row.env if row.auth != "entra" else ():
         for label in numbered(name):
             secret = environ.get(label, "").strip()
             if secret and secret not in seen:
@@ -200,5 +220,10 @@ def parse_google_key(text: str, label: str) -> ServiceAccount | AuthorizedUser:
 def _entra(environ: Mapping[str, str]) -> Iterator[Credential]:
     parts = [environ.get(name, "") for name in ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET")]
     if all(parts):
-        authority = environ.get("AZURE_AUTHORITY_HOST") or "https://login.microsoftonline.com"
-        yield Credential("AZURE_CLIENT_ID", EntraApp(parts[0], parts[1], parts[2], authority.rstrip("/")))
+        yield Credential("AZURE_CLIENT_ID", EntraApp(parts[0], parts[1], parts[2], _authority(environ)))
+
+
+def _authority(environ: Mapping[str, str]) -> str:
+    """AZURE_AUTHORITY_HOST may be written with or without its scheme, as in Azure's own SDKs."""
+    host = environ.get("AZURE_AUTHORITY_HOST", "").strip().rstrip("/") or "login.microsoftonline.com"
+    return host if "://" in host else f"https://{host}"

@@ -67,6 +67,8 @@ _TRANSPORT: dict[str, Class] = {
 def _kind(provider: str, dialect: str, status: int | None, info: ErrorInfo) -> Class:
     if info.html:
         return _from_cdn(status)
+    if _normal(info.code or info.type or "") in _AMBIGUOUS and _DEPLETED.search(info.message):
+        return Class.QUOTA_EXHAUSTED
     return (
         _from_code(provider, dialect, status, info)
         or _STATUS_OF.get(provider, {}).get(status or 0)
@@ -167,7 +169,7 @@ _CODES = _table(
             provider_error bad_gateway json_validate_failed tool_use_failed stream_error
             service_unavailable_error InternalError gateway_timeout""",
         Class.OVERLOADED: """
-            overloaded overloaded_error engine_overloaded engine_overloaded_error model_overloaded slow_down
+            overloaded overloaded_error server_is_overloaded engine_overloaded engine_overloaded_error model_overloaded slow_down
             UNAVAILABLE service_unavailable ServiceUnavailable ServiceUnavailableException ModelNotReadyException
             NoCapacity capacity_exceeded service_tier_capacity_exceeded ServerOverloaded unavailable_error
             flex_capacity_exceeded""",
@@ -224,6 +226,9 @@ _CODES = _table(
 
 _VAGUE = frozenset(map(_normal, ("api_error", "server_error", "internal_error", "unknown")))
 """Types that some hosts (Ollama) put on everything: beside a 4xx status they say nothing."""
+_AMBIGUOUS = frozenset((_normal("RESOURCE_EXHAUSTED"), "429"))
+"""Google's code for too many requests and for an empty account alike: only the words tell which (WIRE_FACTS 32)."""
+_DEPLETED = re.compile(r"credits? (?:are|is|have been) (?:depleted|exhausted)|spending cap", re.IGNORECASE)
 _CODE_OF: dict[str, dict[str, Class]] = {
     # Zhipu/Z.ai: numbers of its own (docs.z.ai/api-reference/api-code, read 2026-11).
     "zai": _table(
@@ -336,12 +341,12 @@ MESSAGES: tuple[Message, ...] = (
     ),
     _row(
         Class.MODEL_GONE,
-        r"model not exist|is not a valid model id|no (?:allowed )?(?:endpoints|providers) (?:found|available)"
+        r"api version not supported|enabled only for api versions|model not exist|is not a valid model id|no (?:allowed )?(?:endpoints|providers) (?:found|available)"
         r"|model identifier is invalid|on-demand throughput isn.t supported|invalid model\b"
         r"|model .{0,120}(?:does not exist|not found|no longer (?:supported|available)|has been (?:deprecated|decommissioned|removed|retired)"
         r"|is not (?:available|supported for this))|(?:don.t|do not|does not) have access to (?:the |this )?model"
         r"|unknown model|end of its life",
-        "DeepSeek (400), OpenRouter (400, 404), Bedrock ValidationException and AccessDenied, Ollama",
+        "Azure (400 BadRequest), DeepSeek (400), OpenRouter (400, 404), Bedrock ValidationException and AccessDenied, Ollama",
     ),
     _row(
         Class.CALLER_FAULT,

@@ -99,7 +99,11 @@ def _endpoints(row: Provider, config: ProviderConfig) -> dict[str, str]:
             place=f"providers.{row.name}.dialect",
             hint="set `base_url` too if it does.",
         )
-    return {dialect: base_url.rstrip("/")}
+    base_url = base_url.rstrip("/")
+    if config.dialect is not None:
+        return {dialect: base_url}
+    # What is at one address (OpenAI's two APIs, at OpenAI and Azure) moves together.
+    return {name: base_url for name, url in row.endpoints.items() if url == row.endpoints[dialect]}
 
 
 def _quirks(row: Provider, config: ProviderConfig) -> Quirks:

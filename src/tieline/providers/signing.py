@@ -6,9 +6,10 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from itertools import pairwise
 from urllib.parse import quote, unquote, urlsplit
 
-from tieline.providers.credentials import AwsKeys
+from tieline.providers.credentials import AuthorizedUser, AwsKeys
 from tieline.providers.row import Credential, Provider
 from tieline.types.call import Headers
 
@@ -36,7 +37,11 @@ def sign(
         return sigv4(credential.secret, region, "bedrock", method, url, headers, body, now)
     if token is None:
         raise ValueError(f"{credential!r} needs a token")
-    return [(b"authorization", b"Bearer " + token.encode("latin-1"))]
+    proof: Headers = [(b"authorization", b"Bearer " + token.encode("latin-1"))]
+    if isinstance(credential.secret, AuthorizedUser) and credential.secret.quota_project_id:
+        # A person's own credentials name the project that pays (cloud.google.com/docs/quotas/set-quota-project).
+        proof.append((b"x-goog-user-project", credential.secret.quota_project_id.encode("latin-1")))
+    return proof
 
 
 def needs_token(credential: Credential) -> bool:
@@ -45,10 +50,12 @@ def needs_token(credential: Credential) -> bool:
 
 
 def region_of(provider: Provider, url: str) -> str:
-    """From the host name `bedrock-runtime.eu-west-1.amazonaws.com`, else the row's default."""
+    """What follows `bedrock-runtime` in an AWS host name (VPC endpoints have more in front and behind), else the row's."""
     labels = (urlsplit(url).hostname or "").split(".")
-    if "amazonaws" in labels[2:]:
-        return labels[labels.index("amazonaws") - 1]
+    if "amazonaws" in labels or labels[-2:] == ["api", "aws"]:
+        for service, region in pairwise(labels):
+            if service.startswith("bedrock-runtime"):
+                return region
     return provider.params.get("region", "us-east-1")
 
 

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import time
 from collections.abc import Callable
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -22,11 +22,18 @@ GONE_BEFORE_S = 20.0
 """A token this near its end is not used: the request it signs must still arrive."""
 MAX_ANSWER_BYTES = 64 * 1024
 TIMEOUT_S = 10.0
+RENEW_AGAIN_S = 5.0
+"""After a renewal ahead of time that failed: the token still holds, and its service is not asked with every request."""
 ASSERTION_LIFE_S = 3600
 """The longest that Google takes (developers.google.com/identity/protocols/oauth2/service-account)."""
 
 GOOGLE_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-AZURE_SCOPE = "https://cognitiveservices.azure.com/.default"
+_AZURE_SUFFIXES = {
+    "login.microsoftonline.us": "azure.us",
+    "login.chinacloudapi.cn": "azure.cn",
+    "login.partner.microsoftonline.cn": "azure.cn",
+}
+"""Authorities of the sovereign clouds, whose resources have names of their own."""
 _JWT_GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _FORM = [(b"content-type", b"application/x-www-form-urlencoded")]
 
@@ -63,6 +70,7 @@ class TokenSource:
         self._clock = clock
         self._tokens: dict[Credential, _Token] = {}
         self._under_way: dict[Credential, asyncio.Task[_Token]] = {}
+        self._not_before: dict[Credential, float] = {}
 
     def cached(self, credential: Credential) -> str | None:
         """Without waiting; None when ``token`` must be awaited. Renews in the background when the end is near."""
@@ -72,9 +80,15 @@ class TokenSource:
         left = token.until - self._clock()
         if left <= GONE_BEFORE_S:
             return None
-        if left <= RENEW_BEFORE_S:
+        if left <= RENEW_BEFORE_S and self._clock() >= self._not_before.get(credential, 0.0):
             self._renew(credential)
         return token.text
+
+    def forget(self, credential: Credential, text: str) -> None:
+        """The provider refuses this token although its time is not over: revoked, or its clock differs from ours."""
+        token = self._tokens.get(credential)
+        if token is not None and token.text == text:
+            del self._tokens[credential]
 
     async def token(self, credential: Credential) -> str:
         """Callers at the same time share one exchange, which goes on if one of them is cancelled. Raises TokenError."""
@@ -100,18 +114,26 @@ class TokenSource:
 
     def _renewed(self, credential: Credential, task: asyncio.Task[_Token]) -> None:
         self._under_way.pop(credential, None)
-        if not task.cancelled() and task.exception() is None:
+        if task.cancelled():
+            return
+        if task.exception() is None:
             self._tokens[credential] = task.result()
+        else:
+            self._not_before[credential] = self._clock() + RENEW_AGAIN_S
 
     async def _exchange(self, credential: Credential) -> _Token:
         now = self._clock()
-        status, body = await self._send(exchange_request(credential.secret, now))
+        try:
+            request = exchange_request(credential.secret, now)
+        except ConfigError as error:
+            raise TokenError(FailureClass.CREDENTIAL, error.full_message) from error
+        status, body = await self._send(request)
         if status != 200:
-            raise _refused(credential, status, body)
+            raise _refused(status, body)
         try:
             answer = msgspec.json.decode(body, type=_Answer)
         except msgspec.DecodeError as error:
-            raise TokenError(FailureClass.TRANSIENT, f"{credential.label}: no token in the answer") from error
+            raise TokenError(FailureClass.TRANSIENT, "the token service's answer holds no token.") from error
         return _Token(answer.access_token, now + answer.expires_in)
 
     async def _send(self, request: UpstreamRequest) -> tuple[int, bytes]:
@@ -123,19 +145,19 @@ class TokenSource:
                 finally:
                     response.close()
         except TimeoutError as error:
-            raise TokenError(FailureClass.TRANSIENT, "the token service did not answer in time") from error
+            raise TokenError(FailureClass.TRANSIENT, "the token service did not answer in time.") from error
         except TransportError as error:
             raise TokenError(FailureClass.CONNECT, f"the token service: {error.message}") from error
 
 
-def _refused(credential: Credential, status: int, body: bytes) -> TokenError:
+def _refused(status: int, body: bytes) -> TokenError:
     try:
         refusal = msgspec.json.decode(body, type=_Refusal)
     except msgspec.DecodeError:
         refusal = _Refusal()
     said = (refusal.error_description or refusal.error)[:300]
     kind = FailureClass.TRANSIENT if status >= 500 or status == 429 else FailureClass.CREDENTIAL
-    return TokenError(kind, f"{credential.label}: the token service answered {status}. {said}".strip())
+    return TokenError(kind, f"the token service answered {status}. {said}".strip())
 
 
 def exchange_request(secret: object, now: float) -> UpstreamRequest:
@@ -156,7 +178,7 @@ def exchange_request(secret: object, now: float) -> UpstreamRequest:
             "grant_type": "client_credentials",
             "client_id": secret.client_id,
             "client_secret": secret.client_secret,
-            "scope": AZURE_SCOPE,
+            "scope": _azure_scope(secret.authority),
         }
         return _post(f"{secret.authority}/{secret.tenant}/oauth2/v2.0/token", form)
     if isinstance(secret, MetadataIdentity):
@@ -164,6 +186,11 @@ def exchange_request(secret: object, now: float) -> UpstreamRequest:
         headers = [(b"metadata-flavor", b"Google")]
         return UpstreamRequest(method="GET", url=f"http://{secret.host}{path}", headers=headers)
     raise TypeError(f"{type(secret).__name__} needs no token")
+
+
+def _azure_scope(authority: str) -> str:
+    suffix = _AZURE_SUFFIXES.get(urlsplit(authority).hostname or "", "azure.com")
+    return f"https://cognitiveservices.{suffix}/.default"
 
 
 def _post(url: str, form: dict[str, str]) -> UpstreamRequest:

@@ -108,7 +108,7 @@ def _max_price(deployment: Deployment, preferences: Preferences) -> str | None:
 def _operation(deployment: Deployment, needs: Needs, *, asked: bool) -> str | None:
     card = deployment.card
     if card is not None:
-        if needs.operation == "embeddings" and not card.embedding:
+        if needs.operation == "embeddings" and card.embedding is False:
             return "it makes no embeddings"
         if needs.operation != "embeddings" and card.embedding:
             return "it only makes embeddings"

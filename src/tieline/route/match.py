@@ -180,6 +180,8 @@ class Names:
         elif slash and provider not in self._providers:
             known = ", ".join(sorted(self._providers)) or "none"
             hint = f"No credential is set for a provider {provider}; usable are: {known}."
+        elif slash:
+            hint = f"`{provider}` is configured with a list of models: add it to providers.{provider}.models."
         else:
             hint = "GET /v1/models lists the names that work."
         return UnknownModel(f"The model {name!r} is not known here.", param="model", hint=hint)

@@ -12,7 +12,7 @@ from typing import Any
 from tieline.config.schema import Routing
 from tieline.providers.deployment import Deployment
 from tieline.route.balance import Stand, choose, least_bad, stand
-from tieline.route.candidates import size_reason, window_of
+from tieline.route.candidates import capability_reason, size_reason, window_of
 from tieline.route.ceiling import Ceiling
 from tieline.route.deadlines import deadlines
 from tieline.route.decision import Decision, excluded_of
@@ -686,4 +686,17 @@ class Plan:
                 message=f"About {self.needs.input_tokens} tokens fit no model that may serve this.",
                 status=400,
             )
-        return None
+        return self._incapable()
+
+    def _incapable(self) -> Failure | None:
+        """What was asked for is beyond every model that the name stands for: the caller's to change, not to try again."""
+        strict = self.pool.route.preferences.require_parameters
+        reasons = {one.id: capability_reason(one, self.needs, strict=strict) for one in self.pool.deployments}
+        if any(reason is None or self.pool.excluded.get(name) != reason for name, reason in reasons.items()):
+            return None
+        said = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:8])
+        return Failure(
+            kind=FailureClass.UNSUPPORTED_PARAMETER,
+            message=f"{said}. Leave it out, or choose a model that can.",
+            status=400,
+        )

@@ -17,14 +17,14 @@ _DENIED = (
     "Access denied due to invalid subscription key or wrong API endpoint. Make sure to provide a valid key for an active "
     "subscription and use a correct regional API endpoint for your resource."
 )
-_TOKEN = (  # noqa: S105
+_UNAUTHORIZED = (
     "Unauthorized. Access token is missing, invalid, audience is incorrect (https://cognitiveservices.azure.com), or have "
     "expired."
 )
 _KINDS: dict[str, tuple[int, str, str]] = {
     "missing_key": (401, "401", _DENIED),
     "auth": (401, "401", _DENIED),
-    "expired": (401, "Unauthorized", _TOKEN),
+    "expired": (401, "Unauthorized", _UNAUTHORIZED),
     "forbidden": (403, "PermissionDenied", "The principal lacks the required data action on this resource."),
     "model_not_found": (
         404,

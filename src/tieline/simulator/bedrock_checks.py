@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import json
 import re
 from typing import Any
 
@@ -51,7 +52,19 @@ def read_converse(exchange: Exchange) -> Ask:
     _tools(ask, body.get("toolConfig"), messages)
     extra = body.get("additionalModelRequestFields") or {}
     ask.thinking = (extra.get("thinking") or {}).get("type") in ("enabled", "adaptive")
+    wanted = ((body.get("outputConfig") or {}).get("textFormat") or {}).get("structure") or {}
+    if "jsonSchema" in wanted:
+        ask.json_schema = _schema(wanted["jsonSchema"].get("schema"))
     return ask
+
+
+def _schema(text: Any) -> Any:
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError):
+        raise invalid(
+            "The schema at outputConfig.textFormat.structure.jsonSchema is not valid JSON."
+        ) from None
 
 
 def _message(ask: Ask, message: Any, index: int, seed: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -54,7 +55,7 @@ class Clouds:
 
     def __init__(self) -> None:
         self.clock = time.time
-        self.aws = {"AKIDSIMULATED": AwsIdentity("simulated-secret")}
+        self.aws = {"AKIASIMULATED": AwsIdentity("simulated-secret")}
         self.entra = {("simulated-tenant", "simulated-client"): EntraClient("simulated-secret")}
         self.project = "simulated-project"
         self.locations = {"global", "us", "eu", "us-central1", "us-east5", "europe-west1", "europe-west4"}
@@ -75,20 +76,14 @@ class Clouds:
         self, url: str, email: str = "robot@simulated-project.iam.gserviceaccount.com"
     ) -> str:
         """A new JSON key file of an account whose tokens come from the simulator at ``url``."""
-        from cryptography.hazmat.primitives import serialization
-        from cryptography.hazmat.primitives.asymmetric import rsa
-
-        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        key, pem = _key_of(email)
         self._accounts[email] = key.public_key()
-        pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
         return json.dumps(
             {
                 "type": "service_account",
                 "project_id": self.project,
                 "private_key_id": "simulated-key-1",
-                "private_key": pem.decode(),
+                "private_key": pem,
                 "client_email": email,
                 "token_uri": url + GOOGLE_TOKEN_PATH,
             }
@@ -224,6 +219,19 @@ class Clouds:
         self._issued[token] = Issued(cloud, self.clock() + self.token_life_s, audience)
         answer = {"access_token": token, "expires_in": int(self.token_life_s), "token_type": "Bearer"}
         return _json(200, answer)
+
+
+@cache
+def _key_of(email: str) -> tuple[Any, str]:
+    """Made once in a process: a tenth of a second each."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return key, pem.decode()
 
 
 def _bytes(segment: str) -> bytes:

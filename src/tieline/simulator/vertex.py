@@ -12,7 +12,8 @@ from tieline.simulator.exchange import Exchange, Reply, bearer, encode
 from tieline.simulator.gemini import Gemini
 from tieline.simulator.gemini_checks import camel, invalid, read_generate
 
-ANTHROPIC_VERSION = "vertex-2023-10-16"
+ANTHROPIC_VERSIONS = ("vertex-2023-10-16", "2026-10-21")
+"""The documented one, and what Anthropic's own Vertex client sends since its version 2."""
 BETAS = frozenset(
     [
         "computer-use-2025-01-24",
@@ -157,8 +158,8 @@ def _to_messages(exchange: Exchange, *, model_in_body: bool = False) -> None:
     body = dict(exchange.body)
     if "anthropic_version" not in body:
         raise claude_invalid("anthropic_version: Field required")
-    if body.pop("anthropic_version") != ANTHROPIC_VERSION:
-        raise claude_invalid(f'anthropic_version: Input should be "{ANTHROPIC_VERSION}"')
+    if body.pop("anthropic_version") not in ANTHROPIC_VERSIONS:
+        raise claude_invalid(f'anthropic_version: Input should be "{ANTHROPIC_VERSIONS[0]}"')
     if "model" in body and not model_in_body:
         raise claude_invalid("model: Extra inputs are not permitted")
     given = [beta.strip() for beta in exchange.headers.get("anthropic-beta", "").split(",") if beta.strip()]

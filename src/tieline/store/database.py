@@ -49,7 +49,8 @@ class Database:
                     connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
                 prepare(connection)
         except (sa.exc.DBAPIError, sqlite3.Error, OSError) as error:
-            raise self._explained(error) from error
+            # Not chained: the driver's frames hold the password, and crash reporters show frames' variables.
+            raise self._explained(error) from None
 
     def close(self) -> None:
         self.engine.dispose()

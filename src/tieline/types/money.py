@@ -16,8 +16,12 @@ PER_MILLION = 10**6
 def parse_usd(text: str | int | Decimal) -> Pico:
     """Decimal US dollars -> pico-dollars. Raises ValueError when it is no number or finer than a pico-dollar."""
     try:
-        value = Decimal(text) * PICO_PER_USD
-    except (InvalidOperation, TypeError) as error:
+        given = Decimal(text)
+        # Beyond a million million dollars it is no amount, and its digits could fill the memory.
+        if given.is_finite() and given and given.adjusted() > 12:
+            raise InvalidOperation
+        value = given * PICO_PER_USD
+    except (ArithmeticError, TypeError, ValueError) as error:
         raise ValueError(f"not an amount in US dollars: {text!r}") from error
     if not value.is_finite() or value != value.to_integral_value():
         raise ValueError(f"not an exact amount in US dollars (12 decimals at most): {text!r}")

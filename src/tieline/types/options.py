@@ -87,25 +87,27 @@ def read_options(body: dict[str, Any], headers: Headers) -> Options:
 
 
 def _check(options: Options) -> None:
-    for name in ("max_cost_usd", "run_budget_usd"):
-        _check_money(name, getattr(options, name))
     for name in (*_NUMBERS,):
         value = getattr(options, name)
         if value is not None and not 0 < value < 86_400:
             raise InvalidRequest(f"tieline.{name} must be above 0, not {value}.", param=f"tieline.{name}")
+    for name in ("max_cost_usd", "run_budget_usd"):
+        _check_usd(name, getattr(options, name))
     if len(options.tags) > MAX_TAGS or any(len(k) + len(v) > MAX_TAG_CHARS for k, v in options.tags.items()):
         raise InvalidRequest(
             f"tieline.tags: at most {MAX_TAGS} tags of {MAX_TAG_CHARS} characters.", param="tieline.tags"
         )
 
 
-def _check_money(name: str, text: str | None) -> None:
+def _check_usd(name: str, text: str | None) -> None:
     if text is None:
         return
     try:
-        parse_usd(text)
+        amount = parse_usd(text)
     except ValueError as error:
         raise InvalidRequest(f"tieline.{name}: {error}.", param=f"tieline.{name}") from None
+    if amount < 0:
+        raise InvalidRequest(f"tieline.{name} must be 0 or more.", param=f"tieline.{name}")
 
 
 def _from_header(name: str, text: str) -> Any:

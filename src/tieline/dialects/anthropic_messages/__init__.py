@@ -35,6 +35,7 @@ class AnthropicMessages:
     name = NAME
     media_type = sse.MEDIA_TYPE
     terminator = _stream.MESSAGE_STOP
+    comments = True
 
     def peek(self, call: Call) -> Peek:
         return _peek.peek(call)

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from tieline.dialects.anthropic_messages.peek import allowed_betas
-from tieline.dialects.anthropic_messages.wire import NAME, PATH, VERSION
+from tieline.dialects.anthropic_messages.wire import NAME, VERSION, path_of
 from tieline.dialects.base import Outgoing, Target
 from tieline.dialects.cache_marks import wire_mark
 from tieline.dialects.effort import LEAST_BUDGET, budget_of, effort_of
@@ -46,7 +46,7 @@ _ARGUMENTS = msgspec.json.Decoder(dict[str, Raw])
 
 
 def encode_request(request: Request, target: Target) -> Outgoing:
-    _refuse_unknown(request)
+    _refuse_unknown(request, target)
     extra = dict(left_over(request, NAME))
     betas = allowed_betas(extra.pop("anthropic-beta", []), target.quirks)
     writer = _Writer(request, target)
@@ -68,14 +68,19 @@ def encode_request(request: Request, target: Target) -> Outgoing:
     for name in target.quirks.rejects:
         if name in body:
             raise Unsupported(f"`{name}` is rejected by {target.provider}.", param=name)
-    headers: Headers = [(b"anthropic-version", VERSION)]
+    headers: Headers = []
+    if target.quirks.body_version:
+        del body["model"]
+        body["anthropic_version"] = target.quirks.body_version
+    else:
+        headers.append((b"anthropic-version", VERSION))
     if betas:
         headers.append((b"anthropic-beta", ",".join(betas).encode("latin-1")))
-    path = target.quirks.path.replace("{model}", target.model) or PATH
+    path = path_of(target, stream=request.stream)
     return Outgoing(path=path, body=msgspec.json.encode(body), headers=headers)
 
 
-def _refuse_unknown(request: Request) -> None:
+def _refuse_unknown(request: Request, target: Target) -> None:
     asked = {
         "n": request.n > 1,
         "logprobs": request.logprobs,
@@ -88,7 +93,9 @@ def _refuse_unknown(request: Request) -> None:
     }
     for name, given in asked.items():
         if given:
-            raise unsupported(request, name, "the Anthropic API has no equivalent.")
+            raise unsupported(
+                request, name, f"Anthropic's API, which {target.provider} ({target.model}) speaks, has none."
+            )
 
 
 def _max_tokens(request: Request, target: Target) -> int:

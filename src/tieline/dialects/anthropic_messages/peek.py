@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from tieline.dialects.anthropic_messages.wire import COUNT_PATH, PATH, VERSION, WireBlock, is_foreign
+from tieline.dialects.anthropic_messages.wire import VERSION, WireBlock, is_foreign, path_of
 from tieline.dialects.base import Outgoing, Peek, Quirks, Target
 from tieline.dialects.reading import BOOL, INT, STR, Fields, given, read, refuse, top_level
 from tieline.dialects.routing_fields import ROUTING, take_routing
@@ -17,6 +17,7 @@ from tieline.types.errors import InvalidRequest, Unsupported
 
 _MEDIA_MARKS = (b'"image"', b'"document"', b'"search_result"', b'"image_url"')
 _FOREIGN_MARKS = (b'"tieline:', b'"signature":""', b'"signature": ""')
+_DATE = re.compile(r"-20\d\d-\d\d-\d\d\Z")
 _BASE64_RUN = re.compile(rb"[A-Za-z0-9+/=]{1024,}")
 CHARS_PER_MEDIUM = 6000
 """A picture or page counts as about 1,500 tokens before sending."""
@@ -101,19 +102,29 @@ def forward(call: Call, peek: Peek, target: Target) -> Outgoing:
     raw = bytes(fields["messages"])
     if any(mark in raw for mark in _FOREIGN_MARKS):
         fields["messages"] = _without_foreign(fields["messages"])
-    path = COUNT_PATH if call.operation == "count_tokens" else target.quirks.path or PATH
+    if target.quirks.body_version:
+        _version_into_body(fields, call, target)
     return Outgoing(
-        path=path.replace("{model}", target.model),
+        path=path_of(target, stream=peek.stream, operation=call.operation),
         body=msgspec.json.encode(fields),
         headers=headers_of(call, target.quirks),
     )
+
+
+def _version_into_body(fields: Fields, call: Call, target: Target) -> None:
+    """Vertex: counting alone names the model in the body, because its path does not."""
+    if call.operation != "count_tokens":
+        del fields["model"]
+    fields["anthropic_version"] = Raw(msgspec.json.encode(target.quirks.body_version))
 
 
 def headers_of(call: Call, quirks: Quirks) -> Headers:
     betas = allowed_betas(
         [value.decode("latin-1") for name, value in call.headers if name == b"anthropic-beta"], quirks
     )
-    headers: Headers = [(b"anthropic-version", call.header(b"anthropic-version") or VERSION)]
+    headers: Headers = []
+    if not quirks.body_version:
+        headers.append((b"anthropic-version", call.header(b"anthropic-version") or VERSION))
     if betas:
         headers.append((b"anthropic-beta", ",".join(betas).encode("latin-1")))
     return headers
@@ -122,7 +133,9 @@ def headers_of(call: Call, quirks: Quirks) -> Headers:
 def allowed_betas(values: list[str], quirks: Quirks) -> list[str]:
     """The caller's betas that this host accepts (WIRE_FACTS 26)."""
     betas = [beta.strip() for value in values for beta in value.split(",") if beta.strip()]
-    return [beta for beta in betas if quirks.betas is None or beta in quirks.betas]
+    if quirks.betas is None:
+        return betas
+    return [beta for beta in betas if beta in quirks.betas or _DATE.sub("", beta) in quirks.betas]
 
 
 def estimate_tokens(peek: Peek) -> int:

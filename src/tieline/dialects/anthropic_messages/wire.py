@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from tieline.dialects.base import Garbled
+from tieline.dialects.base import Garbled, Target, segment
 from tieline.types.response import FinishReason
 from tieline.types.usage import Usage
 
@@ -17,6 +17,18 @@ COUNT_PATH = "/v1/messages/count_tokens"
 VERSION = b"2023-06-01"
 """Sent when the caller named none: 2026-10-21 refuses temperature, top_p and top_k, and not every host that speaks
 this API knows it (platform.claude.com/docs/en/api/versioning, November 2026)."""
+
+
+def path_of(target: Target, *, stream: bool, operation: str = "chat") -> str:
+    """Below the base URL. A host that has the version in the body has the method in the path: Vertex
+    (platform.claude.com/docs/en/build-with-claude/claude-on-vertex-ai, November 2026)."""
+    template = target.quirks.path
+    counts = operation == "count_tokens"
+    if not template or (counts and "{method}" not in template):
+        return COUNT_PATH if counts else PATH
+    method = "streamRawPredict" if stream and not counts else "rawPredict"
+    model = "count-tokens" if counts else segment(target.model)
+    return template.replace("{model}", model).replace("{method}", method)
 
 
 class WireBlock(Struct):

@@ -43,6 +43,8 @@ class Gemini:
     name = request_in.NAME
     media_type = MEDIA_TYPE
     terminator = b""
+    comments = False
+    """google-genai 3.4 takes every line without `data: ` for a piece of an error."""
 
     def peek(self, call: Call) -> Peek:
         return request_in.peek(call)

@@ -369,8 +369,30 @@ def _messages(body: Json) -> list[Message]:
     listed = contents if isinstance(contents, list) else [contents]
     reader = _Turns()
     for index, content in enumerate(listed):
-        messages.append(reader.message(content, f"contents[{index}]"))
+        made = reader.message(content, f"contents[{index}]")
+        if made.role == "assistant" and messages and messages[-1].role == "assistant":
+            messages[-1].parts += made.parts
+        else:
+            messages.append(made)
+    for message in messages:
+        if message.role == "assistant":
+            message.parts = _whole(message.parts)
     return [message for message in messages if message.parts]
+
+
+def _whole(parts: list[Part]) -> list[Part]:
+    """Callers who streamed send back the pieces they got (google-genai's chats keep every chunk); a signature is for all."""
+    whole: list[Part] = []
+    for part in parts:
+        last = whole[-1] if whole else None
+        if isinstance(part, Text) and isinstance(last, Text):
+            last.text += part.text
+        elif isinstance(part, Thinking) and isinstance(last, Thinking) and not last.signature:
+            last.text += part.text
+            last.signature, last.origin = part.signature, part.origin if part.signature else last.origin
+        else:
+            whole.append(part)
+    return whole
 
 
 def _system_texts(system: Any) -> list[str]:
@@ -398,6 +420,7 @@ class _Turns:
     def __init__(self) -> None:
         self._open: list[ToolCall] = []
         self._count = 0
+        self._calling = False
 
     def message(self, given: Any, at: str) -> Message:
         content = camel(given, at)
@@ -410,9 +433,12 @@ class _Turns:
     def _role(self, content: Json, at: str) -> Role:
         role = read.string(content, "role", at) or "user"
         if role in ("user", "function"):
+            self._calling = False
             return "user"
         if role == "model":
-            self._open = []
+            if not self._calling:
+                self._open = []
+            self._calling = True
             return "assistant"
         if role == "system":
             return "system"

@@ -7,7 +7,7 @@ import mimetypes
 import re
 from typing import Any
 
-from tieline.dialects.base import Outgoing, Target
+from tieline.dialects.base import Outgoing, Target, segment
 from tieline.dialects.fields import Json, arguments_object, to_json, without_nulls
 from tieline.dialects.gemini.request_in import NAME
 from tieline.dialects.gemini.schema import to_gemini
@@ -80,7 +80,8 @@ def encode_count_request(request: Request, target: Target) -> Outgoing:
 
 def path_of(target: Target, method: str) -> str:
     template = target.quirks.path or "/v1beta/models/{model}:{method}"
-    made = template.replace("{model}", target.model.removeprefix("models/")).replace("{method}", method)
+    model = segment(target.model.removeprefix("models/"))
+    made = template.replace("{model}", model).replace("{method}", method)
     return made + ("?alt=sse" if method == "streamGenerateContent" else "")
 
 

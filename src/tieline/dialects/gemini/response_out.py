@@ -10,7 +10,7 @@ from msgspec import Struct, field
 from tieline.dialects.fields import BROKEN_JSON, Json, to_json
 from tieline.dialects.gemini.request_in import NAME
 from tieline.dialects.signatures import seal_base64
-from tieline.dialects.sse import comment, frame
+from tieline.dialects.sse import frame
 from tieline.types.errors import Fault
 from tieline.types.events import (
     ArgumentsDelta,
@@ -278,7 +278,7 @@ class GeminiStream:
         return self._write({"error": error_object(fault, request_id)})
 
     def ping(self) -> bytes:
-        return comment("ping")
+        return b"\n"  # an empty line is the one thing that the official clients skip
 
     def _write(self, body: Json) -> bytes:
         return frame(to_json(body))

@@ -31,6 +31,7 @@ class OpenAIChat:
     name = NAME
     media_type = sse.MEDIA_TYPE
     terminator = sse.DONE
+    comments = True
 
     def peek(self, call: Call) -> Peek:
         return _peek.peek(call)

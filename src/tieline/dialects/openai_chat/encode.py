@@ -13,7 +13,7 @@ from tieline.dialects.effort import effort_of
 from tieline.dialects.openai_chat.wire import (
     FORMATS,
     NAME,
-    PATH,
+    path_of,
 )
 from tieline.dialects.schemas import stripped
 from tieline.dialects.structured_tool import as_tool, choice
@@ -69,8 +69,7 @@ def encode_request(request: Request, target: Target) -> Outgoing:
     for name in quirks.rejects:
         if name in body:
             raise Unsupported(f"`{name}` is rejected by {target.provider}.", param=name)
-    path = quirks.path.replace("{model}", target.model) or PATH
-    return Outgoing(path=path, body=msgspec.json.encode(body))
+    return Outgoing(path=path_of(target), body=msgspec.json.encode(body))
 
 
 def _add_sampling(body: dict[str, Any], request: Request, quirks: Quirks) -> None:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from tieline.dialects.base import Outgoing, Peek, Target
-from tieline.dialects.openai_chat.wire import PATH
+from tieline.dialects.openai_chat.wire import path_of
 from tieline.dialects.reading import ANY, BOOL, INT, STR, Fields, given, read, refuse, top_level
 from tieline.dialects.routing_fields import ROUTING, take_routing
 from tieline.types.call import Call
@@ -116,9 +116,7 @@ def forward(peek: Peek, target: Target) -> Outgoing:
         fields.pop("tool_choice", None)
     if not quirks.developer_role and b'"developer"' in bytes(fields["messages"]):
         fields["messages"] = _without_developer(fields["messages"])
-    return Outgoing(
-        path=quirks.path.replace("{model}", target.model) or PATH, body=msgspec.json.encode(fields)
-    )
+    return Outgoing(path=path_of(target), body=msgspec.json.encode(fields))
 
 
 def _with_usage(fields: Fields) -> Raw:

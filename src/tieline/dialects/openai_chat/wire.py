@@ -7,12 +7,18 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from tieline.dialects.base import Garbled
+from tieline.dialects.base import Garbled, Target, segment
 from tieline.types.response import FinishReason
 from tieline.types.usage import Usage
 
 NAME = "openai_chat"
 PATH = "/chat/completions"
+
+
+def path_of(target: Target) -> str:
+    return target.quirks.path.replace("{model}", segment(target.model)) or PATH
+
+
 FORMATS = {
     "anthropic_messages": "anthropic-claude-v1",
     "gemini": "google-gemini-v1",

@@ -27,6 +27,7 @@ class OpenAIResponses:
     name = request_in.NAME
     media_type = MEDIA_TYPE
     terminator = b""
+    comments = True
 
     def peek(self, call: Call) -> Peek:
         return request_in.peek(call)

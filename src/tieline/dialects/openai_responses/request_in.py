@@ -129,7 +129,14 @@ def _need_input(fields: dict[str, Raw]) -> None:
     if raw in (b"", b"null", b'""', b"[]"):
         if "prompt" in fields or "instructions" in fields:
             return
-        raise InvalidRequest("input is required and must not be empty.", param="input")
+        hint = None
+        if "messages" in fields:
+            hint = (
+                "`messages` belongs to another API: send this body to /v1/chat/completions or /v1/messages."
+            )
+        elif "contents" in fields:
+            hint = "`contents` belongs to the Gemini API: send this body to /v1beta/models/{model}:generateContent."
+        raise InvalidRequest("input is required and must not be empty.", param="input", hint=hint)
     if raw[:1] not in (b'"', b"["):
         raise wrong("input", "a string or an array of items")
 

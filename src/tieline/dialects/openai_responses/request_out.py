@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tieline.dialects.base import Outgoing, Target
+from tieline.dialects.base import Outgoing, Target, segment
 from tieline.dialects.fields import Json, to_json, without_nulls
 from tieline.dialects.openai_responses.request_in import NAME
 from tieline.dialects.params import (
@@ -74,7 +74,7 @@ def encode_request(request: Request, target: Target) -> Outgoing:
 
 
 def path_of(target: Target) -> str:
-    return target.quirks.path.replace("{model}", target.model) or PATH
+    return target.quirks.path.replace("{model}", segment(target.model)) or PATH
 
 
 def _check(request: Request, target: Target) -> None:

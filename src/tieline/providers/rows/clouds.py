@@ -6,6 +6,19 @@ from tieline.dialects.base import Quirks
 from tieline.providers.row import DataPolicy, Provider
 
 _VERTEX = "/v1/projects/{project}/locations/{location}/publishers"
+_VERTEX_BETAS = (
+    "compact",
+    "computer-use",
+    "context-1m",
+    "context-management",
+    "interleaved-thinking",
+    "per-turn-control",
+    "thinking-binding-controls",
+    "thinking-display-updates",
+)
+"""Vertex answers 400 to any other (WIRE_FACTS 26): `effort`, `tool-search-tool`, `web-search`, `files-api`,
+`structured-outputs`, … (reports at github.com/anthropics/claude-agent-sdk-typescript/issues/307 and
+github.com/BerriAI/litellm/pull/23715, 2026). `quirks.betas` changes it."""
 _GOOGLE_POLICY = DataPolicy(
     trains=False,
     source="https://docs.cloud.google.com/gemini-enterprise-agent-platform/resources/zero-data-retention",
@@ -50,12 +63,15 @@ ROWS: tuple[Provider, ...] = (
         endpoints={"anthropic_messages": "https://{location}-aiplatform.googleapis.com"},
         auth="google_oauth",
         params_env={
-            "location": "GOOGLE_VERTEX_LOCATION GOOGLE_CLOUD_LOCATION",
-            "project": "GOOGLE_VERTEX_PROJECT GOOGLE_CLOUD_PROJECT",
+            "location": "GOOGLE_VERTEX_LOCATION CLOUD_ML_REGION GOOGLE_CLOUD_LOCATION",
+            "project": "GOOGLE_VERTEX_PROJECT ANTHROPIC_VERTEX_PROJECT_ID GOOGLE_CLOUD_PROJECT",
         },
         params={"location": "global"},
         quirks=Quirks(
-            path=_VERTEX + "/anthropic/models/{model}:{method}", tool_id_pattern=r"^[a-zA-Z0-9_-]+$"
+            path=_VERTEX + "/anthropic/models/{model}:{method}",
+            tool_id_pattern=r"^[a-zA-Z0-9_-]+$",
+            body_version="vertex-2023-10-16",
+            betas=_VERTEX_BETAS,
         ),
         edge="gcp",
         policy=_GOOGLE_POLICY,

@@ -13,6 +13,7 @@ from msgspec import Struct, field
 
 import tieline
 from tieline.dialects import DIALECT_NAMES, paths
+from tieline.server.control import admin
 from tieline.server.control.landing import landing_page
 from tieline.types.errors import Fault, InvalidRequest, NotFound, TielineError, fault_of
 
@@ -45,17 +46,17 @@ def build(gateway: Gateway) -> Litestar:
         body, media_type = gateway.exposition()
         return Response(body, media_type=media_type)
 
-    @get("/v1/models")
+    @get(["/v1/models", "/v1beta/models"])
     async def models(request: Request[Any, Any, Any]) -> Any:
         """Every name a request may use, in the shape of the caller's SDK."""
         gateway.authenticate(_secret(request))
-        return gateway.models_listing(anthropic="anthropic-version" in request.headers)
+        return gateway.models_listing(_dialect_of(request, request.url.path))
 
-    @get("/v1/models/{model_id:path}")
+    @get(["/v1/models/{model_id:path}", "/v1beta/models/{model_id:path}"])
     async def model(request: Request[Any, Any, Any]) -> Any:
         gateway.authenticate(_secret(request))
         name = str(request.path_params["model_id"]).lstrip("/")
-        return gateway.model_entry(name, anthropic="anthropic-version" in request.headers)
+        return gateway.model_entry(name, _dialect_of(request, request.url.path))
 
     @get("/v1/requests/{request_id:str}")
     async def request_record(request: Request[Any, Any, Any]) -> Response[bytes]:
@@ -78,23 +79,31 @@ def build(gateway: Gateway) -> Litestar:
         )
         return Response(msgspec.json.encode(found, enc_hook=str), media_type=MediaType.JSON)
 
-    handlers = [landing, metrics, models, model, request_record, explain]
+    @get(f"{admin.PATH}/openapi.json", include_in_schema=False)
+    async def description(request: Request[Any, Any, Any]) -> Response[bytes]:
+        schema = request.app.openapi_schema.to_schema()
+        return Response(msgspec.json.encode(schema), media_type=MediaType.JSON)
+
+    handlers = [landing, metrics, models, model, request_record, explain, description]
+    admin_router = admin.router(gateway)
     served = sorted(
         {
             "/health/live",
             "/health/ready",
             *paths.EXACT,
             *(path for handler in handlers for path in handler.paths),
+            *(route.path for route in admin_router.routes),
         }
     )
     return Litestar(
-        handlers,
+        [*handlers, admin_router],
         exception_handlers={Exception: _failed(gateway, served)},
         openapi_config=OpenAPIConfig(
             title="Tieline",
             version=tieline.__version__,
-            path="/admin/api/docs",
+            path=f"{admin.PATH}/docs",
             render_plugins=[SwaggerRenderPlugin()],
+            components=admin.components(),
         ),
         debug=False,
         logging_config=None,

@@ -1,0 +1,280 @@
+"""A steady mixed load with random faults: nothing may leak, and the ledger must agree with what the providers produced.
+
+``python -m tieline.drills.soak --minutes 3``
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import os
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from random import Random
+from time import monotonic
+
+import msgspec
+from msgspec import Struct, field
+
+from tieline.config.schema import Config, ModelConfig, Routing, Timeouts
+from tieline.drills.caller import DIALECTS, Ask
+from tieline.drills.fleet import PRICE, provider
+from tieline.drills.stage import Stage
+from tieline.simulator.ledger import Entry
+from tieline.simulator.schedule import Phase, Schedule
+from tieline.store import queries
+from tieline.store.database import Database
+from tieline.types.record import SUCCESS, Attempt
+
+SEGMENT_S = 10.0
+"""Faults change this often."""
+FAULTS = (
+    "fail-500",
+    "fail-503:retry_after=1",
+    "fail-429:retry_after=1",
+    "fail-529",
+    "fail-502-html",
+    "reset",
+    "cut:after=6",
+    "cut-clean:after=6",
+    "stream-error:after=6",
+    "malformed:at=5",
+    "malformed:at=9,content=1",
+    "no-done",
+    "garbled",
+    "truncate-body",
+    "usage-missing",
+    "stall:after=6,for_ms=3000",
+    "fail-401",
+    "fail-quota",
+)
+PROVIDERS = ("alpha", "beta", "gamma", "delta")
+GROWTH_MB = 24.0
+"""What memory may grow between the first third and the end: caches fill, the simulator's log is cleared."""
+
+
+class Report(Struct, kw_only=True):
+    minutes: float
+    requests: int = 0
+    served: int = 0
+    left: int = 0
+    """Callers that hung up on purpose."""
+    attempts: int = 0
+    splices: int = 0
+    rss_mb: list[float] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    compared_attempts: int = 0
+    """Whose tokens the simulator and the ledger both know exactly."""
+    compared_tokens: int = 0
+    estimated_attempts: int = 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tieline.drills.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--rate", type=float, default=40.0, help="requests per second")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    if given.minutes <= 0 or given.rate <= 0:
+        parser.error("--minutes and --rate must be more than 0")
+    logging.disable(logging.ERROR)
+    with tempfile.TemporaryDirectory(prefix="tieline-soak-") as folder:
+        report = asyncio.run(soak(given.minutes, given.rate, given.seed, Path(folder)))
+    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    sys.exit(1 if report.problems else 0)
+
+
+async def soak(minutes: float, rate: float, seed: int, folder: Path) -> Report:
+    """Runs for ``minutes`` of real time; ``problems`` is empty when all was well."""
+    report = Report(minutes=minutes)
+    stage = Stage(_config, seed=seed, database=f"sqlite:///{folder}/soak.db", spool=f"{folder}/spool")
+    tasks_before = len(asyncio.all_tasks())
+    async with stage:
+        await _Soak(stage, report, rate, Random(seed)).run(minutes * 60)
+        database = stage.gateway.database
+    if database is not None:
+        database.open()
+        report.problems += _stored(database, report)
+        database.close()
+    await asyncio.sleep(0.2)
+    if (tasks := len(asyncio.all_tasks())) > tasks_before:
+        report.problems.append(f"{tasks - tasks_before} tasks are left")
+    return report
+
+
+def _config(url: str) -> Config:
+    dialects = dict(zip(PROVIDERS, DIALECTS, strict=True))
+    providers = {
+        name: provider(url, name, dialect, prices={"gpt-sim": PRICE}, keys=["simulated-1", "simulated-2"])
+        for name, dialect in dialects.items()
+    }
+    ways = [f"{name}/gpt-sim" for name in PROVIDERS]
+    models = {
+        f"m{number}": ModelConfig(deployments=[ways[number]], fallbacks=ways[number + 1 :] + ways[:number])
+        for number in range(len(ways))
+    }
+    models["balanced"] = ModelConfig(deployments=ways)
+    routing = Routing(fallback="listed", hedge=True, timeouts=Timeouts(stall_s=1.0, first_token_s=3.0))
+    return Config(providers=providers, models=models, routing=routing)
+
+
+class _Soak:
+    def __init__(self, stage: Stage, report: Report, rate: float, random: Random) -> None:
+        self.stage = stage
+        self.report = report
+        self.rate = rate
+        self.random = random
+        self.running: set[asyncio.Task[None]] = set()
+        self.seen: Counter[str] = Counter()
+
+    async def run(self, seconds: float) -> None:
+        deadline = monotonic() + seconds
+        while monotonic() < deadline:
+            self.stage.simulator.set_schedule(self._faults())
+            await self._load(min(SEGMENT_S, deadline - monotonic()))
+            await self._settle()
+            self._compare()
+        self._leaks()
+        rss = self.report.rss_mb
+        if len(rss) >= 6 and rss[-1] - rss[len(rss) // 3] > GROWTH_MB:
+            self.report.problems.append(f"memory grew from {rss[len(rss) // 3]:.0f} to {rss[-1]:.0f} MB")
+
+    def _faults(self) -> Schedule:
+        """One or two of the four providers misbehave for a part of their requests."""
+        phases = [
+            Phase(
+                at_s=0,
+                for_s=1e6,
+                provider=name,
+                behaviour=self.random.choice(FAULTS),
+                share=self.random.choice((0.2, 0.6, 1.0)),
+            )
+            for name in self.random.sample(PROVIDERS, self.random.randint(1, 2))
+        ]
+        return Schedule(phases=phases)
+
+    async def _load(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for number in range(int(seconds * self.rate)):
+            if (wait := began + number / self.rate - loop.time()) > 0:
+                await asyncio.sleep(wait)
+            task = loop.create_task(self._ask(number))
+            self.running.add(task)
+            task.add_done_callback(self.running.discard)
+
+    async def _ask(self, number: int) -> None:
+        random = self.random
+        leaves = random.random() < 0.03
+        ask = Ask(
+            dialect=DIALECTS[number % 4],
+            model=random.choice([*(f"m{one}" for one in range(4)), "balanced"]),
+            prompt=f"Soak {random.randrange(1000)}: tell me about bells.",
+            stream=random.random() < 0.6,
+            max_tokens=200,
+            leave_after_s=random.uniform(0.001, 0.01) if leaves else None,
+        )
+        heard = await self.stage.caller.ask(ask)
+        report = self.report
+        report.requests += 1
+        report.served += heard.ok
+        report.left += heard.error == "left"
+        if heard.error in ("connection", "unreadable"):
+            report.problems.append(f"no clean end: {heard.error_message}")
+        if not heard.ok and heard.error is None:
+            report.problems.append("neither an answer nor an error")
+
+    async def _settle(self) -> None:
+        if self.running:
+            await asyncio.wait(self.running, timeout=60)
+        for _ in range(200):
+            if not self.stage.gateway.in_flight:
+                break
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.1)
+
+    def _compare(self) -> None:
+        """One segment's accounts, from both sides; then both are forgotten, so that memory shows what leaks."""
+        stage, report = self.stage, self.report
+        records = list(stage.records.values())
+        attempts = [entry for record in records for entry in record.attempts]
+        log = stage.simulator.log
+        report.attempts += len(attempts)
+        report.splices += sum(record.splices for record in records)
+        ours = Counter(entry.provider for entry in attempts)
+        theirs = Counter(entry.provider for entry in log)
+        for name in PROVIDERS:
+            # An attempt whose caller hung up may never have reached the provider.
+            if not 0 <= ours[name] - theirs[name] <= report.left:
+                report.problems.append(f"{name} saw {theirs[name]} requests, the ledger has {ours[name]}")
+        self._compare_tokens(attempts, log)
+        for record in records:
+            cost = sum(entry.cost or 0 for entry in record.attempts)
+            if record.cost is not None and record.cost != cost:
+                report.problems.append(f"{record.id} costs {record.cost}, its attempts {cost}")
+        stage.records.clear()
+        stage.simulator.ledger.clear()
+        gc.collect()
+        report.rss_mb.append(round(_rss_mb(), 1))
+
+    def _compare_tokens(self, attempts: list[Attempt], log: list[Entry]) -> None:
+        """Complete answers with usage: the same sums, provider by provider."""
+        report = self.report
+        ours: Counter[str] = Counter()
+        theirs: Counter[str] = Counter()
+        for entry in attempts:
+            if entry.outcome != SUCCESS:
+                continue
+            if entry.usage is None or entry.usage.estimated:
+                report.estimated_attempts += 1
+                continue
+            report.compared_attempts += 1
+            ours[entry.provider] += entry.usage.input_tokens + entry.usage.output_tokens
+        complete = [one for one in log if one.completed and not one.behaviour.startswith("usage-missing")]
+        for made in complete:
+            theirs[made.provider] += made.input_tokens + made.output_tokens
+        report.compared_tokens += sum(ours.values())
+        # What a caller who hung up or a hedge made us cancel may have been complete at the provider.
+        slack = sum(
+            entry.usage.input_tokens + entry.usage.output_tokens + 200
+            for entry in attempts
+            if entry.outcome in ("caller_gone", "superseded") and entry.usage is not None
+        )
+        for name in PROVIDERS:
+            if not 0 <= theirs[name] - ours[name] <= slack:
+                report.problems.append(f"{name} produced {theirs[name]} tokens, the ledger has {ours[name]}")
+
+    def _leaks(self) -> None:
+        gateway, problems = self.stage.gateway, self.report.problems
+        if gateway.in_flight:
+            problems.append(f"{gateway.in_flight} requests are still under way")
+        if gateway.admission.inflight:
+            problems.append(f"{gateway.admission.inflight} permits were not given back")
+        if held := sum(getattr(meter, "held", 0) for meter in gateway.admission.meters()):
+            problems.append(f"{held} pico-dollars are still held")
+        if left := sum(view.inflight for view in gateway.health.snapshot(gateway.clock())):
+            problems.append(f"{left} attempts are still counted as under way")
+        if gateway.handled != self.report.requests:
+            problems.append(f"{gateway.handled} requests were handled, {self.report.requests} were sent")
+
+
+def _stored(database: Database, report: Report) -> list[str]:
+    total = sum(row.requests for row in queries.spend(database, by="total"))
+    return (
+        []
+        if total == report.requests
+        else [f"{total} records are stored, {report.requests} requests were made"]
+    )
+
+
+def _rss_mb() -> float:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""What `/v1/models` and `/v1beta/models` answer: one list in the shape of each official SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from msgspec import Struct
+
+from tieline.providers.deployment import Deployment
+from tieline.types.errors import UnknownModel
+
+Json = dict[str, Any]
+
+
+class Listed(Struct, frozen=True):
+    """A name that requests may use."""
+
+    name: str
+    deployment: Deployment | None = None
+    """None: a configured name, which may stand for several."""
+
+
+def listing(entries: Iterable[Listed], dialect: str) -> Json:
+    """All of them."""
+    entry, whole = _SHAPES.get(dialect, _SHAPES["openai_chat"])
+    return whole([entry(one) for one in entries])
+
+
+def entry(entries: Iterable[Listed], name: str, dialect: str) -> Json:
+    """One of them. Raises UnknownModel."""
+    wanted = name.removeprefix("models/")
+    for one in entries:
+        if one.name == wanted:
+            return _SHAPES.get(dialect, _SHAPES["openai_chat"])[0](one)
+    raise UnknownModel(
+        f"The model {wanted!r} is not known here.", param="model", hint="GET /v1/models lists the names."
+    )
+
+
+def _openai(one: Listed) -> Json:
+    owner = one.deployment.provider.name if one.deployment is not None else "tieline"
+    return {"id": one.name, "object": "model", "created": 0, "owned_by": owner, "tieline": _detail(one)}
+
+
+def _anthropic(one: Listed) -> Json:
+    return {
+        "type": "model",
+        "id": one.name,
+        "display_name": _title(one),
+        "created_at": "1970-01-01T00:00:00Z",
+        "tieline": _detail(one),
+    }
+
+
+def _gemini(one: Listed) -> Json:
+    detail = _detail(one)
+    made = {
+        "name": f"models/{one.name}",
+        "displayName": _title(one),
+        "inputTokenLimit": detail["context"],
+        "outputTokenLimit": detail["max_output"],
+        "supportedGenerationMethods": _methods(one),
+    }
+    return {name: value for name, value in made.items() if value is not None}
+
+
+def _methods(one: Listed) -> list[str]:
+    card = one.deployment.card if one.deployment is not None else None
+    if card is not None and card.embedding:
+        return ["embedContent", "batchEmbedContents"]
+    return ["generateContent", "streamGenerateContent", "countTokens"]
+
+
+def _title(one: Listed) -> str:
+    card = one.deployment.card if one.deployment is not None else None
+    return card.title if card and card.title else one.name
+
+
+def _detail(one: Listed) -> Json:
+    found = one.deployment
+    card = found.card if found is not None else None
+    return {
+        "provider": found.provider.name if found is not None else None,
+        "name": found.name if found is not None else one.name,
+        "context": card.context if card else None,
+        "max_output": card.max_output if card else None,
+    }
+
+
+def _openai_list(entries: list[Json]) -> Json:
+    return {"object": "list", "data": entries}
+
+
+def _anthropic_list(entries: list[Json]) -> Json:
+    return {
+        "data": entries,
+        "has_more": False,
+        "first_id": entries[0]["id"] if entries else None,
+        "last_id": entries[-1]["id"] if entries else None,
+    }
+
+
+def _gemini_list(entries: list[Json]) -> Json:
+    return {"models": entries}
+
+
+_SHAPES: dict[str, tuple[Callable[[Listed], Json], Callable[[list[Json]], Json]]] = {
+    "openai_chat": (_openai, _openai_list),
+    "anthropic_messages": (_anthropic, _anthropic_list),
+    "gemini": (_gemini, _gemini_list),
+}

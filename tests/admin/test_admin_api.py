@@ -1,0 +1,254 @@
+"""The admin API as a user meets it: what it does, what it refuses, and that nothing is half-written."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.admin.client import Admin, administered
+
+
+async def refused(answer: tuple[int, Any], status: int, param: str | None, *words: str) -> None:
+    found, body = answer
+    assert found == status, body
+    assert body["error"]["param"] == param, body
+    text = body["error"]["message"] + (body["error"]["hint"] or "")
+    assert all(word in text for word in words), body
+
+
+async def test_a_key_from_creation_to_revocation(tmp_path: Path) -> None:
+    async with administered(tmp_path) as admin:
+        status, made = await admin.ask(
+            "POST", "/keys", {"name": "ci", "rules": {"budgets": [{"amount_usd": "1.5", "period": "day"}]}}
+        )
+        assert status == 201
+        secret, key = made["secret"], made["key"]
+        assert key["hints"] == [secret[-4:]]
+        assert (await admin.chat(secret)).status == 200
+        assert (await admin.chat(None)).status == 401
+        status, rotated = await admin.ask("POST", "/keys/ci/rotate", {"overlap_s": 0})
+        assert (await admin.chat(secret)).status == 401
+        assert (await admin.chat(rotated["secret"])).status == 200
+        await admin.ask("PATCH", "/keys/ci", {"rules": {"models": ["other-*"]}})
+        assert (await admin.chat(rotated["secret"])).status == 403
+        status, edited = await admin.ask("PATCH", "/keys/ci", {"name": "cd", "rules": {"models": None}})
+        assert edited["name"] == "cd"
+        assert edited["rules"]["budgets"][0]["amount_usd"] == "1.5"
+        await admin.ask("POST", f"/keys/{key['id']}/revoke")
+        assert (await admin.chat(rotated["secret"])).status == 401
+        assert await asyncio.to_thread(admin.gateway.recorder.flush)
+        _, [shown] = await admin.ask("GET", "/keys")
+        assert shown["revoked_ms"]
+        assert float(shown["spent_usd"]) > 0
+        assert secret not in str(shown)
+        _, [budget] = await admin.ask("GET", "/budgets")
+        assert (budget["period"], budget["spent_usd"]) == ("day", shown["spent_usd"])
+        _, changes = await admin.ask("GET", "/audit")
+        assert [one["action"] for one in changes] == [
+            "key.revoke",
+            "key.edit",
+            "key.edit",
+            "key.rotate",
+            "key.create",
+            "project.create",
+        ]
+        assert {one["actor"] for one in changes} == {"admin"}
+
+
+async def test_projects_credits_and_spend(tmp_path: Path) -> None:
+    async with administered(tmp_path) as admin:
+        _, project = await admin.ask("POST", "/projects", {"name": "web", "rules": {"tags": {"team": "a"}}})
+        _, key = await admin.ask("POST", "/keys", {"name": "ci", "project": "web"})
+        _, project = await admin.ask(
+            "POST", "/projects/web/credits", {"amount_usd": "0.5", "note": "invoice 7"}
+        )
+        assert (project["credit_usd"], project["credit_left_usd"]) == ("0.5", "0.5")
+        for _ in range(3):
+            assert (await admin.chat(key["secret"])).status == 200
+        assert await asyncio.to_thread(admin.gateway.recorder.flush)
+        _, page = await admin.ask("GET", "/records?limit=2&project=" + project["id"])
+        assert len(page["records"]) == 2
+        _, rest = await admin.ask("GET", f"/records?limit=2&tag=team%3Da&before={page['next']}")
+        assert len(rest["records"]) == 1
+        assert rest["next"] is None
+        _, one = await admin.ask("GET", f"/records/{page['records'][0]['id']}")
+        assert one["attempts"][0]["cost_usd"] == one["cost_usd"]
+        _, [line] = await admin.ask("GET", "/spend?by=project")
+        assert (line["group"], line["requests"]) == (project["id"], 3)
+        _, [line] = await admin.ask("GET", "/spend?by=tag&tag_name=team")
+        assert line["group"] == "a"
+        await admin.ask("POST", "/projects/web/archive")
+        assert (await admin.chat(key["secret"])).status == 401
+
+
+async def test_bad_input_names_the_field_and_writes_nothing(tmp_path: Path) -> None:
+    async with administered(tmp_path) as admin:
+        await admin.ask("POST", "/keys", {"name": "ci"})
+        _, before = await admin.ask("GET", "/audit")
+        rules: Any = {"budgets": [{"amount_usd": "-1"}]}
+        await refused(
+            await admin.ask("POST", "/keys", {"name": "x", "rules": rules}), 400, "budgets[0].amount_usd"
+        )
+        rules = {"budgets": [{"amount_usd": "1e999999999"}]}
+        await refused(
+            await admin.ask("POST", "/keys", {"name": "x", "rules": rules}), 400, "budgets[0].amount_usd"
+        )
+        rules = {"budgets": [{"amount_usd": "1"}, {"amount_usd": "2"}]}
+        await refused(
+            await admin.ask("POST", "/keys", {"name": "x", "rules": rules}), 400, "budgets", "smaller"
+        )
+        rules = {"limits": {"concurrency": 0}}
+        await refused(
+            await admin.ask("PATCH", "/keys/ci", {"name": "new", "rules": rules}), 400, "limits.concurrency"
+        )
+        await refused(
+            await admin.ask("POST", "/keys", {"name": "x", "project": "none"}), 404, "project", "default"
+        )
+        await refused(await admin.ask("POST", "/projects", {"name": "default"}), 400, "name", "another")
+        await refused(await admin.ask("POST", "/keys", {"name": "x", "expires_ms": 5}), 400, "expires_ms")
+        await refused(await admin.ask("POST", "/keys", {"name": "x", "colour": 1}), 400, "colour")
+        await refused(await admin.ask("GET", "/keys/none"), 404, "key")
+        await refused(await admin.ask("GET", "/records?limit=0"), 400, "limit")
+        await refused(await admin.ask("GET", "/spend?by=tag"), 400, "tag_name")
+        assert (await admin.ask("POST", "/keys", b"{"))[0] == 400
+        assert (await admin.ask("DELETE", "/keys"))[0] == 405
+        assert (await admin.ask("GET", "/nothing"))[0] == 404
+        assert (await admin.ask("GET", "/audit"))[1] == before
+        _, [key] = await admin.ask("GET", "/keys")
+        assert key["name"] == "ci"
+
+
+async def test_who_may(tmp_path: Path) -> None:
+    async with administered(tmp_path) as admin:
+        for token in (None, "wrong", "tla-wrong", "x" * 2_000):
+            assert (await admin.ask("GET", "/keys", token=token))[0] == 401
+        _, made = await admin.ask("POST", "/keys", {"name": "ci"})
+        assert (await admin.ask("GET", "/keys", token=made["secret"]))[0] == 403
+        assert (await admin.chat(admin.token)).status == 401
+
+
+async def test_without_any_token_it_may_be_read_from_here_only(tmp_path: Path) -> None:
+    async with administered(tmp_path, environ={}) as admin:
+        admin.token = None
+        assert (await admin.ask("GET", "/health"))[0] == 200
+        assert (await admin.ask("POST", "/keys", {"name": "x"}))[0] == 401
+        for header in (
+            "X-Forwarded-For: 10.0.0.1",
+            "Origin: https://evil.example",
+            "Sec-Fetch-Site: cross-site",
+            "Host: evil.example",
+        ):
+            assert (await admin.ask("GET", "/health", None, header))[0] == 401, header
+        from tieline.store.admin import make_token
+
+        assert admin.gateway.database is not None
+        token = await asyncio.to_thread(make_token, admin.gateway.database, "test")
+        assert (await admin.ask("GET", "/health"))[0] == 401
+        assert (await admin.ask("POST", "/keys", {"name": "x"}, token=token))[0] == 201
+
+
+async def test_credentials_are_in_use_without_a_restart(tmp_path: Path) -> None:
+    async with administered(tmp_path) as admin:
+        await refused(
+            await admin.ask("POST", "/credentials", {"provider": "openay", "secret": "sk-x"}),
+            400,
+            "provider",
+            "openai",
+        )
+        await refused(
+            await admin.ask("POST", "/credentials", {"provider": "openai", "secret": "a\u0001b"}),
+            400,
+            "secret",
+        )
+        assert "openai" not in admin.gateway.fleet.hosts
+        status, made = await admin.ask(
+            "POST", "/credentials", {"provider": "openai", "label": "team", "secret": "sk-one"}
+        )
+        assert status == 201
+        assert "sk-one" not in str(made)
+        [credential] = admin.gateway.fleet.hosts["openai"].credentials
+        assert credential.label == "stored/team"
+        assert credential.secret == "sk-one"
+        await admin.ask("POST", "/credentials", {"provider": "openai", "label": "second", "secret": "sk-two"})
+        await admin.ask("POST", "/credentials", {"provider": "openai", "label": "team", "secret": "sk-new"})
+        secrets = [one.secret for one in admin.gateway.fleet.hosts["openai"].credentials]
+        assert sorted(secrets) == ["sk-new", "sk-two"]
+        await admin.ask("PATCH", f"/credentials/{made['id']}", {"enabled": False})
+        assert [one.secret for one in admin.gateway.fleet.hosts["openai"].credentials] == ["sk-two"]
+        _, listed = await admin.ask("GET", "/credentials")
+        assert [one["label"] for one in listed] == ["second", "team"]
+        for one in listed:
+            assert (await admin.ask("DELETE", f"/credentials/{one['id']}"))[0] == 204
+        assert "openai" not in admin.gateway.fleet.hosts
+
+
+async def test_the_configuration_is_validated_replaced_and_remembered(tmp_path: Path) -> None:
+    async with administered(tmp_path) as admin:
+        _, read = await admin.ask("GET", "/config")
+        path = tmp_path / "tieline.yaml"
+        assert read["path"] == str(path)
+        assert "simulated" not in read["text"]
+        assert "simulated" not in str(read["effective"])
+        before = path.read_text()
+        await refused(await admin.ask("PUT", "/config", {"text": read["text"]}), 400, "text", "masked")
+        text = before.replace("api_key: simulated", "api_key: ${SIM_KEY}")
+        await refused(await admin.ask("PUT", "/config", {"text": text}), 400, "text", "SIM_KEY")
+        admin.gateway.environ = {**admin.gateway.environ, "SIM_KEY": "sk-canary"}
+        faulty = text + "rooting: {}\n"
+        _, verdict = await admin.ask("POST", "/config/validate", {"text": faulty})
+        assert not verdict["ok"]
+        assert "routing" in verdict["errors"][0]["hint"]
+        assert path.read_text() == before
+        text += "routing: {max_attempts: 3}\n"
+        await refused(await admin.ask("PUT", "/config", {"text": text, "digest": "0"}), 409, "digest")
+        status, verdict = await admin.ask("PUT", "/config", {"text": text, "digest": read["digest"]})
+        assert status == 200, verdict
+        assert any("max_attempts" in line for line in verdict["changes"])
+        assert admin.gateway.config.routing.max_attempts == 3
+        assert path.read_text() == text
+        assert [one.name for one in tmp_path.iterdir() if "yaml" in one.name] == ["tieline.yaml"]
+        _, [version] = await admin.ask("GET", "/config/history")
+        _, kept = await admin.ask("GET", f"/config/history/{version['id']}")
+        assert kept["text"] == text
+        assert (await admin.chat(None)).status == 200
+
+
+async def test_health_and_verification(tmp_path: Path) -> None:
+    async with administered(tmp_path) as admin:
+        assert (await admin.chat(None)).status == 200
+        assert await asyncio.to_thread(admin.gateway.recorder.flush)
+        _, health = await admin.ask("GET", "/health")
+        lanes = {one["deployment"]: one for one in health["deployments"]}
+        assert lanes["sim-openai/gpt-sim"]["state"] == "closed"
+        assert health["ready"]
+        _, verdict = await admin.ask("POST", "/audit/verify")
+        assert (verdict["ok"], verdict["records"]) == (True, 1)
+
+
+async def test_changes_from_elsewhere_are_seen_within_two_seconds(tmp_path: Path) -> None:
+    from tests.processes import cli
+
+    async with administered(tmp_path) as admin:
+        config = tmp_path / "tieline.yaml"
+        made = await asyncio.to_thread(cli, config, "keys", "create", "ci")
+        await until(admin, made["secret"], 200)
+        await asyncio.to_thread(cli, config, "keys", "revoke", "ci")
+        await until(admin, made["secret"], 401)
+
+
+async def until(admin: Admin, secret: str, status: int) -> None:
+    began = time.monotonic()
+    while (found := (await admin.chat(secret)).status) != status:
+        assert time.monotonic() - began < 2.0, found
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("path", ["/admin/api/openapi.json", "/admin/api/docs"])
+async def test_it_describes_itself(tmp_path: Path, path: str) -> None:
+    async with administered(tmp_path) as admin:
+        heard = await admin.raw("GET", path)
+        assert heard.status == 200

@@ -1,0 +1,300 @@
+"""What cannot work is refused in the caller's dialect, naming the field, the provider and the fix (issue A2)."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+from google import genai
+from google.genai import types
+
+from tests.conformance.seen import PDF
+from tests.conformance.world import HOSTS, World
+from tests.features.asking import PROMPT, chat, contents, messages, post, responses
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+
+
+def message_of(heard: Any) -> str:
+    error = heard.error
+    return str(error["message"])
+
+
+# a feature the upstream cannot do -----------------------------------------------------------------------------------
+
+_PDF_PART = {
+    "type": "file",
+    "file": {"filename": "a.pdf", "file_data": f"data:application/pdf;base64,{PDF}"},
+}
+_CANNOT: list[tuple[str, dict[str, Any], str]] = [
+    ("responses", {"stop": ["x"]}, "stop"),
+    ("responses", {"logit_bias": {"1": 5}}, "logit_bias"),
+    ("responses", {"n": 2}, "n"),
+    ("claude", {"logprobs": True}, "logprobs"),
+    ("claude", {"n": 2}, "n"),
+    ("claude", {"seed": 3}, "seed"),
+    ("claude", {"frequency_penalty": 1.0}, "frequency_penalty"),
+    ("bedrock", {"n": 2}, "n"),
+    ("bedrock", {"seed": 1}, "seed"),
+    ("cohere", {"n": 2}, "n"),
+    ("cohere", {"logit_bias": {"1": 5}}, "logit_bias"),
+    ("gemini", {"logit_bias": {"1": 5}}, "logit_bias"),
+]
+
+
+@pytest.mark.parametrize(
+    ("host", "extra", "field"), _CANNOT, ids=[f"{host}-{field}" for host, _, field in _CANNOT]
+)
+def test_a_field_that_the_upstream_cannot_do(
+    world: World, host: str, extra: dict[str, Any], field: str
+) -> None:
+    world.begin()
+    heard = post(world, "/v1/chat/completions", chat(f"{host}/sim-echo", **extra))
+    assert (heard.status, heard.error["param"]) == (400, field), heard.text
+    assert field in message_of(heard)
+    assert host in message_of(heard) or _dialect(host) in message_of(heard), "it names who cannot"
+    assert not world.upstream(), "nothing was sent"
+
+
+def test_what_no_model_of_the_name_can_do_is_the_callers_to_change(world: World) -> None:
+    """Not a 503, which every SDK would send again."""
+    body = chat("claude/sim-echo", web_search_options={})
+    heard = post(world, "/v1/chat/completions", body)
+    assert (heard.status, heard.error["code"]) == (400, "unsupported_parameter"), heard.text
+    assert "claude/sim-echo: server tools of openai_chat" in message_of(heard)
+
+
+def _dialect(host: str) -> str:
+    return next(one.dialect for one in HOSTS if one.name == host)
+
+
+@pytest.mark.parametrize("host", ["responses", "cohere"])
+def test_the_field_has_the_callers_name(world: World, host: str) -> None:
+    """The same thing is called otherwise in each dialect."""
+    if host == "responses":
+        heard = post(world, "/v1/messages", messages("responses/sim-echo", stop_sequences=["x"]))
+        assert heard.error["param"] == "stop_sequences"
+        heard = post(
+            world,
+            "/v1beta/models/responses/sim-echo:generateContent",
+            contents(generationConfig={"stopSequences": ["x"]}),
+        )
+        assert "generationConfig.stopSequences" in heard.text
+    else:
+        source = {"type": "base64", "media_type": "application/pdf", "data": PDF}
+        body = messages("cohere/sim-echo")
+        body["messages"][0]["content"] = [{"type": "document", "source": source}]
+        heard = post(world, "/v1/messages", body)
+        assert heard.status == 400
+        assert "cohere" in message_of(heard)
+        assert "messages" in heard.error["param"]
+
+
+def test_a_document_where_there_are_none(world: World) -> None:
+    body = chat("cohere/sim-echo")
+    body["messages"][0]["content"] = [{"type": "text", "text": "Sum it up."}, _PDF_PART]
+    heard = post(world, "/v1/chat/completions", body)
+    assert heard.status == 400
+    assert "cohere" in message_of(heard)
+
+
+def test_stored_conversations_are_not_kept_here(world: World) -> None:
+    for extra in ({"previous_response_id": "resp_1"}, {"conversation": "conv_1"}, {"background": True}):
+        heard = post(world, "/v1/responses", {"model": "claude/sim-echo", "input": PROMPT, **extra})
+        assert heard.status == 400, heard.text
+        assert heard.error["param"] == next(iter(extra))
+
+
+# mixed-up dialects ----------------------------------------------------------------------------------------------------
+
+_MIXED: list[tuple[str, Any, str, str]] = [
+    ("/v1/chat/completions", messages("chat/sim-echo", system="Be brief."), "system", "/v1/messages"),
+    ("/v1/chat/completions", contents(model="chat/sim-echo"), "messages", "generateContent"),
+    ("/v1/chat/completions", responses("chat/sim-echo"), "messages", "/v1/responses"),
+    (
+        "/v1/messages",
+        chat("claude/sim-echo", max_completion_tokens=9),
+        "max_completion_tokens",
+        "/v1/chat/completions",
+    ),
+    ("/v1/messages", responses("claude/sim-echo"), "messages", "/v1/responses"),
+    ("/v1/messages", contents(model="claude/sim-echo"), "messages", "generateContent"),
+    (
+        "/v1/messages",
+        messages("claude/sim-echo", tools=[{"type": "function", "function": {"name": "x"}}]),
+        "tools",
+        "/v1/chat/completions",
+    ),
+    ("/v1/responses", chat("responses/sim-echo"), "input", "/v1/chat/completions"),
+    (
+        "/v1beta/models/gemini/sim-echo:generateContent",
+        chat("gemini/sim-echo"),
+        "contents",
+        "/v1/chat/completions",
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "field", "fix"), _MIXED, ids=[f"{p}-{f}" for p, _, f, _ in _MIXED])
+def test_a_body_of_another_api(world: World, path: str, body: Any, field: str, fix: str) -> None:
+    world.begin()
+    heard = post(world, path, body)
+    assert heard.status == 400, heard.text
+    assert field in heard.text
+    assert fix in heard.text, f"it does not say where it belongs: {heard.text}"
+    assert not world.upstream()
+
+
+def test_content_blocks_of_another_api(world: World) -> None:
+    body = chat("chat/sim-echo")
+    body["messages"][0]["content"] = [{"type": "tool_result", "tool_use_id": "x", "content": "y"}]
+    heard = post(world, "/v1/chat/completions", body)
+    assert heard.status == 400
+    assert "/v1/messages" in message_of(heard)
+    body = messages("claude/sim-echo")
+    body["messages"][0]["content"] = [{"type": "image_url", "image_url": {"url": "https://x/y.png"}}]
+    heard = post(world, "/v1/messages", body)
+    assert heard.status == 400
+    assert "/v1/chat/completions" in message_of(heard)
+
+
+# foreign thinking -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["chat", "responses", "gemini", "bedrock", "cohere"])
+def test_thinking_signed_by_another_vendor_does_not_break_a_conversation(world: World, host: str) -> None:
+    """A conversation begun at Claude goes on elsewhere: what another cannot read is left out (WIRE_FACTS 21)."""
+    with anthropic.Anthropic(base_url=world.url, api_key="k", max_retries=0) as sdk:
+        thinking: Any = {"type": "enabled", "budget_tokens": 1024}
+        turns: list[Any] = [{"role": "user", "content": PROMPT}]
+        first = sdk.messages.create(
+            model="claude/sim-echo", max_tokens=3000, thinking=thinking, messages=turns
+        )
+        assert any(block.type == "thinking" for block in first.content)
+        turns += [
+            {
+                "role": "assistant",
+                "content": [block.model_dump(exclude_none=True) for block in first.content],
+            },
+            {"role": "user", "content": "Go on."},
+        ]
+        second = sdk.messages.create(model=f"{host}/sim-echo", max_tokens=3000, messages=turns)
+    assert any(block.type == "text" for block in second.content)
+
+
+def test_a_forged_signature_is_the_providers_to_refuse(world: World) -> None:
+    body = messages("claude/sim-echo", thinking={"type": "enabled", "budget_tokens": 1024})
+    body["max_tokens"] = 3000
+    body["messages"] += [
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "I never thought this.", "signature": "Zm9yZ2Vk"},
+                {"type": "text", "text": "So be it."},
+            ],
+        },
+        {"role": "user", "content": "Go on."},
+    ]
+    heard = post(world, "/v1/messages", body)
+    assert heard.status == 400
+    assert "signature" in message_of(heard)
+    assert "claude" in message_of(heard), "it says who refused"
+    translated = post(world, "/v1beta/models/claude/sim-echo:generateContent", _forged())
+    assert translated.status in (200, 400), translated.text
+
+
+def _forged() -> dict[str, Any]:
+    sealed = base64.b64encode(b"forged").decode()
+    turns = contents()["contents"]
+    turns += [
+        {
+            "role": "model",
+            "parts": [{"text": "hm", "thought": True, "thoughtSignature": sealed}, {"text": "Yes."}],
+        },
+        {"role": "user", "parts": [{"text": "Go on."}]},
+    ]
+    return {"contents": turns}
+
+
+# clouds ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("door", ["/v1/chat/completions", "/v1/messages", "/v1/responses", "gemini"])
+def test_expired_cloud_credentials_say_whose_and_what_to_do(world: World, door: str) -> None:
+    from tieline.simulator.clouds import AwsIdentity
+
+    world.simulator.clouds.aws["AKIDSIMULATED"] = AwsIdentity("simulated-secret", expired=True)
+    try:
+        bodies: dict[str, Any] = {
+            "/v1/chat/completions": chat,
+            "/v1/messages": messages,
+            "/v1/responses": responses,
+        }
+        if door == "gemini":
+            heard = post(world, "/v1beta/models/bedrock/sim-echo:generateContent", contents())
+        else:
+            heard = post(world, door, bodies[door]("bedrock/sim-echo"))
+    finally:
+        world.simulator.clouds.aws["AKIDSIMULATED"] = AwsIdentity("simulated-secret")
+    assert heard.status == 502, "the caller's own key is fine"
+    said = message_of(heard)
+    assert "bedrock" in said
+    assert "expired" in said.lower()
+    assert "AWS_" in said, f"it does not say what to renew: {said}"
+    assert "simulated-secret" not in heard.text
+
+
+def test_a_region_that_does_not_serve_the_caller(world: World) -> None:
+    with (
+        openai.OpenAI(base_url=f"{world.url}/v1", api_key="k", max_retries=0) as sdk,
+        pytest.raises(openai.InternalServerError) as raised,
+    ):
+        sdk.chat.completions.create(**chat("chat-down/sim-fail-geo"))
+    assert "chat-down" in str(raised.value)
+    assert raised.value.code == "region_blocked"
+
+
+# not JSON at all ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b'"x"', b"\xff\xfe", b'{"model": 1}', b'{"model":"chat/sim-echo","messages":7}'],
+)
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/chat/completions",
+        "/v1/messages",
+        "/v1/responses",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1beta/models/gemini/sim-echo:generateContent",
+        "/v1beta/models/gemini/sim-echo:embedContent",
+        "/v1/messages/count_tokens",
+    ],
+)
+def test_a_body_that_is_none(world: World, path: str, body: bytes) -> None:
+    heard = post(world, path, body)
+    assert heard.status == 400, heard.text
+    error = heard.error
+    assert error["message"]
+    if path.startswith("/v1/messages"):
+        assert json.loads(heard.text)["type"] == "error"
+
+
+def test_the_sdks_raise_their_own_class_for_it(world: World) -> None:
+    with (
+        openai.OpenAI(base_url=f"{world.url}/v1", api_key="k", max_retries=0) as gpt,
+        pytest.raises(openai.BadRequestError) as raised,
+    ):
+        gpt.chat.completions.create(model="chat/sim-echo", messages=[])
+    assert raised.value.param == "messages"
+    google = genai.Client(api_key="k", http_options=types.HttpOptions(base_url=world.url))
+    with pytest.raises(genai.errors.ClientError, match="nobody"):
+        google.models.generate_content(model="nobody/nothing", contents=PROMPT)
+    google.close()
