@@ -222,6 +222,8 @@ def test_the_continuation_keeps_within_the_limit_and_joins_a_prefill() -> None:
     made = continuation(request, "upon a time " * 10)
     assert [turn.role for turn in made.messages] == ["user", "assistant", "user"]
     assert len(made.messages[1].parts) == 2
-    assert made.max_output_tokens is not None and 70 <= made.max_output_tokens <= 95
-    assert request.messages[-1].role == "assistant" and len(request.messages[-1].parts) == 1
+    assert made.max_output_tokens is not None
+    assert 70 <= made.max_output_tokens <= 95
+    assert request.messages[-1].role == "assistant"
+    assert len(request.messages[-1].parts) == 1
     assert continuation(request, "upon", plain=True).messages == request.messages

@@ -79,6 +79,7 @@ class Exchange:
         "resuming",
         "same_dialect",
         "step",
+        "tier",
         "unspliced",
     )
 
@@ -97,6 +98,7 @@ class Exchange:
         self.resuming = flight.committed
         self.unspliced = False
         self.began = 0.0
+        self.tier: str | None = None
         self.kept_token: str | None = None
         """A cloud identity's token that was not fetched for this request."""
 
@@ -254,10 +256,13 @@ class Exchange:
             glance = flight.dialect.glance(body)
             entry.upstream_id, entry.upstream_model, entry.usage = glance.id, glance.model, glance.usage
             entry.chars_out, finish = glance.output_chars, glance.finish_reason
+            if flight.asked_tier is not None:
+                # Rare, so that the glance of all the others stays short.
+                self.tier = self.dialect.decode_response(body).service_tier
         else:
             answer = self.dialect.decode_response(body)
             entry.upstream_id, entry.upstream_model, entry.usage = answer.id, answer.model, answer.usage
-            entry.chars_out = len(answer.text)
+            entry.chars_out, self.tier = len(answer.text), answer.service_tier
             finish = answer.choices[0].finish_reason if answer.choices else None
             body = flight.encode_answer(answer)
         if finish is None:
@@ -468,7 +473,7 @@ class Exchange:
             relay.upstream_model,
             relay.usage,
         )
-        entry.chars_out = relay.chars_out
+        entry.chars_out, self.tier = relay.chars_out, relay.service_tier
         if relay.first_at is not None:
             entry.first_token_ms = entry.started_ms + (relay.first_at - self.began) * 1000
             if not self._lost:
@@ -484,7 +489,10 @@ class Exchange:
         elif entry.usage is not None and entry.outcome != SUCCESS:
             entry.usage = _at_least(entry.usage, entry.chars_out, self.flight.most_output_tokens(card))
         if entry.usage is not None:
-            entry.cost = pricing.cost(card.price if card else None, entry.usage, at_unix=wall_clock())
+            # What served it, as the answer says; where it does not, what was asked for.
+            tier = self.tier or self.flight.asked_tier
+            price = card.price if card else None
+            entry.cost = pricing.cost(price, entry.usage, at_unix=wall_clock(), service_tier=tier)
         elif entry.outcome == SUCCESS:
             entry.cost = None
 

@@ -37,6 +37,7 @@ from tieline.providers.tokens import TokenSource
 from tieline.record.ids import new_id
 from tieline.record.metrics import Gauge, Metrics
 from tieline.record.recorder import Recorder
+from tieline.record.retention import Retention
 from tieline.route.health import Health
 from tieline.route.router import Router
 from tieline.route.steps import Needs
@@ -109,6 +110,9 @@ class Gateway:
         self.watch = (
             Watch(self.admission, self.accounts, also=self._follow_credentials) if self.accounts else None
         )
+        self.retention = (
+            Retention(self.database, lambda: self.config.store.retention_days) if self.database else None
+        )
         self.shared = RedisShared(redis) if redis is not None else None
         self.leases = (
             Leases(self.admission, self.shared, self.recorder.writer, self.accounts) if self.shared else None
@@ -146,6 +150,8 @@ class Gateway:
             self.watch.start()
         self._check_exposure()
         self._check_sharing()
+        if self.retention is not None and not self.in_process:
+            self.retention.start()
         if self.leases is not None:
             await self.leases.load()
             self.leases.start()
@@ -168,6 +174,8 @@ class Gateway:
         await self.transports.aclose()
         if self.watch is not None:
             await self.watch.stop()
+        if self.retention is not None:
+            await self.retention.stop()
         if self.leases is not None and self.shared is not None:
             await self.leases.stop()
             await self.shared.close()
@@ -354,7 +362,21 @@ class Gateway:
             "providers": sorted(self.fleet.hosts),
             "in_flight": self.in_flight,
             "recorder": msgspec.to_builtins(health),
+            "degraded": self._degraded(),
         }
+
+    def _degraded(self) -> list[str]:
+        """What is away while traffic goes on: told by /health/ready, which stays 200, and by a metric."""
+        health, found = self.recorder.health(), []
+        if health.failing_since is not None:
+            found.append("database: records are kept in the spool")
+        if health.journal_failing:
+            found.append("spool: the disk is full or gone; records are only in memory")
+        if self.watch is not None and self.watch.last_error is not None:
+            found.append("keys: those known stay in force, changes are not seen")
+        if self.leases is not None and self.leases.last_error is not None:
+            found.append("redis: budgets and limits are spent out of the shares that are left")
+        return found
 
     def exposition(self) -> tuple[bytes, str]:
         """Prometheus text and its media type."""
@@ -362,6 +384,27 @@ class Gateway:
 
     def _gauges(self) -> list[Gauge]:
         gauges = [Gauge("tieline_in_flight", "Requests under way.", {}, float(self.in_flight))]
+        away = {line.partition(":")[0] for line in self._degraded()}
+        gauges += [
+            Gauge(
+                "tieline_dependency_up",
+                "0 while the gateway does without.",
+                {"dependency": name},
+                0.0 if name in away else 1.0,
+            )
+            for name in ("database", "spool", "keys", "redis")
+        ]
+        health = self.recorder.health()
+        gauges += [
+            Gauge(
+                "tieline_records_waiting",
+                "Not in the database yet.",
+                {},
+                float(health.queued + health.spooled),
+            ),
+            Gauge("tieline_records_lost", "Gone: no room anywhere.", {}, float(health.lost)),
+            Gauge("tieline_records_recovered", "Taken over from the dead.", {}, float(health.recovered)),
+        ]
         for view in self.health.snapshot(self.clock()):
             labels = {"deployment": view.deployment, "state": view.state}
             gauges.append(

@@ -99,6 +99,10 @@ class Line(Struct, eq=False, kw_only=True):
     """What the exchanges have put together so far."""
     answer_headers: dict[Deployment, Headers] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """Short: what hangs on it holds keys ready to be sent."""
+        return f"<Line {self.config!r}>"
+
 
 class Flight:
     """One request under way."""
@@ -305,9 +309,11 @@ class Flight:
             return None
         bounds = [self._bound(one) for one in (step, beside) if one is not None]
         if None in bounds:
-            return (
-                Outcome(unsupported="a known price, which a budget needs") if permit.has_hard_budget else None
-            )
+            if permit.has_hard_budget:
+                return Outcome(unsupported="a known price, which a budget needs")
+            if self.line.recorder.notes_begun:
+                self._note_begun(permit)
+            return None
         spent = sum(entry.cost or 0 for entry in self.record.attempts)
         held = permit.held
         permit.reserve(self.line.markup.apply(spent + sum(bound or 0 for bound in bounds)))
@@ -337,9 +343,14 @@ class Flight:
         """The most that ``step`` can cost; a resume reads what was said so far as well."""
         card = step.deployment.card
         said = 2 * self.transcript.chars if self.committed else 0
-        return pricing.upper_bound(
-            card.price if card else None, self.most_input_tokens + said, self.most_output_tokens(card)
-        )
+        price = card.price if card else None
+        most_in, most_out = self.most_input_tokens + said, self.most_output_tokens(card)
+        bound = pricing.upper_bound(price, most_in, most_out)
+        if self.asked_tier in (None, *pricing.STANDARD_TIERS) or bound is None:
+            return bound
+        # A provider may serve it at the standard tier after all.
+        special = pricing.upper_bound(price, most_in, most_out, service_tier=self.asked_tier)
+        return None if special is None else max(bound, special)
 
     def _give_up(self, end: GiveUp) -> None:
         if self.unsupported is not None and not self.record.attempts:
@@ -578,6 +589,12 @@ class Flight:
             else (card.max_output if card and card.max_output else UNSAID_OUTPUT_TOKENS)
         )
         return most * self.peek.n
+
+    @property
+    def asked_tier(self) -> str | None:
+        """``service_tier`` of the request: batch, priority, flex, or a name for the standard one."""
+        raw = self.peek.fields.get("service_tier")
+        return None if raw is None else bytes(raw).strip(b'" ').decode("utf-8", "replace")
 
     @property
     def structured(self) -> bool:

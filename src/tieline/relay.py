@@ -79,6 +79,7 @@ class Relay:
         "last_gap_s",
         "max_gap_s",
         "peek",
+        "service_tier",
         "sink",
         "skipped",
         "spent",
@@ -128,6 +129,7 @@ class Relay:
         self.finish_reason: str | None = None
         self.upstream_id: str | None = None
         self.upstream_model: str | None = None
+        self.service_tier: str | None = None
         self.first_at: float | None = None
         self.last_at = 0.0
         self.max_gap_s = 0.0
@@ -299,6 +301,7 @@ class Relay:
             self.finish_reason = event.reason  # type: ignore[union-attr]
         elif kind is Start:
             self.upstream_id, self.upstream_model = event.id, event.model  # type: ignore[union-attr]
+            self.service_tier = event.service_tier  # type: ignore[union-attr]
 
     def _send(self, out: bytes) -> None:
         if not self.committed:

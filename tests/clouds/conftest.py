@@ -54,7 +54,7 @@ def environment(simulator: SimulatorServer, folder: Path) -> dict[str, str]:
     return {
         "SIM": simulator.url,
         "GOOGLE_APPLICATION_CREDENTIALS": str(key),
-        "AWS_ACCESS_KEY_ID": "AKIDSIMULATED",
+        "AWS_ACCESS_KEY_ID": "AKIASIMULATED",
         "AWS_SECRET_ACCESS_KEY": "simulated-secret",
         "AWS_REGION": "us-east-1",
         "AZURE_OPENAI_API_KEY": "azure-key",

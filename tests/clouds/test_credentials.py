@@ -273,7 +273,7 @@ async def test_other_credentials_rotate(simulator: SimulatorServer, tmp_path: Pa
     """A dead identity is passed over for the next of the same provider."""
     text = CLOUDS.replace(
         '{base_url: "${SIM}/bedrock@eu-west-1"}',
-        '{base_url: "${SIM}/bedrock@eu-west-1", api_key: ["AKIDUNKNOWN:x", "AKIDSIMULATED:simulated-secret"]}',
+        '{base_url: "${SIM}/bedrock@eu-west-1", api_key: ["AKIDUNKNOWN:x", "AKIASIMULATED:simulated-secret"]}',
     )
     async with serving(simulator, environment(simulator, tmp_path), text) as served:
         for _ in range(3):

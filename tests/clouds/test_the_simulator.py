@@ -89,10 +89,11 @@ async def test_openais_azure_client(simulator: SimulatorServer) -> None:
         assert (whole.choices[0].message.content, whole.model) == (TEXT, "gpt-4o")
         with pytest.raises(openai.NotFoundError, match="deployment for this resource does not exist"):
             await client.chat.completions.create(model="other", messages=HI)
+    async with openai.AsyncAzureOpenAI(
+        azure_endpoint=f"{simulator.url}/azure", api_key="k", api_version="1999-01-01", max_retries=0
+    ) as old:
         with pytest.raises(openai.BadRequestError, match="API version not supported"):
-            await client.with_options(default_query={"api-version": "1999-01-01"}).chat.completions.create(
-                model="prod", messages=HI
-            )
+            await old.chat.completions.create(model="prod", messages=HI)
 
 
 def bedrock(simulator: SimulatorServer, **keys: str) -> Any:
@@ -100,7 +101,7 @@ def bedrock(simulator: SimulatorServer, **keys: str) -> Any:
         "bedrock-runtime",
         region_name=REGION,
         endpoint_url=f"{simulator.url}/bedrock@{REGION}",
-        aws_access_key_id=keys.get("id", "AKIDSIMULATED"),
+        aws_access_key_id=keys.get("id", "AKIASIMULATED"),
         aws_secret_access_key=keys.get("secret", "simulated-secret"),
         aws_session_token=keys.get("token"),
         config=BotoConfig(retries={"max_attempts": 0}),

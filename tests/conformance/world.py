@@ -37,7 +37,7 @@ HOSTS = (
     Host("responses", "openai_responses", "/v1", "bearer"),
     Host("claude", "anthropic_messages", "", "x-api-key"),
     Host("gemini", "gemini", "", "x-goog-api-key"),
-    Host("bedrock", "bedrock_converse", "", "sigv4", "AKIDSIMULATED:simulated-secret"),
+    Host("bedrock", "bedrock_converse", "", "sigv4", "AKIASIMULATED:simulated-secret"),
     Host("cohere", "cohere", "", "bearer"),
 )
 BY_NAME = {host.name: host for host in HOSTS}

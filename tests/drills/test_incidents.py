@@ -31,7 +31,7 @@ def test_all_seventeen_are_there_and_valid() -> None:
 
 def test_one_incident_with_residency() -> None:
     goals = replace(short("D13").goals, added_first_token_s=None)
-    played = clock.run(lambda: incident.play(replace(short("D13"), goals=goals)), 20.0)
+    played = clock.run(lambda: incident.play(replace(short("D13"), goals=goals)), 150.0)
     result = score(played)
     assert result.passed, result.problems
     assert result.success == 1.0
@@ -39,7 +39,9 @@ def test_one_incident_with_residency() -> None:
     assert {entry.provider for entry in played.log} == {"azure-sweden", "azure-france"}
     assert result.left_after_s is not None
     page = report.incidents([(played, result)])
-    assert page.startswith("<!doctype html>") and "<svg" in page and "http" not in page
+    assert page.startswith("<!doctype html>")
+    assert "<svg" in page
+    assert "http" not in page
 
 
 def test_residency_is_really_checked() -> None:
@@ -51,16 +53,17 @@ def test_residency_is_really_checked() -> None:
     )
     result = score(
         clock.run(
-            lambda: incident.play(replace(open_policy, length_s=70, hit=replace(found.hit, to_s=69))), 20.0
+            lambda: incident.play(replace(open_policy, length_s=70, hit=replace(found.hit, to_s=69))), 150.0
         )
     )
-    assert result.outside_allowed > 0 and not result.passed
+    assert result.outside_allowed > 0
+    assert not result.passed
 
 
 def test_somebodys_own_configuration() -> None:
     found = replace(short("D06"), length_s=60.0, load=replace(scenario.load("D06").load, rate=1.0))
     played = clock.run(
-        lambda: incident.play(found, base=Config(), environ=keyed("anthropic", "openrouter")), 20.0
+        lambda: incident.play(found, base=Config(), environ=keyed("anthropic", "openrouter")), 150.0
     )
     assert len(played.lines) == 60
     assert {entry.provider for entry in played.log} <= {"anthropic", "openrouter"}
@@ -113,4 +116,5 @@ def test_the_command_lists_them() -> None:
 
     done: Any = CliRunner().invoke(app, ["list", "--json"])
     assert done.exit_code == 0
-    assert "D17-gemini-diurnal" in done.output and "cut-in-tool-call" in done.output
+    assert "D17-gemini-diurnal" in done.output
+    assert "cut-in-tool-call" in done.output

@@ -52,7 +52,7 @@ def late(
             await asyncio.sleep(1)
             return heard, stage.records[heard.request_id], stage.simulator.log
 
-    return clock.run(run, 20.0)
+    return clock.run(run, 60.0)
 
 
 SLOW = Phase(at_s=0, for_s=1e6, provider="alpha", add_ms=20_000)
@@ -62,7 +62,8 @@ SLOW = Phase(at_s=0, for_s=1e6, provider="alpha", add_ms=20_000)
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_the_faster_answers_and_the_slower_is_cancelled(stream: bool, dialect: str) -> None:
     heard, record, log = late(SLOW, stream=stream, dialect=dialect)
-    assert heard.ok and heard.text == WHOLE
+    assert heard.ok
+    assert heard.text == WHOLE
     assert heard.total_s < 15
     assert record.provider == "beta"
     assert [(entry.reason, entry.outcome) for entry in record.attempts] == [
@@ -78,26 +79,32 @@ def test_the_faster_answers_and_the_slower_is_cancelled(stream: bool, dialect: s
 
 def test_off_by_default() -> None:
     heard, record, _ = late(SLOW, hedge=False)
-    assert heard.ok and record.provider == "alpha" and len(record.attempts) == 1
+    assert heard.ok
+    assert record.provider == "alpha"
+    assert len(record.attempts) == 1
 
 
 def test_a_quick_first_is_not_hedged() -> None:
     heard, record, log = late()
-    assert heard.ok and len(record.attempts) == 1
+    assert heard.ok
+    assert len(record.attempts) == 1
     assert {entry.provider for entry in log} == {"alpha"}
 
 
 def test_a_hedge_that_fails_leaves_the_first_running() -> None:
     broken = Phase(at_s=0, for_s=1e6, provider="beta", behaviour="fail-500")
     heard, record, _ = late(Phase(at_s=0, for_s=1e6, provider="alpha", add_ms=8_000), broken)
-    assert heard.ok and heard.text == WHOLE and record.provider == "alpha"
+    assert heard.ok
+    assert heard.text == WHOLE
+    assert record.provider == "alpha"
     assert [entry.outcome for entry in record.attempts] == ["success", "transient"]
 
 
 def test_both_fail() -> None:
     slow_failure = Phase(at_s=0, for_s=1e6, provider="alpha", behaviour="fail-500:after_ms=8000")
     heard, record, _ = late(slow_failure, Phase(at_s=0, for_s=1e6, provider="beta", behaviour="fail-503"))
-    assert not heard.complete and heard.error
+    assert not heard.complete
+    assert heard.error
     assert len(record.attempts) <= 6
     assert {entry.outcome for entry in record.attempts} <= {"transient", "overloaded"}
 

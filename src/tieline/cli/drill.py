@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(name="drill", help="Rehearse outages.", no_args_is_help=True)
 FAULTS_SPEED = 10.0
-INCIDENTS_SPEED = 60.0
+INCIDENTS_SPEED = 120.0
 
 
 @app.command("list")
@@ -58,7 +58,7 @@ def run(
         str, typer.Argument(help="`faults`, `incidents`, one of `tieline drill list`, or a scenario file.")
     ],
     speed: Annotated[
-        float | None, typer.Option(help="How much faster than the world; 60 for incidents, 10 for faults.")
+        float | None, typer.Option(help="How much faster than the world; 120 for incidents, 10 for faults.")
     ] = None,
     json_file: Annotated[
         str | None, typer.Option("--json", help="Write the results there; - is the terminal.")

@@ -185,6 +185,10 @@ class StoreConfig(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True)
     retention_days: Annotated[int, Meta(ge=1, le=36_500)] = 90
     """Records older than this are deleted."""
 
+    def __repr__(self) -> str:
+        """Without URLs: they may hold passwords."""
+        return f"StoreConfig(retention_days={self.retention_days})"
+
 
 class LedgerConfig(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     """What callers are charged."""

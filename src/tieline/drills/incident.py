@@ -16,7 +16,7 @@ from tieline.drills.clock import speed_of
 from tieline.drills.fleet import keyed, twin
 from tieline.drills.scenario import Scenario
 from tieline.drills.stage import Stage
-from tieline.route.deployment import Deployment
+from tieline.providers.deployment import Deployment
 from tieline.simulator.ledger import Entry
 from tieline.types.errors import ConfigError
 from tieline.types.record import Record

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-import yaml
 from msgspec import Meta, Struct, field, inspect
 
 from tieline.config import document
@@ -161,13 +160,11 @@ def _senseless(scenario: Scenario, name: str, lines: dict[tuple[str, ...], int])
                 "rate",
             )
         )
-    for dialect in load.dialects:
-        if dialect not in DIALECTS:
-            found.append(  # noqa: PERF401
-                wrong(
-                    f"callers do not speak `{dialect}`.", f"One of {', '.join(DIALECTS)}.", "load", "dialects"
-                )
-            )
+    found += [
+        wrong(f"callers do not speak `{dialect}`.", f"One of {', '.join(DIALECTS)}.", "load", "dialects")
+        for dialect in load.dialects
+        if dialect not in DIALECTS
+    ]
     if not load.models or not scenario.phases:
         what = "models" if not load.models else "phases"
         found.append(
@@ -188,17 +185,12 @@ def _senseless(scenario: Scenario, name: str, lines: dict[tuple[str, ...], int])
                         str(index),
                     )
                 )
-    return found or _overlaps(scenario, wrong)
+    return found or _overlaps(scenario)
 
 
-def _overlaps(scenario: Scenario, wrong: object) -> list[ConfigError]:
+def _overlaps(scenario: Scenario) -> list[ConfigError]:
     try:
         scenario.schedule.checked(scenario.name)
     except ScheduleError as error:
         return [ConfigError(str(error))]
     return []
-
-
-def dump(scenario: Scenario) -> str:
-    """As YAML, for changing it."""
-    return str(yaml.safe_dump(msgspec.to_builtins(scenario), sort_keys=False))

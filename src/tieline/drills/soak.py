@@ -24,9 +24,11 @@ from tieline.config.schema import Config, ModelConfig, Routing, Timeouts
 from tieline.drills.caller import DIALECTS, Ask
 from tieline.drills.fleet import PRICE, provider
 from tieline.drills.stage import Stage
+from tieline.simulator.ledger import Entry
 from tieline.simulator.schedule import Phase, Schedule
 from tieline.store import queries
-from tieline.types.record import SUCCESS
+from tieline.store.database import Database
+from tieline.types.record import SUCCESS, Attempt
 
 SEGMENT_S = 10.0
 """Faults change this often."""
@@ -219,7 +221,7 @@ class _Soak:
         gc.collect()
         report.rss_mb.append(round(_rss_mb(), 1))
 
-    def _compare_tokens(self, attempts: list, log: list) -> None:  # type: ignore[type-arg]
+    def _compare_tokens(self, attempts: list[Attempt], log: list[Entry]) -> None:
         """Complete answers with usage: the same sums, provider by provider."""
         report = self.report
         ours: Counter[str] = Counter()
@@ -232,11 +234,9 @@ class _Soak:
                 continue
             report.compared_attempts += 1
             ours[entry.provider] += entry.usage.input_tokens + entry.usage.output_tokens
-        complete = [
-            entry for entry in log if entry.completed and not entry.behaviour.startswith("usage-missing")
-        ]
-        for entry in complete:
-            theirs[entry.provider] += entry.input_tokens + entry.output_tokens
+        complete = [one for one in log if one.completed and not one.behaviour.startswith("usage-missing")]
+        for made in complete:
+            theirs[made.provider] += made.input_tokens + made.output_tokens
         report.compared_tokens += sum(ours.values())
         # What a caller who hung up or a hedge made us cancel may have been complete at the provider.
         slack = sum(
@@ -262,8 +262,8 @@ class _Soak:
             problems.append(f"{gateway.handled} requests were handled, {self.report.requests} were sent")
 
 
-def _stored(database: object, report: Report) -> list[str]:
-    total = sum(row.requests for row in queries.spend(database, by="total"))  # type: ignore[arg-type]
+def _stored(database: Database, report: Report) -> list[str]:
+    total = sum(row.requests for row in queries.spend(database, by="total"))
     return (
         []
         if total == report.requests

@@ -102,8 +102,8 @@ class Stage:
         service.server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
         serving = loop.create_task(service.serve())
         stack.push_async_callback(self._stop, service, serving)
-        either: set[asyncio.Future[Any]] = {up, serving}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        both: list[asyncio.Future[Any]] = [up, serving]
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if not up.done():
             serving.result()
             raise RuntimeError("the server ended before it was ready")

@@ -32,6 +32,10 @@ class Deployment(Struct, frozen=True, eq=False, kw_only=True):
     ca_file: str | None = None
     static_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        """Without headers, which may prove who we are."""
+        return f"Deployment({self.id!r})"
+
     def endpoint_for(self, dialect: str) -> Endpoint:
         """The caller's own dialect when it is spoken here, else the preferred one."""
         return self.endpoints.get(dialect) or next(iter(self.endpoints.values()))

@@ -51,6 +51,10 @@ class Provider(Struct, frozen=True, kw_only=True):
     """Its id in models.dev, where it differs from ``name``."""
     docs: str | None = None
 
+    def __repr__(self) -> str:
+        """Without headers, which may prove who we are."""
+        return f"Provider({self.name!r})"
+
 
 class Credential:
     """One key of a provider. Cannot be shown, pickled, copied or encoded, so its secret ends up nowhere by accident."""

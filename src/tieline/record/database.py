@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from tieline.record.chain import GENESIS, link
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from tieline.store.database import Database
 
 _ID_CHUNK = 500
+ROWS_AT_ONCE = 64
+"""Rows in one statement: below the drivers' bounds for parameters, and built in half a millisecond."""
 
 
 class DatabaseSink:
@@ -27,9 +30,9 @@ class DatabaseSink:
         self._database = database
         self._writer = writer
         mark = "?" if database.is_sqlite else "%s"
-        self._insert_record = _insert(records, mark)
-        self._insert_entry = _insert(entries, mark)
-        self._insert_tag = _insert(record_tags, mark)
+        self._records = Rows(records, mark)
+        self._entries = Rows(entries, mark)
+        self._tags = Rows(record_tags, mark)
         self._add_spend = (
             f"INSERT INTO spend (scope, slot, micros, rest, requests, unknown, writer) "  # noqa: S608
             f"VALUES ({_marks(7, mark)}) ON CONFLICT (scope, slot, writer) DO UPDATE SET micros = spend.micros + excluded.micros, "
@@ -91,25 +94,44 @@ class DatabaseSink:
         # The head is read each time: a batch that failed must not leave a gap in the chain.
         row = connection.exec_driver_sql(self._get_head, (self._writer,)).first()
         seq, head = (row[0], bytes(row[1])) if row else (0, GENESIS)
-        rows: list[tuple[Any, ...]] = []
-        for item in items:
-            seq += 1
-            head = link(head, item.body)
-            rows.append(record_row(item.record, self._writer, seq, head, item.body))
-        connection.exec_driver_sql(self._insert_record, rows)
-        if entries := [row for item in items for row in entry_rows(item.record)]:
-            connection.exec_driver_sql(self._insert_entry, entries)
-        if tags := [row for item in items for row in tag_rows(item.record)]:
-            connection.exec_driver_sql(self._insert_tag, tags)
+        for start in range(0, len(items), ROWS_AT_ONCE):
+            chunk = items[start : start + ROWS_AT_ONCE]
+            rows: list[tuple[Any, ...]] = []
+            for item in chunk:
+                seq += 1
+                head = link(head, item.body)
+                rows.append(record_row(item.record, self._writer, seq, head, item.body))
+            self._records.insert(connection, rows)
+            self._entries.insert(connection, [row for item in chunk for row in entry_rows(item.record)])
+            if tags := [row for item in chunk if item.record.tags for row in tag_rows(item.record)]:
+                self._tags.insert(connection, tags)
         if spend := spend_rows(item.record for item in items):
             connection.exec_driver_sql(self._add_spend, [(*row, self._writer) for row in spend])
         now = time.time_ns() // 1_000_000
         connection.exec_driver_sql(self._set_head, (self._writer, seq, head, 0, GENESIS, now))
 
 
-def _insert(table: Table, mark: str) -> str:
-    names = ", ".join(table.columns.keys())
-    return f"INSERT INTO {table.name} ({names}) VALUES ({_marks(len(table.columns), mark)})"  # noqa: S608
+class Rows:
+    """Inserts into one table, many rows in a statement: the driver lets the event loop run while a statement runs, and to
+    take turns with it for each row cost both of them more than the rows. Powers of two, so that few statements are made."""
+
+    def __init__(self, table: Table, mark: str) -> None:
+        names = ", ".join(table.columns.keys())
+        row = f"({_marks(len(table.columns), mark)})"
+        insert = f"INSERT INTO {table.name} ({names}) VALUES "  # noqa: S608
+        self._statements = {
+            count: insert + ", ".join([row] * count)
+            for count in (1 << power for power in range(ROWS_AT_ONCE.bit_length()))
+        }
+
+    def insert(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+        start, left = 0, len(rows)
+        while left:
+            count = min(ROWS_AT_ONCE, 1 << left.bit_length() - 1)
+            values = tuple(chain.from_iterable(rows[start : start + count]))
+            connection.exec_driver_sql(self._statements[count], values)
+            start += count
+            left -= count
 
 
 def _marks(count: int, mark: str) -> str:

@@ -55,7 +55,7 @@ class Clouds:
 
     def __init__(self) -> None:
         self.clock = time.time
-        self.aws = {"AKIDSIMULATED": AwsIdentity("simulated-secret")}
+        self.aws = {"AKIASIMULATED": AwsIdentity("simulated-secret")}
         self.entra = {("simulated-tenant", "simulated-client"): EntraClient("simulated-secret")}
         self.project = "simulated-project"
         self.locations = {"global", "us", "eu", "us-central1", "us-east5", "europe-west1", "europe-west4"}

@@ -192,6 +192,8 @@ class _Delta(Struct):
 
 
 _DELTA = msgspec.json.Decoder(_Delta)
+_CONTENT_MARKS = (b"delta", b"done", b"output_item", b"completed", b"incomplete", b"failed")
+"""What an event that cannot be read may not be skipped with; `response.created` and `in_progress` carry nothing."""
 
 
 class ResponsesDecoder:
@@ -215,7 +217,7 @@ class ResponsesDecoder:
         if frame.data == b"[DONE]":
             self.ended = self.complete
             return []
-        content = b"delta" in frame.data or b"done" in frame.data or b"response." in frame.data
+        content = any(mark in frame.data for mark in _CONTENT_MARKS)
         event = answer_body(frame.data, carries_content=content)
         kind = text_of(event.get("type")) or frame.event or ""
         if kind == "error" or (event.get("error")) or event.get("object") == "error":

@@ -1,0 +1,209 @@
+"""Our own dependencies fail under a real gateway: traffic goes on, nothing is lost, and it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.admin.client import Admin, administered
+from tests.processes import Process, cli, serving, write_config
+from tests.services import Postgres, Redis, running_postgres, running_redis
+from tieline.simulator import SimulatorServer
+from tieline.store import queries
+from tieline.store.database import Database
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """One that may be stopped."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def own_redis() -> Iterator[Redis]:
+    with running_redis() as server:
+        yield server
+
+
+def fetch(url: str, body: Any = None, secret: str = "") -> tuple[int, str, str]:
+    """Status, request id, text."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Authorization": f"Bearer {secret}"})
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, answer.headers.get("tieline-request-id", ""), answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers.get("tieline-request-id", ""), error.read().decode()
+
+
+async def chat(gateway: Process, secret: str) -> tuple[int, str]:
+    body = {"model": "demo", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 20}
+    status, request_id, _ = await asyncio.to_thread(fetch, f"{gateway.url}/v1/chat/completions", body, secret)
+    return status, request_id
+
+
+async def served(gateway: Process, secret: str, count: int) -> list[str]:
+    ids = []
+    for _ in range(count):
+        status, request_id = await chat(gateway, secret)
+        assert status == 200
+        ids.append(request_id)
+    return ids
+
+
+async def ready(gateway: Process) -> dict[str, Any]:
+    status, _, text = await asyncio.to_thread(fetch, f"{gateway.url}/health/ready")
+    assert status == 200
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+async def until(gateway: Process, holds: Callable[[dict[str, Any]], bool], within: float = 15) -> None:
+    deadline = time.monotonic() + within
+    while not holds(state := await ready(gateway)):
+        assert time.monotonic() < deadline, state
+        await asyncio.sleep(0.1)
+
+
+async def dependency(gateway: Process, name: str) -> float:
+    _, _, text = await asyncio.to_thread(fetch, f"{gateway.url}/metrics")
+    [line] = [one for one in text.splitlines() if f'tieline_dependency_up{{dependency="{name}"}}' in one]
+    return float(line.split()[-1])
+
+
+def written(url: str) -> list[str]:
+    database = Database(url)
+    database.open()
+    try:
+        return [record.id for record in queries.logs(database, limit=10_000)]
+    finally:
+        database.close()
+
+
+@pytest.mark.services
+async def test_the_database_goes_and_comes_back(tmp_path: Path, own_postgres: Postgres) -> None:
+    url = own_postgres.new_database()
+    async with SimulatorServer() as simulator:
+        config = write_config(tmp_path, simulator.url, database=url, spool=tmp_path / "spool")
+        secret = cli(config, "keys", "create", "ci", "--budget", "5/day")["secret"]
+        with serving(tmp_path, config) as gateway:
+            ids = await served(gateway, secret, 5)
+            assert (await ready(gateway))["degraded"] == []
+            await asyncio.to_thread(own_postgres.stop)
+            ids += await served(gateway, secret, 30)
+            await until(gateway, lambda state: any("database" in one for one in state["degraded"]))
+            assert await dependency(gateway, "database") == 0
+            await asyncio.to_thread(own_postgres.start)
+            await until(gateway, lambda state: state["degraded"] == [] and not state["recorder"]["queued"])
+            assert await dependency(gateway, "database") == 1
+            ids += await served(gateway, secret, 5)
+            assert await asyncio.to_thread(gateway.stop) == 0
+    assert sorted(written(url)) == sorted(ids)
+
+
+@pytest.mark.services
+async def test_killed_while_the_database_is_away(tmp_path: Path, own_postgres: Postgres) -> None:
+    """The spool outlives the process, and is replayed once."""
+    url = own_postgres.new_database()
+    async with SimulatorServer() as simulator:
+        config = write_config(tmp_path, simulator.url, database=url, spool=tmp_path / "spool")
+        secret = cli(config, "keys", "create", "ci")["secret"]
+        with serving(tmp_path, config) as gateway:
+            ids = await served(gateway, secret, 5)
+            await asyncio.to_thread(own_postgres.stop)
+            ids += await served(gateway, secret, 20)
+            gateway.kill()
+        await asyncio.to_thread(own_postgres.start)
+        for _ in range(2):
+            with serving(tmp_path, config) as again:
+                assert await asyncio.to_thread(again.stop) == 0
+    assert sorted(written(url)) == sorted(ids)
+
+
+async def test_the_database_is_locked_by_somebody(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'tieline.db'}"
+    async with SimulatorServer() as simulator:
+        config = write_config(tmp_path, simulator.url, database=url, spool=tmp_path / "spool")
+        secret = cli(config, "keys", "create", "ci")["secret"]
+        with serving(tmp_path, config) as gateway:
+            other = sqlite3.connect(tmp_path / "tieline.db", isolation_level=None)
+            other.execute("BEGIN EXCLUSIVE")
+            began = time.monotonic()
+            ids = await served(gateway, secret, 20)
+            assert time.monotonic() - began < 5
+            await until(gateway, lambda state: any("database" in one for one in state["degraded"]))
+            other.execute("ROLLBACK")
+            other.close()
+            await until(gateway, lambda state: state["degraded"] == [])
+            assert await asyncio.to_thread(gateway.stop) == 0
+    assert sorted(written(url)) == sorted(ids)
+
+
+@pytest.mark.services
+async def test_redis_goes_and_comes_back_empty(tmp_path: Path, postgres: Postgres, own_redis: Redis) -> None:
+    url = postgres.new_database()
+    async with SimulatorServer() as simulator:
+        store = {"database": url, "redis": own_redis.url, "spool": tmp_path / "spool"}
+        config = write_config(tmp_path, simulator.url, **store)
+        secret = cli(config, "keys", "create", "ci", "--budget", "0.05/lifetime", "--rpm", "1000")["secret"]
+        with serving(tmp_path, config) as gateway:
+            await served_when_shares_are_there(gateway, secret)
+            await asyncio.sleep(1)
+            own_redis.stop()
+            await served(gateway, secret, 20)
+            await until(gateway, lambda state: any("redis" in one for one in state["degraded"]))
+            assert await dependency(gateway, "redis") == 0
+            own_redis.start()
+            await until(gateway, lambda state: state["degraded"] == [])
+            await served_when_shares_are_there(gateway, secret)
+            assert await asyncio.to_thread(gateway.stop) == 0
+    assert len(written(url)) >= 22
+
+
+async def served_when_shares_are_there(gateway: Process, secret: str) -> None:
+    """A fresh Redis grants nothing for its first second (docs/decisions/0003)."""
+    deadline = time.monotonic() + 6
+    while (found := (await chat(gateway, secret))[0]) != 200:
+        assert found == 429
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.2)
+
+
+async def test_the_clock_steps(tmp_path: Path) -> None:
+    """Either way: requests go on, a day's budget stays a day's, a minute's limit is none of the wall clock's business."""
+    async with administered(tmp_path) as admin:
+        rules = {
+            "budgets": [{"amount_usd": "0.00003", "period": "day"}],
+            "limits": {"requests_per_minute": 100},
+        }
+        _, made = await admin.ask("POST", "/keys", {"name": "ci", "rules": rules})
+        offset = [0.0]
+        admin.gateway.admission.wall = lambda: time.time() + offset[0]
+        for meter in admin.gateway.admission.meters():
+            meter.wall = admin.gateway.admission.wall
+        assert await spend_all(admin, made["secret"]) > 0
+        offset[0] = -7_200.0 if time.gmtime().tm_hour >= 2 else 3_600.0
+        assert (await admin.chat(made["secret"])).status in (402, 429)
+        offset[0] = 86_400.0
+        assert await spend_all(admin, made["secret"]) > 0
+        offset[0] = 0.0
+        assert (await admin.chat(made["secret"])).status in (402, 429)
+
+
+async def spend_all(admin: Admin, secret: str) -> int:
+    for count in range(100):
+        status = (await admin.chat(secret)).status
+        if status != 200:
+            assert status in (402, 429)
+            return count
+    raise AssertionError("the budget has no end")

@@ -1,0 +1,105 @@
+"""``tieline keys``, ``projects``, ``credentials``, ``admin`` and ``audit`` as processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.processes import cli, environment, write_config
+from tieline.cli.rules import parse_budget
+from tieline.types.errors import InvalidRequest
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    store = {"database": f"sqlite:///{tmp_path / 'tieline.db'}", "spool": tmp_path / "spool"}
+    return write_config(tmp_path, "http://127.0.0.1:9", **store)
+
+
+def run(config: Path, *arguments: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tieline", *arguments, "--config", str(config)],
+        cwd=config.parent,
+        env=environment(**env),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_keys_and_projects(config: Path) -> None:
+    cli(config, "projects", "create", "web", "--budget", "100/month,tz=Europe/Berlin", "--tag", "team=a")
+    made = cli(config, "keys", "create", "ci", "--project", "web", "--rpm", "60", "--expires", "30d")
+    assert made["secret"].startswith("tl-")
+    [listed] = cli(config, "keys", "list")
+    assert made["secret"] not in str(listed)
+    assert listed["hints"] == [made["secret"][-4:]]
+    assert listed["rules"]["limits"] == {"requests_per_minute": 60}
+    shown = cli(config, "keys", "edit", "ci", "--rpm", "0", "--budget", "1/day", "--model", "gpt-*")
+    assert shown["rules"]["limits"] == {}
+    assert shown["rules"]["models"] == ["gpt-*"]
+    rotated = cli(config, "keys", "rotate", "ci", "--overlap", "1h")
+    assert rotated["secret"] != made["secret"]
+    assert len(cli(config, "keys", "show", "ci")["hints"]) == 2
+    assert cli(config, "projects", "credit", "web", "12.5")["credit_left_usd"] == "12.5"
+    cli(config, "keys", "revoke", "ci")
+    assert cli(config, "keys", "list") == []
+    assert cli(config, "projects", "archive", "web")["archived_ms"]
+    verdict = cli(config, "audit", "verify")
+    assert verdict == {"ok": True, "records": 0, "writers": 0, "changes": 7, "problems": []}
+    assert cli(config, "audit", "log")[0]["action"] == "project.archive"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("keys", "create", "x", "--budget", "-3/day"), "budgets[0].amount_usd"),
+        (("keys", "create", "x", "--budget", "3/week"), "AMOUNT/month"),
+        (("keys", "create", "x", "--project", "none"), "project"),
+        (("keys", "create", "x", "--expires", "soon"), "--expires"),
+        (("keys", "show", "none"), "tieline keys list"),
+        (("projects", "credit", "default", "0"), "amount_usd"),
+        (("credentials", "add", "openay"), "openai"),
+    ],
+)
+def test_bad_input(config: Path, arguments: tuple[str, ...], words: str) -> None:
+    done = run(config, *arguments, stdin="sk-1", TIELINE_SECRET_KEY="a passphrase of enough letters")
+    assert done.returncode == 2
+    assert words in done.stderr.replace("\n", " ")
+    assert "Traceback" not in done.stderr
+
+
+def test_credentials(config: Path) -> None:
+    key = {"TIELINE_SECRET_KEY": "a passphrase of enough letters"}
+    assert run(config, "credentials", "add", "openai", "team", stdin="sk-canary-1", **key).returncode == 0
+    listed: Any = run(config, "credentials", "list", "--json", **key)
+    assert "team" in listed.stdout
+    assert "sk-canary" not in listed.stdout
+    assert (
+        run(config, "credentials", "rotate", TIELINE_SECRET_KEY="another passphrase, longer").returncode == 2
+    )
+    both = {"TIELINE_SECRET_KEY": "another passphrase of letters,a passphrase of enough letters"}
+    assert run(config, "credentials", "rotate", **both).returncode == 0
+    missing = run(config, "credentials", "add", "openai", stdin="sk-2")
+    assert missing.returncode == 2
+    assert "TIELINE_SECRET_KEY" in missing.stderr
+
+
+def test_workers_that_cannot_share_do_not_start(config: Path) -> None:
+    cli(config, "keys", "create", "ci", "--budget", "1/day")
+    done = run(config, "serve", "--workers", "2", "--port", "0")
+    assert done.returncode == 2
+    assert "store.redis" in done.stderr
+
+
+def test_budgets_as_text() -> None:
+    rule = parse_budget("10.5/day,soft,tz=Europe/Berlin,model=gpt-5")
+    assert (rule.amount_usd, rule.period, rule.hard, rule.model) == ("10.5", "day", False, "gpt-5")
+    assert parse_budget("1/month,tag=team=a").tag == "team=a"
+    with pytest.raises(InvalidRequest):
+        parse_budget("1/month,colour=red")
