@@ -63,8 +63,6 @@ def said(command: list[str], world: World, cwd: Path) -> Any:
     done = subprocess.run(
         command, env=kept | ours, cwd=cwd, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )
-    if done.returncode and "ModuleNotFoundError" in done.stderr:
-        absent(done.stderr.strip().splitlines()[-1])
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.strip().splitlines()[-1])
 

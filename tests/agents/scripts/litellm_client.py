@@ -24,7 +24,13 @@ def ask(model: str, base: str) -> dict:
     results = [
         {"role": "tool", "tool_call_id": call.id, "content": "sun in Lisbon"} for call in called.tool_calls
     ]
-    looped = litellm.completion(messages=[*asked, called.model_dump(), *results], tools=[TOOL], **common)
+    # As OpenAI documents a turn; LiteLLM's own message object carries fields that OpenAI's API does not know.
+    turn = {
+        "role": "assistant",
+        "content": called.content,
+        "tool_calls": [call.model_dump() for call in called.tool_calls],
+    }
+    looped = litellm.completion(messages=[*asked, turn, *results], tools=[TOOL], **common)
     pieces = litellm.completion(messages=PROMPT, stream=True, **common)
     return {
         "text": litellm.completion(messages=PROMPT, **common).choices[0].message.content,
