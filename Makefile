@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help setup setup-dev run test check format services lock bench bench-quick conformance soak catalog docs clean
+.PHONY: help setup setup-dev run test check format services lock bench bench-quick conformance agents soak catalog docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -47,6 +47,11 @@ lock: setup-dev  ## renew the hash-locked dependency files
 
 conformance: setup-dev  ## official SDKs x dialects x features, as a table
 	$(BIN)/python -m tests.conformance
+
+agents: tests/agents/requirements.txt tests/agents/package.json  ## agent frameworks for tests/agents, in environments of their own
+	$(PYTHON) -m venv .agents-venv
+	.agents-venv/bin/pip install -q uv && .agents-venv/bin/uv pip install -q --python .agents-venv/bin/python -r tests/agents/requirements.txt
+	@if command -v npm >/dev/null; then mkdir -p .agents-node && cp tests/agents/package.json .agents-node/ && npm install --silent --no-audit --no-fund --prefix .agents-node; else echo "no npm: the Vercel AI SDK is not tested"; fi
 
 bench: setup-dev  ## floor, Tieline and installed peers, driven in one run
 	$(BIN)/python -m benchmarks.run

@@ -379,11 +379,11 @@ class Recorder:
         self.recovered.set()
 
     def _recover_slot(self, slot: Slot) -> None:
-        # Listed before ours are known: a segment that is begun in between must not be taken for a dead process's.
-        found = slot.segments()
+        # Listed before ours are known: a segment that ``put`` makes meanwhile must not look like a dead process's.
+        listed = list(slot.segments())
         with self._lock:
             ours = {segment.path for segment in self._journal.segments} if self._journal else set()
-        paths = [path for path in found if path not in ours]
+        paths = [path for path in listed if path not in ours]
         begun: dict[str, Begun] = {}
         for path in paths:
             begun.update(self._replay(path, set(), begun=begun))

@@ -1,0 +1,1 @@
+"""Agent frameworks as clients, each in an environment of its own (`make agents`)."""
