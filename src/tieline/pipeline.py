@@ -98,6 +98,10 @@ class Line(Struct, eq=False, kw_only=True):
     """What the exchanges have put together so far."""
     answer_headers: dict[Deployment, Headers] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """Short: what hangs on it holds keys ready to be sent."""
+        return f"<Line {self.config!r}>"
+
 
 class Flight:
     """One request under way."""

@@ -63,7 +63,7 @@ def test_keys_and_projects(config: Path) -> None:
         (("keys", "create", "x", "--project", "none"), "project"),
         (("keys", "create", "x", "--expires", "soon"), "--expires"),
         (("keys", "show", "none"), "tieline keys list"),
-        (("projects", "credit", "default", "0"), "project"),
+        (("projects", "credit", "default", "0"), "amount_usd"),
         (("credentials", "add", "openay"), "openai"),
     ],
 )

@@ -401,3 +401,16 @@ def test_put_is_quick(lite: Database, tmp_path: Path) -> None:
     assert recorder.close(20)
     print(f"put: {each * 1e6:.2f} us")
     assert each < 100e-6
+
+
+def test_what_is_put_during_recovery_is_not_taken_for_a_dead_process_s(
+    lite: Database, tmp_path: Path
+) -> None:
+    for number in range(20):
+        recorder = Recorder(lite, spool=tmp_path / f"spool{number}")
+        recorder.start()
+        for _ in range(30):
+            recorder.put(record())
+        assert recorder.close(10)
+        health = recorder.health()
+        assert (health.recovered, health.written) == (0, 30)

@@ -430,3 +430,19 @@ def test_with_listed_fallbacks_their_order_holds_and_found_ones_come_last(
     down = failed(FailureClass.OVERLOADED)
     taken = path(made.plan(made.match("x"), NEEDS, 0.0), *[down] * 5)
     assert [name.partition(":")[0] for name, _ in taken] == ["a/m", "c/o", "d/p", "b/m"]
+
+
+def test_where_two_failed_the_rest_comes_last(deployment: Any, router: Any) -> None:
+    """Incident D14: one host of many models must not use up the attempts while another is well."""
+    names = ("m", "m2", "m3", "m4")
+    made = router(
+        [*(deployment("a", name) for name in names), deployment("b", "m5")],
+        Config(
+            models={
+                "x": ModelConfig(deployments=["a/m"], fallbacks=["a/m2", "a/m3", "a/m4", "b/m5"]),
+            }
+        ),
+    )
+    overloaded = failed(FailureClass.OVERLOADED)
+    taken = path(made.plan(made.match("x"), NEEDS, 0.0), *[overloaded] * 4)
+    assert [name.partition(":")[0] for name, _ in taken] == ["a/m", "a/m2", "b/m5", "a/m3", "a/m4"]

@@ -133,8 +133,9 @@ async def _show(gateway: Any, url: str, *, simulated: bool) -> None:
             )
         )
     for language, code in snippets(url, model):
-        console.print(Syntax(code, language, theme="ansi_dark", background_color="default"))
-        console.print()
+        # Not wrapped and not cut, however narrow the terminal: it is there to be pasted.
+        shown = Syntax(code, language, theme="ansi_dark", background_color="default").highlight(code)
+        console.print(shown, soft_wrap=True)
     console.print("[dim]tieline logs · tieline spend · tieline show ID · Ctrl-C stops[/]")
 
 

@@ -594,7 +594,7 @@ class _Judge:
         if case.by is not None and record.provider != case.by:
             yield f"served by {record.provider}, not {case.by}"
         said = heard.provider or (heard.comments[-1].get("provider") if heard.comments else None)
-        if said != record.provider:
+        if said != record.provider and (said or heard.comments):
             yield f"says it came from {said}, its record says {record.provider}"
         done = [entry for entry in log if entry.completed]
         if not any(entry.provider == record.attempts[-1].provider for entry in done):

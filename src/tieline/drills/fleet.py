@@ -90,6 +90,10 @@ def _twin(host: Host, url: str) -> ProviderConfig:
     )
 
 
+_PLACES = {"region": "us-east-1"}
+"""Where a cloud is used when its row does not say."""
+
+
 def keyed(*providers: str) -> dict[str, str]:
     """An environment in which these providers have a key; what a user with just those keys has."""
     from tieline.providers import registry
@@ -101,7 +105,7 @@ def keyed(*providers: str) -> dict[str, str]:
             raise ValueError(f"unknown provider {name!r}")
         environ[row.env[0]] = "simulated-key-1"
         for param, variables in row.params_env.items():
-            environ[variables.split()[0]] = row.params.get(param) or "drill"
+            environ[variables.split()[0]] = row.params.get(param) or _PLACES.get(param, "drill")
     return environ
 
 

@@ -38,7 +38,7 @@ _RETRY_S = (0.25, 0.5, 1.0, 2.0, 5.0)
 _MAX_INFLIGHT = 50_000
 
 
-class Begun(Struct, array_like=True, frozen=True):
+class Begun(Struct, array_like=True, frozen=True, gc=False):
     """A request that was admitted and is not over: what a killed process leaves of it."""
 
     id: str
@@ -76,7 +76,7 @@ class RecorderHealth(Struct, frozen=True, kw_only=True):
         return self.failing_since is None and not self.journal_failing and not self.lost
 
 
-class _Queued(Item):
+class _Queued(Item, gc=False):
     segment: Segment | None = None
     begun: Segment | None = None
 
@@ -379,9 +379,11 @@ class Recorder:
         self.recovered.set()
 
     def _recover_slot(self, slot: Slot) -> None:
+        # Listed before ours are known: a segment that ``put`` makes meanwhile must not look like a dead process's.
+        listed = list(slot.segments())
         with self._lock:
             ours = {segment.path for segment in self._journal.segments} if self._journal else set()
-        paths = [path for path in slot.segments() if path not in ours]
+        paths = [path for path in listed if path not in ours]
         begun: dict[str, Begun] = {}
         for path in paths:
             begun.update(self._replay(path, set(), begun=begun))

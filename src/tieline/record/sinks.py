@@ -12,7 +12,7 @@ from msgspec import Struct
 from tieline.types.record import Record
 
 
-class Item(Struct):
+class Item(Struct, gc=False):
     """A record with its encoded form, so that it is encoded once."""
 
     record: Record

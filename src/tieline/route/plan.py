@@ -17,7 +17,7 @@ from tieline.route.ceiling import Ceiling
 from tieline.route.deadlines import deadlines
 from tieline.route.decision import Decision, excluded_of
 from tieline.route.equivalence import UpperBound
-from tieline.route.health import Health, Lane
+from tieline.route.health import AGAINST_HEALTH, GONE, Health, Lane
 from tieline.route.hedge import HedgeBudget, after_s
 from tieline.route.pool import Pool, Tier
 from tieline.route.steps import Deadlines, GiveUp, Needs, Outcome, Step, Try
@@ -63,6 +63,7 @@ class Past:
         "ready_at",
         "reshaped",
         "retried",
+        "struck",
         "trial",
         "waited",
         "window",
@@ -79,6 +80,8 @@ class Past:
         self.fits: dict[str, bool] = {}
         self.found: list[Tier] | None = None
         self.retried: set[str] = set()
+        self.struck: dict[str, set[str]] = {}
+        """Provider or edge -> what failed there: two of them, and the rest is asked last."""
         self.reshaped: set[Lane] = set()
         """Resumed without the partial answer."""
         self.trial: Deployment | None = None
@@ -302,6 +305,11 @@ class Plan:
             self.past.dead_lanes.add(lane)
             self.why_not[deployment.id] = failure.kind.value
             return
+        if failure.kind in AGAINST_HEALTH and failure.kind not in GONE:
+            provider = deployment.provider
+            self.past.struck.setdefault(provider.name, set()).add(deployment.id)
+            if provider.edge:
+                self.past.struck.setdefault(f"edge:{provider.edge}", set()).add(provider.name)
         if failure.kind is FailureClass.CONTEXT_LENGTH:
             self.past.window = max(self.past.window, window_of(deployment) or self.needs.input_tokens)
         self._rule_out(deployment, failure.kind.value)
@@ -419,6 +427,20 @@ class Plan:
         )
 
     def _pick(self, accept: Accept | None = None, *, last_resort: bool = True) -> tuple[Lane, bool] | None:
+        """As ``_pick_of``; where two have failed in this request, the rest of that provider or edge comes last."""
+        if any(len(failed) > 1 for failed in self.past.struck.values()):
+            spared = self._pick_of(
+                lambda one: (accept is None or accept(one)) and not self._struck(one), last_resort=False
+            )
+            if spared is not None:
+                return spared
+        return self._pick_of(accept, last_resort=last_resort)
+
+    def _struck(self, deployment: Deployment) -> bool:
+        struck, provider = self.past.struck, deployment.provider
+        return len(struck.get(provider.name, ())) > 1 or len(struck.get(f"edge:{provider.edge}", ())) > 1
+
+    def _pick_of(self, accept: Accept | None, *, last_resort: bool) -> tuple[Lane, bool] | None:
         """The next lane and whether it is a probe: the first tier that has a ready one, else the least bad of all."""
         passed: list[Lane] = []
         tokens = self.needs.input_tokens
