@@ -14,6 +14,7 @@ import pytest
 from tests.docs.pages import ROOT, Block, blocks
 from tests.docs.test_reference import _commands
 from tieline.config.load import parse
+from tieline.drills import scenario
 from tieline.simulator.schedule import Schedule
 
 WRITTEN = "http://127.0.0.1:8787"
@@ -72,9 +73,10 @@ def test_tieline_commands_exist(line: str) -> None:
     known = _commands()
     for part in line.split("&&"):
         words = shlex.split(part, comments=True)
-        assert f"tieline {words[1]}" in known
+        command = next((name for name in (" ".join(words[:3]), " ".join(words[:2])) if name in known), None)
+        assert command is not None
         options = {word for word in words if word.startswith("--")}
-        assert options <= known[f"tieline {words[1]}"] | {"--json", "--config", "--help"}
+        assert options <= known[command] | {"--json", "--config", "--help"}
 
 
 def test_make_targets_exist() -> None:
@@ -89,5 +91,7 @@ def test_make_targets_exist() -> None:
 def test_yaml_is_valid(block: Block) -> None:
     if block.mark == "schedule":
         assert Schedule.loads(block.body).phases
+    elif block.mark == "drill":
+        assert scenario.parse(block.body, "drill.yaml").phases
     else:
         parse(block.body, KEYS)

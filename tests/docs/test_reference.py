@@ -78,15 +78,18 @@ def test_metrics() -> None:
     assert {name: about for name, about in stated.items() if about[0] != "gauge"} == exposed
 
 
+_OPTION = re.compile(r"`(--[a-z-]+)`")
+_EVERYWHERE = {"--help", "--json", "--config"}
+
+
 def _commands() -> dict[str, set[str]]:
     """Command -> its options, those for all commands left out."""
     found: dict[str, set[str]] = {}
 
     def walk(command: Any, name: str) -> None:
-        inner = getattr(command, "commands", None)
-        if inner:
-            for word, each in inner.items():
-                walk(each, f"{name} {word}")
+        if hasattr(command, "list_commands"):
+            for word in command.list_commands(None):
+                walk(command.get_command(None, word), f"{name} {word}")
             return
         options = {
             option
@@ -95,19 +98,28 @@ def _commands() -> dict[str, set[str]]:
             for option in parameter.opts
             if option.startswith("--")
         }
-        found[name] = options - {"--help", "--json", "--config"}
+        found[name] = options - _EVERYWHERE
 
     walk(typer.main.get_command(app), "tieline")
     return found
 
 
-def test_every_command_and_option_is_in_cli() -> None:
+def _documented() -> dict[str, set[str]]:
+    """As ``_commands``: a section for each command, or a table for those of a group, where ``rules`` is short for many."""
     text = (DOCS / "cli.md").read_text("utf-8")
-    sections = re.split(r"^## ", text, flags=re.M)[1:]
-    stated = {
-        codes(section)[0]: set(re.findall(r"`(--[a-z-]+)`", section)) - {"--json"} for section in sections
-    }
-    assert stated == _commands()
+    rules = {option for row in table("cli.md", "rules") for option in _OPTION.findall(row[0])}
+    found: dict[str, set[str]] = {}
+    for section in re.split(r"^## ", text, flags=re.M)[1:]:
+        rows = re.findall(r"^\| `(tieline [a-z]+ [a-z]+)[^`]*` \|([^|]*)\|", section, re.M)
+        for command, options in rows:
+            found[command] = set(_OPTION.findall(options)) | (rules if "rules" in options else set())
+        if not rows:
+            found[codes(section)[0]] = set(_OPTION.findall(section))
+    return {command: options - _EVERYWHERE for command, options in found.items()}
+
+
+def test_every_command_and_option_is_in_cli() -> None:
+    assert _documented() == _commands()
 
 
 def _error_classes() -> dict[str, tuple[int, str]]:

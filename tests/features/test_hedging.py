@@ -18,7 +18,8 @@ from tieline.simulator.text import expected_text
 from tieline.types.record import Record
 
 WHOLE = expected_text(PROMPT, DEFAULT_TOKENS)
-WARM = 22
+WARM = 20
+"""Just enough to know how quick alpha is: of later ones some would be hedged already and use the budget up."""
 
 
 def late(
