@@ -26,8 +26,10 @@ from tieline.route.steps import Outcome, Try
 from tieline.transport.base import TransportError, UpstreamRequest, UpstreamResponse
 from tieline.types.call import Headers
 from tieline.types.errors import Failure, FailureClass, Unsupported
+from tieline.types.events import Start
 from tieline.types.money import Pico
 from tieline.types.record import SUCCESS, Attempt
+from tieline.types.response import Response
 from tieline.types.usage import Usage
 
 if TYPE_CHECKING:
@@ -264,6 +266,7 @@ class Exchange:
             entry.upstream_id, entry.upstream_model, entry.usage = answer.id, answer.model, answer.usage
             entry.chars_out, self.tier = len(answer.text), answer.service_tier
             finish = answer.choices[0].finish_reason if answer.choices else None
+            self.name(answer)
             body = flight.encode_answer(answer)
         if finish is None:
             raise Truncated("it has no finish reason")
@@ -377,6 +380,10 @@ class Exchange:
             self.race.win(self)
 
     # relay.Sink -------------------------------------------------------------------------------------------------
+
+    def name(self, start: Start | Response) -> None:
+        start.id = start.id or self.flight.record.id
+        start.model = start.model or self.step.deployment.model
 
     def commit(self) -> None:
         relay, flight = self.relay, self.flight

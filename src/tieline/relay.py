@@ -30,6 +30,9 @@ _CONTENT = (TextDelta, ThinkingDelta, ArgumentsDelta)
 class Sink(Protocol):
     """Where a relay writes: the request under way."""
 
+    def name(self, start: Start) -> None:
+        """Fills in the id and the model where the upstream states none (Converse, Cohere)."""
+
     def commit(self) -> None:
         """The first content is here: the answer's head goes out."""
 
@@ -301,6 +304,7 @@ class Relay:
             self.finish_reason = event.reason  # type: ignore[union-attr]
         elif kind is Start:
             self.upstream_id, self.upstream_model = event.id, event.model  # type: ignore[union-attr]
+            self.sink.name(event)  # type: ignore[arg-type]
             self.service_tier = event.service_tier  # type: ignore[union-attr]
 
     def _send(self, out: bytes) -> None:

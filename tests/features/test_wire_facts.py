@@ -55,6 +55,20 @@ def test_every_numbered_fact_has_a_test() -> None:
 # streams --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("host", [host.name for host in HOSTS])
+def test_wire_06_every_answer_has_one_id_and_names_its_model(world: World, host: str) -> None:
+    """Converse and Cohere name no model, and Converse gives no id."""
+    for door in ("/v1/chat/completions", "/v1/messages", "/v1/responses"):
+        heard = ask(world, door, f"{host}/sim-echo")
+        assert heard.json["id"], heard.text
+        assert heard.json["model"], heard.text
+    with openai.OpenAI(base_url=f"{world.url}/v1", api_key="k", max_retries=0) as sdk:
+        chunks = list(sdk.chat.completions.create(**chat(f"{host}/sim-echo"), stream=True))
+    assert len({chunk.id for chunk in chunks}) == 1
+    assert chunks[0].id
+    assert {chunk.model for chunk in chunks} == {"sim-echo"}
+
+
 @pytest.mark.parametrize("host", ["chat", "responses", "claude", "gemini"])
 def test_wire_09_an_error_inside_a_200_is_the_error_that_it_says(world: World, host: str) -> None:
     heard = ask(world, "/v1/chat/completions", f"{host}-down/sim-error-200")
