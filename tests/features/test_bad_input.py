@@ -227,8 +227,7 @@ def _forged() -> dict[str, Any]:
 def test_expired_cloud_credentials_say_whose_and_what_to_do(world: World, door: str) -> None:
     from tieline.simulator.clouds import AwsIdentity
 
-    key, _, secret = next(host.key for host in HOSTS if host.name == "bedrock").partition(":")
-    world.simulator.clouds.aws[key] = AwsIdentity(secret, expired=True)
+    world.simulator.clouds.aws["AKIASIMULATED"] = AwsIdentity("simulated-secret", expired=True)
     try:
         bodies: dict[str, Any] = {
             "/v1/chat/completions": chat,
@@ -240,7 +239,7 @@ def test_expired_cloud_credentials_say_whose_and_what_to_do(world: World, door: 
         else:
             heard = post(world, door, bodies[door]("bedrock/sim-echo"))
     finally:
-        world.simulator.clouds.aws[key] = AwsIdentity(secret)
+        world.simulator.clouds.aws["AKIASIMULATED"] = AwsIdentity("simulated-secret")
     assert heard.status == 502, "the caller's own key is fine"
     said = message_of(heard)
     assert "bedrock" in said

@@ -166,7 +166,7 @@ async def test_a_broken_stream_ends_in_an_error_and_the_connection_lives(tmp_pat
 
 
 async def test_a_waiting_stream_hears_keepalives(tmp_path: Path) -> None:
-    models = {"late": behaving("sim-slow:ttft_ms=900")}
+    models = {"late": behaving("sim-slow:ttft_ms=2500")}
     async with serving(tmp_path, models, keepalive_s=0.2) as served, await served.connect() as raw:
         raw.send(post(CHAT, chat("late", stream=True)))
         heard = await raw.hear()

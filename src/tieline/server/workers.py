@@ -103,6 +103,12 @@ class Worker:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(number)
 
+    def end(self) -> None:
+        """Nothing of it is left behind."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
 
 class Workers:
     """The parent. It serves nothing itself, and holds the port while workers come and go."""
@@ -138,7 +144,7 @@ class Workers:
             return self._drain()
         finally:
             for worker in self.workers:
-                worker.signal(signal.SIGKILL)
+                worker.end()
             for number, handler in old.items():
                 signal.signal(number, handler)
             os.close(self._wake)
