@@ -107,7 +107,7 @@ def python_environment() -> dict[str, str]:
     return clean_environment(PYTHONPATH=f"{REPOSITORY / 'src'}:{REPOSITORY}")
 
 
-TIELINE_KEY = os.environ.get("TIELINE_BENCH_KEY", "tl-benchmark-key")
+TIELINE_KEY = os.environ.get("TIELINE_BENCH_KEY", "benchmark")
 
 
 def tieline_config(rows: list[Route], work: Path, *, features: bool) -> dict[str, object]:
