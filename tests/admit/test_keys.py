@@ -97,7 +97,7 @@ def test_labels_are_bounded(bad: dict[str, object]) -> None:
 
 
 def test_policy_only_tightens() -> None:
-    base = PolicyRules(jurisdictions=["EU", "US"], allow_providers=["a", "b"], pii="flag")
+    base = PolicyRules(jurisdictions=["EU", "US"], allow_providers=["a", "b"])
     admission = Admission(policy=base)
     admission.refresh(snapshot(Rules(policy=PolicyRules(jurisdictions=["DE", "CN"], deny_providers=["b"]))))
     permit = admission.admit(SECRET, facts(policy=PolicyRules(allow_providers=["b", "c"], no_training=True)))
@@ -105,7 +105,6 @@ def test_policy_only_tightens() -> None:
     assert permit.policy.allow_providers == ["b"]
     assert permit.policy.deny_providers == ["b"]
     assert permit.policy.no_training
-    assert permit.policy.pii == "flag"
     assert combine(base, None) is base
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from tieline.config.schema import PolicyRules
 from tieline.providers.row import DataPolicy
 
-_PII = ("allow", "flag", "redact", "block")
 _EUROPE = frozenset(
     "AT BE BG HR CY CZ DK EE FI FR DE GR HU IE IT LV LT LU MT NL PL PT RO SK SI ES SE".split()  # noqa: SIM905
 )
@@ -23,7 +22,6 @@ def combine(*rules: PolicyRules | None) -> PolicyRules:
         jurisdictions=_places([rule.jurisdictions for rule in given]),
         no_training=any(rule.no_training for rule in given),
         zero_retention=any(rule.zero_retention for rule in given),
-        pii=max((rule.pii for rule in given), key=_PII.index, default="allow"),
     )
 
 

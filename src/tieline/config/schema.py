@@ -76,8 +76,6 @@ class PolicyRules(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True)
     """Only providers known not to train on prompts."""
     zero_retention: bool = False
     """Only providers known to keep nothing."""
-    pii: Literal["allow", "flag", "redact", "block"] = "allow"
-    """What to do with personal data in prompts."""
 
 
 class ProviderConfig(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
@@ -139,8 +137,6 @@ class ModelConfig(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True)
     """Public names or ``provider/model``, tried in this order after the deployments."""
     routing: dict[str, Any] = field(default_factory=dict)
     """Overrides of ``routing``."""
-    params: dict[str, Any] = field(default_factory=dict)
-    """Defaults of request parameters, used when the caller gave none."""
 
 
 class ServerConfig(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):

@@ -35,7 +35,6 @@ class Route(Struct, frozen=True, eq=False, kw_only=True):
     """How many of ``tiers`` are what was asked for; the rest are listed fallbacks."""
     routing: Routing
     preferences: Preferences = NO_PREFERENCES
-    params: dict[str, object]
     bare: bool = False
     """A catalog name: its hosts were chosen by us, so the price ratio holds among them too."""
     sort: Sort | None = None
@@ -107,7 +106,6 @@ class Names:
             if configured
             else self._config.routing,
             preferences=preferences,
-            params=dict(configured.params) if configured else {},
             bare=bare,
             sort=preferences.sort or sort,
             pools={},

@@ -25,13 +25,11 @@ class Options(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     stall_timeout_s: float | None = None
     on_broken_stream: Literal["resume", "error", "hold"] | None = None
     fallback: Literal["equivalent", "lesser", "listed", "none"] | None = None
-    cache: Literal["default", "off", "refresh"] | None = None
     tags: dict[str, str] = field(default_factory=dict)
     session: str | None = None
     run: str | None = None
     run_budget_usd: str | None = None
     policy: dict[str, Any] = field(default_factory=dict)
-    explain: bool = False
 
     @property
     def routing(self) -> dict[str, Any]:
@@ -115,8 +113,6 @@ def _from_header(name: str, text: str) -> Any:
         return [item.strip() for item in text.split(",") if item.strip()]
     if name == "tags":
         return dict(item.strip().partition("=")[::2] for item in text.split(",") if item.strip())
-    if name == "explain":
-        return text.lower() in ("1", "true", "yes")
     if name == "policy":
         try:
             return msgspec.json.decode(text)
