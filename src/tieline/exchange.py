@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from time import time as wall_clock
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -499,7 +498,8 @@ class Exchange:
             # What served it, as the answer says; where it does not, what was asked for.
             tier = self.tier or self.flight.asked_tier
             price = card.price if card else None
-            entry.cost = pricing.cost(price, entry.usage, at_unix=wall_clock(), service_tier=tier)
+            sent_at = (self.flight.record.at_ms + entry.started_ms) / 1000
+            entry.cost = pricing.cost(price, entry.usage, at_unix=sent_at, service_tier=tier)
         elif entry.outcome == SUCCESS:
             entry.cost = None
 
