@@ -161,7 +161,8 @@ class Fleet:
                     yield self.build_one(provider, model)
 
     def all(self) -> Iterator[Deployment]:
-        """What routing may choose from of its own accord: each model once at each host. Decodes every card."""
+        """What routing may choose from of its own accord: each model once at each host, but every deployment that was
+        configured there (Azure has several of one model). Decodes every card."""
         for provider, host in self.hosts.items():
             by_name: dict[str, list[str]] = {}
             for model in self.ids(provider):
@@ -169,8 +170,9 @@ class Fleet:
                     by_name.setdefault(self._name(host, model), []).append(model)
             for name, models in by_name.items():
                 chosen = preferred(host, models, name)
-                if chosen is not None:
-                    yield self.build_one(provider, chosen)
+                listed = models if host.config.models is not None else [chosen] if chosen else []
+                for model in listed:
+                    yield self.build_one(provider, model)
 
     def rated(self) -> Iterator[Deployment]:
         """The part of ``all`` whose quality the catalog knows: where equally capable models are looked for."""
