@@ -18,8 +18,9 @@ from tieline.dialects.transcript import Transcript, events_of
 from tieline.ledger import pricing
 from tieline.providers.advice import advised
 from tieline.providers.errors import classify, classify_transport, rate_limits
-from tieline.providers.signing import needs_token, sign
-from tieline.providers.tokens import TokenError
+from tieline.providers.signing import ended, needs_token, sign
+from tieline.providers.token_error import TokenError
+from tieline.providers.tokens import Proof
 from tieline.relay import Relay
 from tieline.route.steps import Outcome, Try
 from tieline.transport.base import TransportError, UpstreamRequest, UpstreamResponse
@@ -100,8 +101,8 @@ class Exchange:
         self.unspliced = False
         self.began = 0.0
         self.tier: str | None = None
-        self.kept_token: str | None = None
-        """A cloud identity's token that was not fetched for this request."""
+        self.kept_token: Proof | None = None
+        """A cloud identity's token, or its temporary keys, that were not fetched for this request."""
 
     async def run(self) -> Outcome:
         """Tries, relays, tells. Raises CancelledError when the caller goes, Unsupported is part of the outcome."""
@@ -216,7 +217,7 @@ class Exchange:
         )
         try:
             response = self.response = await transport.send(request)
-            if response.status == 401 and self.kept_token is not None:
+            if self.kept_token is not None and ended(response.status, response.header(b"x-amzn-errortype")):
                 # Revoked before its time: a fresh one may be accepted, and the caller need not know.
                 flight.line.tokens.forget(step.credential, self.kept_token)
                 response.close()
@@ -419,7 +420,8 @@ class Exchange:
         if isinstance(error, resume.SpliceFailed):
             self.unspliced = True
         if isinstance(error, TransportError):
-            return self._broken(classify_transport(error))
+            failure = self._broken(classify_transport(error))
+            return self._advised(failure) if error.kind == "dns" else failure
         if isinstance(error, TokenError):
             provider = self.step.deployment.provider.name
             if error.kind is FailureClass.CREDENTIAL:

@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 from google import genai
 from google.oauth2 import credentials as google_credentials
 
-from tieline.providers.credentials import AwsKeys
+from tieline.providers.aws_sources import AwsKeys
 from tieline.providers.signing import sigv4
 from tieline.simulator import SimulatorServer, expected_text
 from tieline.simulator.clouds import AwsIdentity
