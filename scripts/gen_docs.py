@@ -108,9 +108,9 @@ def section(row: Provider) -> str:
 def key(row: Provider) -> str:
     names = ", ".join(f"`{name}`" for name in row.env)
     more = {
-        "sigv4": "`AWS_ACCESS_KEY_ID` + `AWS_SECRET_ACCESS_KEY` (SigV4)",
+        "sigv4": "any identity of AWS: keys, profiles, roles, containers, machines ([clouds.md](clouds.md#bedrock))",
         "google_oauth": "`GOOGLE_APPLICATION_CREDENTIALS` (OAuth), or the machine's own identity",
-        "api-key": "`AZURE_TENANT_ID` + `AZURE_CLIENT_ID` + `AZURE_CLIENT_SECRET` (Entra)",
+        "api-key": "Entra: an application, a workload or a managed identity ([clouds.md](clouds.md#azure-openai))",
     }.get(row.auth)
     if row.auth == "none":
         return f"none needed; {names} if it asks for one" if names else "none needed"

@@ -203,7 +203,7 @@ class Profiles:
     """~/.aws/config and ~/.aws/credentials, read when first asked."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        home = Path(environ.get("HOME") or os.path.expanduser("~")) / ".aws"
+        home = Path(environ.get("HOME") or environ.get("USERPROFILE") or os.devnull) / ".aws"
         self.environ = environ
         self.home = home
         self.credentials_file = environ.get("AWS_SHARED_CREDENTIALS_FILE") or str(home / "credentials")
@@ -321,7 +321,7 @@ def read_sections(path: str) -> dict[str, dict[str, str]]:
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read(MAX_FILE_BYTES + 1)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "not text"
