@@ -64,7 +64,7 @@ ROWS: tuple[Provider, ...] = (
             "project": "GOOGLE_VERTEX_PROJECT GOOGLE_CLOUD_PROJECT",
         },
         params={"location": "global"},
-        quirks=Quirks(path=_VERTEX + "/google/models/{model}:{method}"),
+        quirks=Quirks(path=_VERTEX + "/google/models/{model}:{method}", embed_config=True),
         edge="gcp",
         policy=_GOOGLE_POLICY,
         catalog="google-vertex",
