@@ -222,7 +222,12 @@ ROWS: tuple[Provider, ...] = (
         title="Inference.net",
         endpoints={"openai_chat": "https://api.inference.net/v1"},
         env=("INFERENCE_API_KEY",),
-        policy=NOT_FOUND,
+        policy=DataPolicy(
+            trains=False,
+            source="https://docs.inference.net/reference/security-and-data-retention",
+            date="2026-11-22",
+            note="by default; retention depends on the path and the project's settings",
+        ),
         catalog="inference",
         docs="https://docs.inference.net",
     ),
