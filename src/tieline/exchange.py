@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from time import time as wall_clock
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -19,8 +18,9 @@ from tieline.dialects.transcript import Transcript, events_of
 from tieline.ledger import pricing
 from tieline.providers.advice import advised
 from tieline.providers.errors import classify, classify_transport, rate_limits
-from tieline.providers.signing import needs_token, sign
-from tieline.providers.tokens import TokenError
+from tieline.providers.signing import ended, needs_token, sign
+from tieline.providers.token_error import TokenError
+from tieline.providers.tokens import Proof
 from tieline.relay import Relay
 from tieline.route.steps import Outcome, Try
 from tieline.transport.base import TransportError, UpstreamRequest, UpstreamResponse
@@ -101,8 +101,8 @@ class Exchange:
         self.unspliced = False
         self.began = 0.0
         self.tier: str | None = None
-        self.kept_token: str | None = None
-        """A cloud identity's token that was not fetched for this request."""
+        self.kept_token: Proof | None = None
+        """A cloud identity's token, or its temporary keys, that were not fetched for this request."""
 
     async def run(self) -> Outcome:
         """Tries, relays, tells. Raises CancelledError when the caller goes, Unsupported is part of the outcome."""
@@ -217,7 +217,7 @@ class Exchange:
         )
         try:
             response = self.response = await transport.send(request)
-            if response.status == 401 and self.kept_token is not None:
+            if self.kept_token is not None and ended(response.status, response.header(b"x-amzn-errortype")):
                 # Revoked before its time: a fresh one may be accepted, and the caller need not know.
                 flight.line.tokens.forget(step.credential, self.kept_token)
                 response.close()
@@ -420,7 +420,8 @@ class Exchange:
         if isinstance(error, resume.SpliceFailed):
             self.unspliced = True
         if isinstance(error, TransportError):
-            return self._broken(classify_transport(error))
+            failure = self._broken(classify_transport(error))
+            return self._advised(failure) if error.kind == "dns" else failure
         if isinstance(error, TokenError):
             provider = self.step.deployment.provider.name
             if error.kind is FailureClass.CREDENTIAL:
@@ -499,7 +500,8 @@ class Exchange:
             # What served it, as the answer says; where it does not, what was asked for.
             tier = self.tier or self.flight.asked_tier
             price = card.price if card else None
-            entry.cost = pricing.cost(price, entry.usage, at_unix=wall_clock(), service_tier=tier)
+            sent_at = (self.flight.record.at_ms + entry.started_ms) / 1000
+            entry.cost = pricing.cost(price, entry.usage, at_unix=sent_at, service_tier=tier)
         elif entry.outcome == SUCCESS:
             entry.cost = None
 

@@ -63,6 +63,8 @@ class Quirks(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Anthropic Messages: `anthropic_version` stands in the body with this value, and the model only in the path (Vertex)."""
     completions: str = ""
     """A regular expression of the model ids that the host serves under OpenAI's legacy `/completions`; empty: none."""
+    embed_config: bool = False
+    """Gemini: settings of embeddings stand in `embedContentConfig`, and models other than Gemini's are asked with `:predict` (Vertex)."""
     path: str = ""
     """Overrides the dialect's path below the base URL; `{model}` and, where a dialect has several, `{method}` are replaced."""
 

@@ -346,7 +346,10 @@ def _embed_request(request: dict[str, Any]) -> tuple[str, int]:
     text = "\n".join(str(part.get("text", "")) for part in parts)
     if not text:
         raise invalid("* EmbedContentRequest.content: content is empty\n")
-    dimensions = request.get("outputDimensionality") or DEFAULT_DIMENSIONS
+    config = {camel(name): value for name, value in (request.get("embedContentConfig") or {}).items()}
+    dimensions = (
+        request.get("outputDimensionality") or config.get("outputDimensionality") or DEFAULT_DIMENSIONS
+    )
     if not 1 <= dimensions <= MAX_DIMENSIONS:
         raise invalid(
             f"* EmbedContentRequest.output_dimensionality: must be between 1 and {MAX_DIMENSIONS}\n"
