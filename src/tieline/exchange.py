@@ -18,6 +18,7 @@ from tieline.dialects.base import Garbled, Outgoing, StreamFault, Truncated, Ups
 from tieline.dialects.transcript import Transcript, events_of
 from tieline.ledger import pricing
 from tieline.providers.advice import advised
+from tieline.providers.blame import weighed
 from tieline.providers.errors import classify, classify_transport, rate_limits
 from tieline.providers.signing import needs_token, sign
 from tieline.providers.tokens import TokenError
@@ -80,6 +81,7 @@ class Exchange:
         "response",
         "resuming",
         "same_dialect",
+        "sent",
         "step",
         "tier",
         "unspliced",
@@ -99,6 +101,8 @@ class Exchange:
         self.failure: Failure | None = None
         self.resuming = flight.committed
         self.unspliced = False
+        self.sent = b""
+        """The body; an error is held against it."""
         self.began = 0.0
         self.tier: str | None = None
         self.kept_token: str | None = None
@@ -204,6 +208,7 @@ class Exchange:
         """An answer that has begun and is none of the errors."""
         flight, step, deadlines = self.flight, self.step, self.step.deadlines
         asked = self.clock()
+        self.sent = outgoing.body
         url = step.endpoint.base_url + outgoing.path
         transport = flight.line.transports.of(step.deployment.http2, step.deployment.ca_file)
         request = UpstreamRequest(
@@ -241,7 +246,7 @@ class Exchange:
         info = self.dialect.decode_error(response.status, response.headers, body)
         provider = self.step.deployment.provider
         failure = classify(provider.name, self.dialect.name, response.status, info, response.headers)
-        return self._advised(failure)
+        return self._advised(weighed(failure, self.sent, self.step.deployment.model))
 
     def _advised(self, failure: Failure) -> Failure:
         deployment = self.step.deployment
@@ -427,9 +432,9 @@ class Exchange:
                 return self._advised(Failure(kind=error.kind, message=error.message))
             return Failure(kind=error.kind, message=f"{provider}: {error.message}")
         if isinstance(error, StreamFault):
-            return classify(
-                self.step.deployment.provider.name, self.dialect.name, error.status, error.info, []
-            )
+            deployment = self.step.deployment
+            failure = classify(deployment.provider.name, self.dialect.name, error.status, error.info, [])
+            return weighed(failure, self.sent, deployment.model)
         if isinstance(error, Garbled):
             return Failure(
                 kind=FailureClass.GARBLED, message=f"{name} sent what is not {self.dialect.name}: {error}"

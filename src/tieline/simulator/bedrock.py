@@ -101,6 +101,7 @@ _KINDS: dict[str, tuple[int, str, str]] = {
         "ValidationException",
         "This model doesn't support the temperature field. Remove it and try again.",
     ),
+    "vague": (400, "ValidationException", "The request is not valid. Try again."),
     "too_large": (413, "RequestEntityTooLargeException", "Request size exceeds the limit"),
     "unprocessable": (
         424,

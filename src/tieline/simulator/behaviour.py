@@ -31,6 +31,7 @@ REFUSALS: dict[str, str] = {
     "fail-context": "context",
     "fail-filter": "filter",
     "fail-400": "unsupported",
+    "fail-400-vague": "vague",
     "fail-413": "too_large",
     "fail-422": "unprocessable",
 }

@@ -62,6 +62,7 @@ _KINDS: dict[str, tuple[int, str]] = {
     ),
     "filter": (400, "the request was blocked by our safety system"),
     "unsupported": (400, "invalid request: temperature is not supported by the provided model"),
+    "vague": (400, "invalid request"),
     "too_large": (413, "request body too large"),
     "unprocessable": (422, "unprocessable entity"),
 }

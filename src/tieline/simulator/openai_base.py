@@ -125,6 +125,7 @@ _KINDS: dict[str, tuple[int, str, str | None, str]] = {
         "unsupported_parameter",
         "Unsupported parameter: 'temperature' is not supported with this model.",
     ),
+    "vague": (400, "invalid_request_error", None, "The request could not be processed."),
     "too_large": (
         413,
         "invalid_request_error",
