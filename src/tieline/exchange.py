@@ -75,6 +75,7 @@ class Exchange:
         "entry",
         "failure",
         "flight",
+        "held",
         "kept_token",
         "race",
         "relay",
@@ -101,6 +102,8 @@ class Exchange:
         self.failure: Failure | None = None
         self.resuming = flight.committed
         self.unspliced = False
+        self.held: asyncio.TimerHandle | None = None
+        """When what is held back goes out."""
         self.sent = b""
         """The body; an error is held against it."""
         self.began = 0.0
@@ -329,6 +332,8 @@ class Exchange:
             broken = True
         finally:
             watch.cancel()
+            if self.held is not None:
+                self.held.cancel()
             if relay.committed:
                 flight.reply.on_drain(None)
             relay.woke()
@@ -398,6 +403,18 @@ class Exchange:
             flight.transcript, flight.encoder = relay.transcript, relay.encoder
         flight.reply.on_drain(self._drained)
         flight.commit(self.step, self.entry)
+
+    def hold(self) -> None:
+        if self.flight.hold_s:
+            self.held = asyncio.get_running_loop().call_later(self.flight.hold_s, self._release)
+
+    def _release(self) -> None:
+        try:
+            if self.relay is not None:
+                self.relay.release()
+        except Lost as lost:
+            if self.response is not None:
+                self.response.abort(lost)
 
     def write(self, data: bytes) -> None:
         self.flight.write(data)

@@ -205,7 +205,8 @@ class _Reader:
         self._rest = b""
 
     def feed(self, data: bytes) -> None:
-        *frames, self._rest = (self._rest + data).split(b"\n\n")
+        # Gemini ends its lines with CRLF.
+        *frames, self._rest = (self._rest + data).replace(b"\r\n", b"\n").split(b"\n\n")
         for frame in frames:
             self._frame(frame)
 
