@@ -276,6 +276,21 @@ def test_doubts_that_prove_right_are_free_and_open_the_breaker(deployment: Any, 
     assert made.plan(made.match("a/m"), NEEDS, 102.5).start().deployment is b
 
 
+def test_what_never_accepted_anything_is_left_only_if_nobody_can_say_why(
+    deployment: Any, router: Any
+) -> None:
+    for refusal, left in ((DOUBTFUL, True), (Failure(kind=FailureClass.CALLER_FAULT, message="x"), False)):
+        made = router([deployment("a", "m"), deployment("b", "m")])
+        a, b = made.deployments
+        for n in range(4):
+            made.health.observe(a, a.credentials[0], n / 10, failure=refusal, shape=NEEDS.features)
+        made.health.observe(b, b.credentials[0], 0.5, shape=NEEDS.features)
+        plan = made.plan(made.match("a/m"), NEEDS, 0.6)
+        plan.start()
+        plan.send(Outcome(refusal, 0.1))
+        assert (made.health.lanes(a)[0].breaker.state(0.7) is State.OPEN) is left
+
+
 def test_a_broken_stream_after_a_doubt_is_reported_as_broken(deployment: Any, router: Any) -> None:
     made = router([deployment("a", "m"), deployment("b", "m")])
     plan = made.plan(made.match("a/m"), NEEDS, 0.0)

@@ -29,13 +29,13 @@ INCIDENTS_SPEED = 120.0
 @app.command("list")
 def list_(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
     """The faults and incidents there are."""
-    from tieline.drills import faults, scenario
+    from tieline.drills import cases, scenario
 
     incidents = scenario.packaged()
     if as_json:
         write_json(
             {
-                "faults": [{"name": case.name, "title": case.title} for case in faults.CASES],
+                "faults": [{"name": case.name, "title": case.title} for case in cases.CASES],
                 "incidents": [
                     {"name": one.name, "title": one.title, "about": one.about} for one in incidents
                 ],
@@ -47,7 +47,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="For machines.")]
         rows.add_row(f"{one.name}", f"[bold]{escape(one.title)}[/]\n{escape(one.about)}")
     console.print(rows)
     rows = table("drill", "fault", title="\nfaults")
-    for case in faults.CASES:
+    for case in cases.CASES:
         rows.add_row(case.name, escape(case.title))
     console.print(rows)
 
@@ -69,21 +69,21 @@ def run(
     ] = None,
 ) -> None:
     """Play a drill. Exit code 0 only if everything passed."""
-    from tieline.drills import clock, faults
+    from tieline.drills import cases, clock
     from tieline.types.errors import ConfigError
 
     if speed is not None and not 1 <= speed <= clock.MAX_SPEED:
         raise ConfigError(f"--speed {speed:g} is not between 1 and {clock.MAX_SPEED:g}.")
     logging.disable(logging.ERROR)
     quiet = json_file == "-"
-    single = faults.case_named(name)
+    single = cases.case_named(name)
     if name == "faults" or single is not None:
         if config is not None:
             raise ConfigError(
                 "--config is for incidents.", hint="Faults are drilled on a fleet of their own."
             )
         passed = _faults(
-            [single] if single else list(faults.CASES), speed or FAULTS_SPEED, json_file, html, quiet
+            [single] if single else list(cases.CASES), speed or FAULTS_SPEED, json_file, html, quiet
         )
     else:
         passed = _incidents(name, speed or INCIDENTS_SPEED, json_file, html, config, quiet)

@@ -47,6 +47,8 @@ class Heard(Struct, kw_only=True):
     arguments: str = ""
     """Of tool calls, joined."""
     thinking: str = ""
+    model: str | None = None
+    """As the answer itself names it."""
     finish: str | None = None
     complete: bool = False
     """It ended as a complete answer of its dialect ends."""
@@ -248,6 +250,7 @@ def _chat_event(said: Any, heard: Heard) -> None:
     if "error" in said:
         _fault(heard, said["error"])
         return
+    heard.model = heard.model or said.get("model")
     for choice in said.get("choices", ()):
         delta = choice.get("delta") or {}
         heard.text += delta.get("content") or ""
@@ -262,6 +265,7 @@ def _anthropic_event(said: Any, heard: Heard) -> None:
         case "error":
             _fault(heard, said.get("error"))
         case "message_start":
+            heard.model = said["message"].get("model")
             _count(heard, said["message"].get("usage"), "input_tokens", "output_tokens")
         case "content_block_delta":
             delta = said["delta"]
@@ -279,6 +283,8 @@ def _responses_event(said: Any, heard: Heard) -> None:
     kind = said.get("type", "")
     if kind == "error":
         _fault(heard, said.get("error") or said)
+    elif kind == "response.created":
+        heard.model = said["response"].get("model")
     elif kind == "response.output_text.delta":
         heard.text += said["delta"]
     elif kind == "response.function_call_arguments.delta":
@@ -294,6 +300,7 @@ def _gemini_event(said: Any, heard: Heard) -> None:
     if "error" in said:
         _fault(heard, said["error"])
         return
+    heard.model = heard.model or said.get("modelVersion")
     for candidate in said.get("candidates", ()):
         for part in (candidate.get("content") or {}).get("parts") or ():
             if "functionCall" in part:
@@ -324,6 +331,7 @@ def _read_whole(dialect: str, heard: Heard, body: bytes, now: float) -> None:
     if heard.status != 200 or not isinstance(said, dict):
         _fault(heard, said.get("error") if isinstance(said, dict) else None)
         return
+    heard.model = said.get("model") or said.get("modelVersion")
     _WHOLE[dialect](said, heard)
     heard.complete = heard.finish is not None
     heard.first_s = now

@@ -23,18 +23,21 @@ DOUBT_BACK_S = 3.0
 
 
 class _Shape:
-    __slots__ = ("accepted_at", "blamed_until", "refused", "total", "updated")
+    __slots__ = ("accepted_at", "blamed_until", "doubted", "refused", "total", "updated")
 
     def __init__(self) -> None:
         self.accepted_at: float | None = None
         self.refused = 0.0
+        self.doubted = 0.0
+        """Of the refusals, those that pointed at nothing."""
         self.total = 0.0
         self.updated = 0.0
         self.blamed_until = 0.0
 
-    def count(self, refused: bool, now: float) -> None:
+    def count(self, refused: bool, now: float, *, doubtful: bool = False) -> None:
         factor = exp(-max(now - self.updated, 0.0) / WINDOW_S)
         self.refused = self.refused * factor + (1.0 if refused else 0.0)
+        self.doubted = self.doubted * factor + (1.0 if doubtful else 0.0)
         self.total = self.total * factor + 1.0
         self.updated = now
 
@@ -59,20 +62,24 @@ class Storms:
         if self.stormy:
             found.count(False, now)
 
-    def refusal(self, shape: frozenset[str], now: float) -> None:
+    def refusal(self, shape: frozenset[str], now: float, *, doubtful: bool = False) -> None:
         self.stormy = True
-        (self._shapes.get(shape) or self._add(shape)).count(True, now)
+        (self._shapes.get(shape) or self._add(shape)).count(True, now, doubtful=doubtful)
 
     def suspected(self, shape: frozenset[str], now: float) -> bool:
-        """Nearly all requests of this shape are refused now although it was accepted within the hour."""
+        """Nearly all requests of this shape are refused now although it was accepted within the hour; or, where nothing
+        was ever accepted, although nobody can say what is wrong with them."""
         found = self._shapes.get(shape)
-        if found is None or found.accepted_at is None or now < found.blamed_until:
+        if found is None or now < found.blamed_until:
             return False
-        return (
-            now - found.accepted_at <= MEMORY_S
-            and found.refused >= MIN_REFUSALS - 0.5
-            and found.refused >= MIN_SHARE * found.total
-        )
+        against = found.refused
+        if found.accepted_at is None:
+            against = (
+                0.0 if any(one.accepted_at is not None for one in self._shapes.values()) else found.doubted
+            )
+        elif now - found.accepted_at > MEMORY_S:
+            return False
+        return against >= MIN_REFUSALS - 0.5 and against >= MIN_SHARE * found.total
 
     def accepts(self, shape: frozenset[str], now: float) -> bool:
         """Whether such requests were accepted here just now, and not refused more often."""
