@@ -36,7 +36,8 @@ class Verdict(Struct, kw_only=True):
     attempts: int
     slowest_s: float
     served_by: dict[str, int]
-    wasted_usd: str = "0"
+    unprotected: list[str] = []
+    """Models of one's own configuration that ended in an error because nobody else could serve them."""
 
     @property
     def passed(self) -> bool:
@@ -70,12 +71,12 @@ async def play(case: Case, mode: str) -> Verdict:
         for _ in range(case.rounds):
             asks = [_ask(case, dialect, mode) for dialect in DIALECTS]
             judge.heard += await asyncio.gather(*(stage.caller.ask(ask) for ask in asks))
-        await _quiet(stage)
+        await quiet(stage)
         log = stage.simulator.log
         stage.simulator.set_schedule(None)
         await asyncio.sleep(case.rest_s)
         after = await stage.caller.ask(Ask(model="m", stream=mode == "stream", tools=case.tools))
-        await _quiet(stage)
+        await quiet(stage)
         records = list(stage.records.values())
         problems = judge.problems(log, stage.records) + _leaks(stage)
         if not after.ok and "alpha" not in case.special:
@@ -129,7 +130,7 @@ def _ask(case: Case, dialect: str, mode: str) -> Ask:
     )
 
 
-async def _quiet(stage: Stage) -> None:
+async def quiet(stage: Stage) -> None:
     """Until every request is recorded."""
     for _ in range(400):
         if not stage.gateway.in_flight:
