@@ -511,10 +511,14 @@ class Exchange:
     def _price(self) -> None:
         """Exact from the upstream's usage, estimated from what was seen when it gave none; a refusal costs nothing."""
         entry, card = self.entry, self.step.deployment.card
-        if entry.usage is None and (entry.chars_out or self._began_work):
+        said = entry.usage
+        # Zeros beside an answer are no usage (Anthropic's clones): nobody reads and writes nothing.
+        if (said is None or not (said.input_tokens or said.output_tokens)) and (
+            entry.chars_out or self._began_work
+        ):
             # Never more than was allowed, which is what was held: long words are few tokens.
-            said = min(-(-entry.chars_out // 4), self.flight.most_output_tokens(card))
-            entry.usage = Usage(input_tokens=self.flight.tokens, output_tokens=said, estimated=True)
+            output = min(-(-entry.chars_out // 4), self.flight.most_output_tokens(card))
+            entry.usage = Usage(input_tokens=self.flight.tokens, output_tokens=output, estimated=True)
         elif entry.usage is not None and entry.outcome != SUCCESS:
             entry.usage = _at_least(entry.usage, entry.chars_out, self.flight.most_output_tokens(card))
         if entry.usage is not None:

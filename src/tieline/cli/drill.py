@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 app = typer.Typer(name="drill", help="Rehearse outages.", no_args_is_help=True)
 FAULTS_SPEED = 10.0
 INCIDENTS_SPEED = 120.0
+_SHORT = {"openai_chat": "chat", "openai_responses": "responses", "anthropic_messages": "anthropic"}
+OWN_FAULTS_SPEED = 40.0
+"""Whoever has no alternative waits out whole deadlines."""
 
 
 @app.command("list")
@@ -80,7 +83,8 @@ def run(
     single = cases.case_named(name)
     if name == "faults" or single is not None:
         chosen = [single] if single else list(cases.CASES)
-        passed = _faults(chosen, speed or FAULTS_SPEED, json_file, html, _own(config), quiet)
+        usual = FAULTS_SPEED if config is None else OWN_FAULTS_SPEED
+        passed = _faults(chosen, speed or usual, json_file, html, _own(config), quiet)
     else:
         passed = _incidents(name, speed or INCIDENTS_SPEED, json_file, html, config, quiet)
     raise typer.Exit(0 if passed else 1)
@@ -130,24 +134,22 @@ def _faults(
 
 
 def _print_faults(verdicts: list[Verdict], seconds: float) -> None:
-    rows = table(
-        "fault",
-        "",
-        "mode",
-        "struck",
-        "answered",
-        "tries",
-        "slowest",
-        "",
-        right=("answered", "tries", "slowest"),
-    )
+    """Titles need a wide terminal; what went wrong stands below, whole."""
+    titles = console.width >= 110
+    right = ("answered", "tries", "slowest")
+    columns = ("fault", *(("what happens",) if titles else ()), "mode", "struck", *right, "")
+    rows = table(*columns, right=right, wide={"what happens": 26} if titles else None)
     for one in verdicts:
-        verdict = "[green]passed[/]" if one.passed else "[red]" + escape("; ".join(one.problems[:3])) + "[/]"
+        title = (escape(one.title),) if titles else ()
         answered, slowest = f"{one.answered}/{one.requests}", f"{one.slowest_s:.2f} s"
+        struck = _SHORT.get(one.upstream, one.upstream)
         rows.add_row(
-            one.case, escape(one.title), one.mode, one.upstream, answered, str(one.attempts), slowest, verdict
+            one.case, *title, one.mode, struck, answered, str(one.attempts), slowest, _mark(one.passed)
         )
     console.print(rows)
+    for one in verdicts:
+        for what in one.problems[:3]:
+            console.print(f"[red]{one.case}, {one.mode}[/]: {escape(what)}")
     alone = sorted({model for verdict in verdicts for model in verdict.unprotected})
     if alone:
         console.print(f"\n[yellow]No other provider can serve[/] {escape(', '.join(alone))}")
@@ -167,7 +169,7 @@ def _incidents(
     results: list[tuple[Played, Score]] = []
     with _progress(quiet) as progress:
         for one in found:
-            results.append(_play(one, speed, own, progress))
+            results += [_play(one, speed, own, progress)]
     scores, seconds = [score for _, score in results], monotonic() - began
     if not quiet:
         _print_scores(scores, seconds)
@@ -198,10 +200,11 @@ def _striking(found: list[Scenario], own: Loaded) -> list[Scenario]:
 
 
 def _print_scores(scores: list[Score], seconds: float) -> None:
+    first = ("first token p95",) if console.width >= 100 else ()
     right = ("served", "added", "left", "back", "tries", "wasted", "over", "outside")
-    rows = table("drill", "served", "first token p95", *right[1:], "", right=right)
+    rows = table("drill", "served", *first, *right[1:], "", right=right)
     for score in scores:
-        rows.add_row(*_row(score))
+        rows.add_row(*_row(score, wide=bool(first)))
     console.print(rows)
     for score in scores:
         for what in score.problems:
@@ -238,25 +241,29 @@ def _own(config: Path | None) -> Loaded | None:
     return load(config)
 
 
-def _row(score: Score) -> tuple[str, ...]:
+def _row(score: Score, *, wide: bool) -> tuple[str, ...]:
     def seconds(value: float | None) -> str:
         return "–" if value is None else f"{value:.1f} s"
 
-    mark = "[green]passed[/]" if score.passed else "[red]failed[/]"
+    first = f"{seconds(score.first_token_p95_before_s)} → {seconds(score.first_token_p95_during_s)}"
     added = score.added_first_token_p95_s
     return (
         score.name.split("-")[0],
         f"{score.success:.2%}",
-        f"{seconds(score.first_token_p95_before_s)} → {seconds(score.first_token_p95_during_s)}",
+        *((first,) if wide else ()),
         "–" if added is None else f"{added * 1000:.0f} ms",
         seconds(score.left_after_s),
         seconds(score.back_after_s),
         f"{score.attempts / max(1, score.requests):.3f}",
-        f"{score.wasted_tokens} tok, {score.wasted_share:.1%}",
+        f"{score.wasted_tokens} tok, {score.wasted_share:.1%}" if score.wasted_tokens else "0",
         "–" if score.ceiling_usd is None else str(score.ceilings_exceeded),
         "–" if score.allowed is None else str(score.outside_allowed),
-        mark,
+        _mark(score.passed),
     )
+
+
+def _mark(passed: bool) -> str:
+    return "[green]passed[/]" if passed else "[red]failed[/]"
 
 
 def _progress(quiet: bool) -> Progress:

@@ -16,6 +16,8 @@ from tieline.transport.http1 import Http1Transport
 from tieline.transport.pool import PoolLimits
 
 DIALECTS = ("openai_chat", "anthropic_messages", "openai_responses", "gemini")
+PATIENCE_S = 3600.0
+"""Longer than a gateway may be silent."""
 MAX_BODY = 64 * 1024 * 1024
 PROMPT = "Why do ships carry bells, and who rings them at night?"
 
@@ -117,7 +119,11 @@ class Caller:
         sent += [(name.encode(), value.encode()) for name, value in headers.items()]
         response = await self._transport.send(
             UpstreamRequest(
-                url=self.url + path, headers=sent, body=msgspec.json.encode(body), connect_timeout_s=600.0
+                url=self.url + path,
+                headers=sent,
+                body=msgspec.json.encode(body),
+                connect_timeout_s=PATIENCE_S,
+                response_timeout_s=PATIENCE_S,
             )
         )
         try:

@@ -452,6 +452,14 @@ def _others() -> Iterable[Case]:
         leave_after_s=2.0,
     )
     yield Case(name="usage-missing", title="An answer without usage", behaviour="usage-missing", by="alpha")
+    for upstream in DIALECTS[1:]:
+        yield Case(
+            name=f"usage-missing-{upstream}",
+            title="An answer without usage, or with zeros for it",
+            behaviour="usage-missing",
+            by="alpha",
+            upstreams=(upstream, upstream),
+        )
 
 
 CASES: tuple[Case, ...] = (*_refusals(), *_connections(), *_streams(), *_others())

@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tieline.config.schema import Config
-from tieline.drills.caller import Ask, Heard
+from tieline.drills.caller import DIALECTS, PATIENCE_S, Ask, Heard
 from tieline.drills.cases import CASES, Case
 from tieline.drills.faults import FOREVER_S, Verdict, quiet
 from tieline.drills.fleet import twin
@@ -33,8 +33,14 @@ class Way(Struct, frozen=True):
     others: tuple[str, ...]
 
 
+_ANY = frozenset({"context"})
+"""Whether somebody else can help is a question of windows."""
+
+
 def applicable(case: Case) -> bool:
-    """Whether it is only about what one provider does."""
+    """Whether it is only about what one provider does; its dialect is the configuration's."""
+    if any(case.name.endswith(f"-{dialect}") for dialect in DIALECTS[1:]):
+        return False
     plain = not (case.special or case.tools or case.sends or case.leave_after_s)
     return bool(case.behaviour) and plain and case.fallback and case.keys == 1 and case.beta == "sim-echo"
 
@@ -101,8 +107,11 @@ async def _play(stage: Stage, case: Case, mode: str, ways: list[Way]) -> Verdict
 
 def _expected(case: Case, way: Way) -> Case:
     """Who serves, and in how many attempts, is the configuration's own affair."""
-    ends = case.ends if way.others or case.ends in ("error", "cut_error") else "either"
-    return replace(case, ends=ends, by=None, at_alpha=1000, attempts=1000, total_at_alpha=None, pause_s=0.0)
+    free = replace(case, by=None, at_alpha=1000, attempts=1000, total_at_alpha=None, pause_s=0.0)
+    if not way.others:
+        # With nobody to turn to, waiting as long as the configuration says is all that can be done.
+        return replace(free, ends=case.ends if case.ends.endswith("error") else "either", within_s=PATIENCE_S)
+    return replace(free, ends="either") if case.name in _ANY else free
 
 
 def _verdict(
