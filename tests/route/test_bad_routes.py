@@ -32,7 +32,12 @@ def refused(tmp_path: Path, text: str) -> str:
         ("  one:\n    deployments: [a/m]\n    fallbacks: [one]\n", 8, "one -> one", "Remove 'one'"),
         ("  m-1.5:\n    deployments: [a/m]\n    fallbacks: [m-1.5]\n", 8, "lead back", "Remove"),
         ("  one:\n    deployments: []\n", 6, "no candidate", "List some"),
-        ("  one:\n    deployments:\n      - a/m\n      - nobody/else\n", 9, "'nobody/else'", "usable are: a, b"),
+        (
+            "  one:\n    deployments:\n      - a/m\n      - nobody/else\n",
+            9,
+            "'nobody/else'",
+            "usable are: a, b",
+        ),
         ("  one: {deployments: [a/m]}\npolicy: {jurisdictions: [EU]}\n", 6, "no candidate is left", "Loosen"),
         (
             '  one:\n    deployments: [a/m]\n    routing: {max_cost_usd: "0.0001"}\n',
