@@ -92,6 +92,12 @@ def ways_of(stage: Stage) -> list[Way]:
 
 async def _play(stage: Stage, case: Case, mode: str, ways: list[Way]) -> Verdict:
     provider = ways[0].provider
+    # What is imported and decoded at first use is not the fault's doing, and would count many times over.
+    for way in ways:
+        await stage.caller.ask(Ask(model=way.model, stream=mode == "stream"))
+    await quiet(stage)
+    stage.records.clear()
+    stage.simulator.ledger.clear()
     phase = Phase(at_s=0, for_s=FOREVER_S, provider=provider, behaviour=case.behaviour)
     stage.simulator.set_schedule(Schedule(phases=[phase]))
     heard, problems = [], []
