@@ -94,7 +94,22 @@ def test_the_terminal_shows_every_score(folder: Path) -> None:
     done = tieline("drill", "run", "friday.yaml", cwd=folder, timeout=120)
     assert done.returncode == 0
     head = done.stdout.splitlines()[1] if not done.stdout.splitlines()[0] else done.stdout.splitlines()[0]
-    assert head.split() == (["drill", "served", "first", "token", "p95", "added", "left", "back", "tries", "wasted", "over", "outside"])
+    assert head.split() == (
+        [
+            "drill",
+            "served",
+            "first",
+            "token",
+            "p95",
+            "added",
+            "left",
+            "back",
+            "tries",
+            "wasted",
+            "over",
+            "outside",
+        ]
+    )
     assert "1 of 1 survived as they should" in done.stdout
     done = tieline("drill", "run", "500-once", cwd=folder)
     assert "2 of 2 passed" in done.stdout

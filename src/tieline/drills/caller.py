@@ -115,8 +115,8 @@ class Caller:
 
     async def _exchange(self, ask: Ask, heard: Heard, now: Callable[[], float]) -> None:
         path, body, headers = request_of(ask)
-        sent = [(b"content-type", b"application/json"), (b"authorization", b"Bearer unused")]
-        sent += [(name.encode(), value.encode()) for name, value in headers.items()]
+        headers = {"content-type": "application/json", "authorization": "Bearer unused"} | headers
+        sent = [(name.encode(), value.encode()) for name, value in headers.items()]
         response = await self._transport.send(
             UpstreamRequest(
                 url=self.url + path,
