@@ -101,6 +101,9 @@ _KINDS: dict[str, tuple[int, str, str]] = {
         "ValidationException",
         "This model doesn't support the temperature field. Remove it and try again.",
     ),
+    "payment": (402, "PaymentRequiredException", "Payment is required."),
+    "request_timeout": (408, "ModelTimeoutException", "The model did not answer in time."),
+    "vague": (400, "ValidationException", "The request is not valid. Try again."),
     "too_large": (413, "RequestEntityTooLargeException", "Request size exceeds the limit"),
     "unprocessable": (
         424,

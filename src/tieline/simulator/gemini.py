@@ -84,6 +84,9 @@ _KINDS: dict[str, tuple[int, str, str]] = {
         "The input token count (1250000) exceeds the maximum number of tokens allowed (1048576).",
     ),
     "unsupported": (400, "INVALID_ARGUMENT", "Penalty is not enabled for models/{model}"),
+    "payment": (402, "FAILED_PRECONDITION", "Payment is required."),
+    "request_timeout": (408, "DEADLINE_EXCEEDED", "The request timed out."),
+    "vague": (400, "INVALID_ARGUMENT", "Request contains an invalid argument."),
     "too_large": (413, "INVALID_ARGUMENT", "Request payload size exceeds the limit: 20971520 bytes."),
     "unprocessable": (422, "INVALID_ARGUMENT", "The request could not be processed."),
 }
