@@ -43,18 +43,32 @@ from tieline.route.router import Router
 from tieline.route.steps import Needs
 from tieline.route.validate import validate_routes
 from tieline.store import sealed
-from tieline.store.database import Database
+from tieline.store.database import Database, database_away
 from tieline.store.sealed import Vault, keyring
 from tieline.store.shared import RedisShared
 from tieline.transport.base import Transport
 from tieline.transport.routing import Transports
 from tieline.types.call import Call, Headers, Reply
-from tieline.types.errors import ConfigError, Fault, InvalidRequest, NotFound, Shedding, UnknownModel
+from tieline.types.errors import (
+    ConfigError,
+    DatabaseAway,
+    Fault,
+    InvalidRequest,
+    NotFound,
+    Shedding,
+    UnknownModel,
+)
 from tieline.types.money import format_usd
 from tieline.types.record import Record
 
 log = logging.getLogger("tieline")
 
+REOPEN_S = 1.0
+"""How often a database that did not answer at the start is tried again."""
+SLOW_S = 2.0
+"""Records that wait longer than this for the database: it is slow. The usual is a tenth of a second."""
+STALE_S = 10.0
+"""Keys that were not looked at for longer than this: the database hangs."""
 RECOVERY_S = 30.0
 """How long a start waits for the journals of dead processes; what is left then is taken over while serving."""
 
@@ -101,6 +115,7 @@ class Gateway:
             policy=self.config.policy,
             # Without Redis several workers have no leases: a ceiling then lets nothing through, rather than too much.
             shared=redis is not None or server.workers > 1,
+            known=self.database is None,
             clock=clock,
         )
         self.accounts = Accounts(self.database) if self.database else None
@@ -120,6 +135,9 @@ class Gateway:
         self.transports = Transports(self.environ, transport)
         self.fleet, self.line = self._line(self._loaded.config)
         self._watching: asyncio.Task[None] | None = None
+        self._reopening: asyncio.Task[None] | None = None
+        self.is_without_database = False
+        """It could not be used since the start."""
 
     @property
     def config(self) -> Config:
@@ -133,25 +151,30 @@ class Gateway:
     # life -------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Opens the database, takes over what was spooled, watches the configuration. Raises ConfigError."""
+        """Opens the database, takes over what was spooled, watches the configuration. Raises ConfigError.
+
+        A database that does not answer now is waited for while serving: records are spooled, and what needs the
+        database (virtual keys, budgets of runs) is refused with 503.
+        """
         for name in sorted(
             {dialect for host in self.fleet.hosts.values() for dialect in host.provider.endpoints}
         ):
             get_upstream(name)  # imported now rather than by somebody's first request
-        if self.database is not None:
-            self.database.open()
-        self.recorder.start()
-        # What a killed process left is spent too, so it is taken over before anything is counted.
-        if self.recorder.recovering:
-            await asyncio.to_thread(self.recorder.recovered.wait, RECOVERY_S)
-        if self.watch is not None:
-            await self.watch.load(self.recorder.writer)
-            await self._follow_credentials()
-            self.watch.start()
-        self._check_exposure()
-        self._check_sharing()
-        if self.retention is not None and not self.in_process:
-            self.retention.start()
+        try:
+            if self.database is not None:
+                await asyncio.to_thread(self.database.open)
+            self.recorder.start()
+            await self._take_over()
+        except Exception as error:
+            if not database_away(error):
+                raise
+            self.is_without_database = True
+            log.error("%s Serving without it until it answers.", _said(error))
+            self.recorder.start()
+            self._reopening = asyncio.get_running_loop().create_task(self._reopen())
+        else:
+            self._check_exposure()
+            self._check_sharing()
         if self.leases is not None:
             await self.leases.load()
             self.leases.start()
@@ -161,12 +184,51 @@ class Gateway:
                 watcher.listen()
             self._watching = asyncio.get_running_loop().create_task(watcher.run())
 
+    async def _take_over(self) -> None:
+        """All that is known from the database only. Raises ConfigError, and what the driver raises."""
+        # What a killed process left is spent too, so it is taken over before anything is counted.
+        if self.recorder.recovering:
+            await asyncio.to_thread(self.recorder.recovered.wait, RECOVERY_S)
+        deadline = self.clock() + RECOVERY_S
+        while self.recorder.recovering and self.clock() < deadline:
+            await asyncio.sleep(0.05)
+        if self.watch is not None:
+            await self.watch.load(self.recorder.writer)
+            await self._follow_credentials()
+            self.watch.start()
+        if self.retention is not None and not self.in_process:
+            self.retention.start()
+
+    async def _reopen(self) -> None:
+        assert self.database is not None
+        said = None
+        while self.is_without_database:
+            await asyncio.sleep(REOPEN_S)
+            try:
+                await asyncio.to_thread(self.database.open)
+                await self._take_over()
+                self.is_without_database = False
+            except Exception as error:
+                # A newer schema, for one, is for a person to put right; nothing more is let in until then.
+                if not database_away(error) and _said(error) != said:
+                    said = _said(error)
+                    log.error("%s", said)
+        log.info("the database answers; everything is served again")
+        for check in (self._check_exposure, self._check_sharing):
+            try:
+                check()
+            except ConfigError as error:  # too late to refuse the start; requests are refused one by one
+                log.error("%s", error)
+
     async def stop(self) -> None:
         """Waits for requests under way (server.drain_s at most), then writes everything down. Idempotent."""
         self.draining = True
         if self._watching is not None:
             self._watching.cancel()
             self._watching = None
+        if self._reopening is not None:
+            self._reopening.cancel()
+            self._reopening = None
         deadline = self.clock() + self.config.server.drain_s
         while self.in_flight and self.clock() < deadline:
             await asyncio.sleep(0.02)
@@ -357,7 +419,7 @@ class Gateway:
     def readiness(self) -> dict[str, Any]:
         health = self.recorder.health()
         return {
-            "ready": not self.draining,
+            "ready": not self.draining and (self.admission.known or self.admission.open),
             "draining": self.draining,
             "providers": sorted(self.fleet.hosts),
             "in_flight": self.in_flight,
@@ -368,11 +430,17 @@ class Gateway:
     def _degraded(self) -> list[str]:
         """What is away while traffic goes on: told by /health/ready, which stays 200, and by a metric."""
         health, found = self.recorder.health(), []
-        if health.failing_since is not None:
+        if self.is_without_database:
+            found.append("database: not reached since the start; virtual keys are refused until it is")
+        elif health.failing_since is not None:
             found.append("database: records are kept in the spool")
+        elif health.waiting_s > SLOW_S:
+            found.append("database: slow, records wait for it")
         if health.journal_failing:
             found.append("spool: the disk is full or gone; records are only in memory")
-        if self.watch is not None and self.watch.last_error is not None:
+        if self.watch is not None and (
+            self.watch.last_error is not None or (self.admission.known and self.watch.stale_s > STALE_S)
+        ):
             found.append("keys: those known stay in force, changes are not seen")
         if self.leases is not None and self.leases.last_error is not None:
             found.append("redis: budgets and limits are spent out of the shares that are left")
@@ -434,13 +502,22 @@ class Gateway:
 
         key_id = self.admission.identify(secret)
         found = None
-        if self.database is not None:
-            found = await asyncio.to_thread(queries.show, self.database, request_id)
+        try:
+            if self.database is not None:
+                found = await asyncio.to_thread(queries.show, self.database, request_id)
+        except Exception as error:
+            if not database_away(error):
+                raise
+            raise DatabaseAway("The database does not answer.", retry_after_s=5.0) from None
         if found is None or (key_id is not None and key_id != found.key_id):
             raise NotFound(
                 f"There is no request {request_id!r}.", hint="Records are written within a second."
             )
         return shown(found)
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, ConfigError) else f"The database: {type(error).__name__}."
 
 
 def shown(record: Record) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from tieline.admit.rules import BudgetRule, Limits, Rules, matches
 from tieline.config.schema import PolicyRules
 from tieline.ledger.settle import Hold
 from tieline.record.rows import run_scope, stored_scope
-from tieline.types.errors import Forbidden, InvalidRequest, Unauthenticated
+from tieline.types.errors import DatabaseAway, Forbidden, InvalidRequest, Unauthenticated
 from tieline.types.money import Pico
 
 MAX_RUNS = 20_000
@@ -171,6 +171,7 @@ class Admission:
     """``open``: requests without a key are let in although keys exist, or although the address is public.
 
     ``loopback``: the server is bound to the local machine, where no key is needed as long as none was made.
+    ``known``: False until ``refresh`` has told the keys: then only requests are let in that could not need one.
     """
 
     def __init__(
@@ -180,6 +181,7 @@ class Admission:
         loopback: bool = True,
         policy: PolicyRules | None = None,
         shared: bool = False,
+        known: bool = True,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -188,6 +190,7 @@ class Admission:
         self.clock = clock
         self.wall = wall
         self.inflight = 0
+        self.known = known
         self.shared = shared
         """Several processes: hard budgets and limits are spent out of leases (``leases``)."""
         self._policy = policy or PolicyRules()
@@ -231,6 +234,7 @@ class Admission:
     def refresh(self, snapshot: Snapshot, credits: Mapping[str, Pico] | None = None) -> None:
         """Takes new keys and rules over, at once. Counts, holds and limits of running requests go on."""
         self._snapshot = snapshot
+        self.known = True
         self._credits = credits or {}
         self._principals = {}
         for project in snapshot.projects.values():
@@ -263,6 +267,8 @@ class Admission:
         if facts.run and facts.run_budget is not None:
             if facts.run_budget < 0:
                 raise InvalidRequest("must be 0 or more", param="tieline.run_budget_usd")
+            if not self.known:
+                raise _unknown("What this run has spent is not known")
             meters = (*meters, self._run_meter(principal, facts.run, facts.run_budget))
         for meter in meters:
             if meter.budgets:
@@ -283,6 +289,8 @@ class Admission:
 
     def _who(self, secret: str | None, now: float) -> Principal | None:
         """None: nobody in particular, and that is allowed here."""
+        if not self.known and not (self.open and not (secret or "").startswith(PREFIX)):
+            raise _unknown("Keys cannot be checked")
         if secret is None or (self._is_open() and not secret.startswith(PREFIX)):
             # SDKs insist on sending some key; where none is needed, theirs does not matter.
             if self._is_open():
@@ -372,6 +380,14 @@ class Admission:
             foreign_before=spent.foreign_before,
             shared=self.shared,
         )
+
+
+def _unknown(what: str) -> DatabaseAway:
+    return DatabaseAway(
+        f"{what}: the database has not answered since this gateway started.",
+        hint="Try again, or ask another replica.",
+        retry_after_s=5.0,
+    )
 
 
 def _check_allowed(principal: Principal, facts: Facts) -> None:
