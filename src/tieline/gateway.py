@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -38,6 +39,7 @@ from tieline.record.ids import new_id
 from tieline.record.metrics import Gauge, Metrics
 from tieline.record.recorder import Recorder
 from tieline.record.retention import Retention
+from tieline.replicas import Replicas
 from tieline.route.health import Health
 from tieline.route.router import Router
 from tieline.route.steps import Needs
@@ -129,13 +131,14 @@ class Gateway:
             Retention(self.database, lambda: self.config.store.retention_days) if self.database else None
         )
         self.shared = RedisShared(redis) if redis is not None else None
+        self.replicas = self._replicas()
         self.leases = (
             Leases(self.admission, self.shared, self.recorder.writer, self.accounts) if self.shared else None
         )
         self.transports = Transports(self.environ, transport)
         self.fleet, self.line = self._line(self._loaded.config)
         self._watching: asyncio.Task[None] | None = None
-        self._reopening: asyncio.Task[None] | None = None
+        self._catching_up: asyncio.Task[None] | None = None
         self.is_without_database = False
         """It could not be used since the start."""
 
@@ -171,11 +174,12 @@ class Gateway:
             self.is_without_database = True
             log.error("%s Serving without it until it answers.", _said(error))
             self.recorder.start()
-            self._reopening = asyncio.get_running_loop().create_task(self._reopen())
         else:
             self._check_exposure()
             self._check_sharing()
-        if self.leases is not None:
+        if self.is_without_database or not self.admission.counted:
+            self._catching_up = asyncio.get_running_loop().create_task(self._catch_up())
+        elif self.leases is not None:
             await self.leases.load()
             self.leases.start()
         if self.path is not None:
@@ -189,15 +193,31 @@ class Gateway:
         # What a killed process left is spent too, so it is taken over before anything is counted.
         if self.recorder.recovering:
             await asyncio.to_thread(self.recorder.recovered.wait, RECOVERY_S)
-        deadline = self.clock() + RECOVERY_S
-        while self.recorder.recovering and self.clock() < deadline:
-            await asyncio.sleep(0.05)
+            self.admission.counted = not self.recorder.recovering
         if self.watch is not None:
             await self.watch.load(self.recorder.writer)
             await self._follow_credentials()
             self.watch.start()
         if self.retention is not None and not self.in_process:
             self.retention.start()
+        if self.replicas is not None:
+            # Before anything is served: a configuration may have been put elsewhere while this process was away.
+            await self.replicas.look()
+            self.replicas.start()
+
+    async def _catch_up(self) -> None:
+        """What a start could not do, as soon as it can be done."""
+        if self.is_without_database:
+            await self._reopen()
+        while not self.admission.counted:
+            await asyncio.sleep(REOPEN_S)
+            if self.accounts is not None and not self.recorder.recovering:
+                with contextlib.suppress(Exception):  # the database left again; the next round asks once more
+                    spent = await asyncio.to_thread(self.accounts.spent, writer=self.recorder.writer)
+                    self.admission.recount(spent)
+        if self.leases is not None:
+            await self.leases.load()
+            self.leases.start()
 
     async def _reopen(self) -> None:
         assert self.database is not None
@@ -213,7 +233,7 @@ class Gateway:
                 if not database_away(error) and _said(error) != said:
                     said = _said(error)
                     log.error("%s", said)
-        log.info("the database answers; everything is served again")
+        log.info("the database answers again")
         for check in (self._check_exposure, self._check_sharing):
             try:
                 check()
@@ -226,9 +246,9 @@ class Gateway:
         if self._watching is not None:
             self._watching.cancel()
             self._watching = None
-        if self._reopening is not None:
-            self._reopening.cancel()
-            self._reopening = None
+        if self._catching_up is not None:
+            self._catching_up.cancel()
+            self._catching_up = None
         deadline = self.clock() + self.config.server.drain_s
         while self.in_flight and self.clock() < deadline:
             await asyncio.sleep(0.02)
@@ -238,12 +258,33 @@ class Gateway:
             await self.watch.stop()
         if self.retention is not None:
             await self.retention.stop()
+        if self.replicas is not None:
+            await self.replicas.stop()
         if self.leases is not None and self.shared is not None:
             await self.leases.stop()
             await self.shared.close()
         await asyncio.to_thread(self.recorder.close)
         if self.database is not None:
             self.database.close()
+
+    def _replicas(self) -> Replicas | None:
+        """A program that embeds the gateway serves no keys and follows no one."""
+        if self.database is None or self.in_process:
+            return None
+        shared = self.shared
+        return Replicas(
+            self.database,
+            self.recorder.writer,
+            self.path,
+            self.environ,
+            shared=lambda: "" if shared is None else shared.server or "?",
+            has_ceilings=lambda: self.admission.has_ceilings,
+            take=self._take_configuration,
+        )
+
+    def _take_configuration(self, config: Config) -> None:
+        """What another host put in force; raises ConfigError. ``server`` and ``store`` are this host's own."""
+        self.reload(msgspec.structs.replace(config, server=self.config.server, store=self.config.store))
 
     def _check_exposure(self) -> None:
         """A gateway that spends the owner's money does not serve strangers by accident."""
@@ -436,6 +477,8 @@ class Gateway:
             found.append("database: records are kept in the spool")
         elif health.waiting_s > SLOW_S:
             found.append("database: slow, records wait for it")
+        if not self.admission.counted:
+            found.append("database: the spool could not be written to it yet; hard budgets let nothing in")
         if health.journal_failing:
             found.append("spool: the disk is full or gone; records are only in memory")
         if self.watch is not None and (
@@ -444,6 +487,13 @@ class Gateway:
             found.append("keys: those known stay in force, changes are not seen")
         if self.leases is not None and self.leases.last_error is not None:
             found.append("redis: budgets and limits are spent out of the shares that are left")
+        if self.replicas is not None and self.replicas.unshared:
+            found.append(
+                f"sharing: {self.replicas.unshared} other processes count the same budgets and limits by themselves; "
+                "set store.redis to one Redis for all"
+            )
+        if self.replicas is not None and self.replicas.trouble:
+            found.append(f"configuration: {self.replicas.trouble}")
         return found
 
     def exposition(self) -> tuple[bytes, str]:
@@ -460,8 +510,11 @@ class Gateway:
                 {"dependency": name},
                 0.0 if name in away else 1.0,
             )
-            for name in ("database", "spool", "keys", "redis")
+            for name in ("database", "spool", "keys", "redis", "sharing", "configuration")
         ]
+        if self.replicas is not None:
+            count = float(max(1, len(self.replicas.living)))
+            gauges.append(Gauge("tieline_replicas", "Processes on this database.", {}, count))
         health = self.recorder.health()
         gauges += [
             Gauge(

@@ -191,6 +191,8 @@ class Admission:
         self.wall = wall
         self.inflight = 0
         self.known = known
+        self.counted = True
+        """False while it is not known what was spent before: then hard budgets let nothing in."""
         self.shared = shared
         """Several processes: hard budgets and limits are spent out of leases (``leases``)."""
         self._policy = policy or PolicyRules()
@@ -230,6 +232,18 @@ class Admission:
     def remember(self, spent: Mapping[str, Spent]) -> None:
         """What was spent before this process began; once, before ``refresh`` and the first request."""
         self._spent = spent
+
+    def recount(self, spent: Mapping[str, Spent]) -> None:
+        """What was spent is known at last. Nothing was let in by a hard budget until now: its meter starts anew."""
+        self._spent = spent
+        self._meters = {
+            scope: meter
+            for scope, meter in self._meters.items()
+            if not any(budget.hard for budget in meter.budgets)
+        }
+        self._runs.clear()
+        self.counted = True
+        self.refresh(self._snapshot, self._credits)
 
     def refresh(self, snapshot: Snapshot, credits: Mapping[str, Pico] | None = None) -> None:
         """Takes new keys and rules over, at once. Counts, holds and limits of running requests go on."""
@@ -272,6 +286,8 @@ class Admission:
             meters = (*meters, self._run_meter(principal, facts.run, facts.run_budget))
         for meter in meters:
             if meter.budgets:
+                if not self.counted and any(budget.hard for budget in meter.budgets):
+                    raise _unknown("What has been spent of a budget is not known")
                 # One unit: a budget that is used up lets nothing in, also where the first price is unknown.
                 _check_room(meter, now)
         if facts.policy is not None:
@@ -384,7 +400,7 @@ class Admission:
 
 def _unknown(what: str) -> DatabaseAway:
     return DatabaseAway(
-        f"{what}: the database has not answered since this gateway started.",
+        f"{what}: the database could not be used since this gateway started.",
         hint="Try again, or ask another replica.",
         retry_after_s=5.0,
     )
