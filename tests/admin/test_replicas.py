@@ -142,14 +142,13 @@ async def test_a_configuration_reaches_every_host(tmp_path: Path, postgres: Post
             broken = with_model(text.replace("${SIM_KEY}", "${ONLY_ON_ONE}"), "third")
             _, verdict = await admin(first, "PUT", "/config", {"text": broken})
             assert verdict["error"]["param"] == "text"
-            assert (await admin(second, "PUT", "/config", {"text": with_model(two.read_text(), "back")}))[
-                0
-            ] == 200
-            await within(20, lambda: "back" in one.read_text())
-            assert (await asked(first, "", model="back"))[0] == 200
+            newest = with_model(two.read_text(), "newest")
+            assert (await admin(second, "PUT", "/config", {"text": newest}))[0] == 200
+            await within(20, lambda: "newest" in one.read_text())
+            assert (await asked(first, "", model="newest"))[0] == 200
         # One that was away meanwhile takes the newest before it serves.
         with serving(late.parent, late, **key) as fourth:
-            assert (await asked(fourth, "", model="back"))[0] == 200
+            assert (await asked(fourth, "", model="newest"))[0] == 200
             assert (await asked(fourth, "", model="fresh"))[0] == 200
 
 
