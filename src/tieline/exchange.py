@@ -6,6 +6,7 @@ Everything that is observed of it (health, the ledger's entry, the plan's outcom
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,8 @@ LINGER_S = 0.25
 USAGE_GRACE_S = 1.0
 """How long a complete answer waits for the usage event that we asked for."""
 _CONTENT_TYPE = (b"content-type", b"application/json")
+_SPECIAL_TIER = re.compile(rb'"service_tier"\s*:\s*"(?!(?:default|standard|auto)")')
+"""In an answer: another tier than the ordinary one served it, also where nobody asked for one (a setting at the vendor)."""
 
 
 class _Died(Exception):
@@ -266,7 +269,7 @@ class Exchange:
             glance = flight.dialect.glance(body)
             entry.upstream_id, entry.upstream_model, entry.usage = glance.id, glance.model, glance.usage
             entry.chars_out, finish = glance.output_chars, glance.finish_reason
-            if flight.asked_tier is not None:
+            if flight.asked_tier is not None or _SPECIAL_TIER.search(body):
                 # Rare, so that the glance of all the others stays short.
                 self.tier = self.dialect.decode_response(body).service_tier
         else:

@@ -67,6 +67,8 @@ class RecorderHealth(Struct, frozen=True, kw_only=True):
     """No journal and no room: these are gone."""
     journal_failing: bool
     """The disk is full or gone: records are only in memory."""
+    waiting_s: float
+    """How long the oldest record in memory has waited for the database, at least."""
     failing_since: float | None
     """Unix time since when the database takes nothing."""
     last_error: str | None
@@ -121,6 +123,7 @@ class Recorder:
         self._overflowing = False
         self._journal_failing = False
         self._accepted = self._written = self._spooled = self._recovered = self._refused = self._lost = 0
+        self._moved_at = time.monotonic()
         self._failing_since: float | None = None
         self._last_error: str | None = None
         self.recovered = threading.Event()
@@ -137,6 +140,9 @@ class Recorder:
         return self._journal is not None
 
     def start(self) -> None:
+        """Idempotent."""
+        if self._thread is not None:
+            return
         if self._unrecovered:
             self._wake.set()
         self._thread = threading.Thread(target=self._run, name="tieline-recorder", daemon=True)
@@ -215,6 +221,7 @@ class Recorder:
             refused=self._refused,
             lost=self._lost,
             journal_failing=self._journal_failing,
+            waiting_s=round(time.monotonic() - self._moved_at, 1) if self._queue else 0.0,
             failing_since=self._failing_since,
             last_error=self._last_error,
         )
@@ -266,6 +273,8 @@ class Recorder:
         while True:
             self._wake.wait(_RETRY_S[min(failures, 5) - 1] if failures else self._interval)
             self._wake.clear()
+            if not self._queue:
+                self._moved_at = time.monotonic()
             self._observe()
             try:
                 self._recover()
@@ -337,6 +346,7 @@ class Recorder:
             for _ in batch:
                 self._queue.popleft()
         self._observed -= len(batch)
+        self._moved_at = time.monotonic()
 
     def _failed(self, error: Away) -> None:
         self._last_error = str(error)

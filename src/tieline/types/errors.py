@@ -166,6 +166,13 @@ class Shedding(Refused):
     code = "overloaded"
 
 
+class DatabaseAway(Refused):
+    """What the request needs is in the database, and it has not answered since the start."""
+
+    status = 503
+    code = "database_away"
+
+
 _STATUS_OF_CLASS: dict[FailureClass, int] = {
     FailureClass.CONNECT: 502,
     FailureClass.TRANSIENT: 502,
