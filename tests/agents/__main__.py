@@ -27,7 +27,9 @@ def ready(environment: Environment) -> bool:
 
 
 def left_out(environment: Environment, reason: str) -> None:
-    print(f"{RULE}\nLEFT OUT: tests of agent frameworks ({environment.name}): {reason}\n{RULE}", file=sys.stderr)
+    print(
+        f"{RULE}\nLEFT OUT: tests of agent frameworks ({environment.name}): {reason}\n{RULE}", file=sys.stderr
+    )
 
 
 sys.exit(0 if all([ready(PYTHON), ready(NODE)]) else 1)

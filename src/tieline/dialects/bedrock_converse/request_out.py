@@ -256,8 +256,7 @@ def _tool(tool: Tool | ServerTool, request: Request, target: Target) -> Json:
     if isinstance(tool, ServerTool):
         if tool.origin == NAME and isinstance(tool.value, dict):
             return tool.value
-        kind = tool.value.get("type") if isinstance(tool.value, dict) else None
-        raise unsupported(request, "tools", target, f"does not run the tool {kind or 'of another vendor'}")
+        raise unsupported(request, "tools", target, f"does not run the tool {tool.title}")
     if not _TOOL_NAME.fullmatch(tool.name):
         why = f"does not take the name {tool.name!r}: letters, digits, _ and -, at most {MAX_TOOL_NAME}"
         raise unsupported(request, "tools", target, why)

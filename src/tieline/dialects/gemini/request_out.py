@@ -194,10 +194,7 @@ def _tools(body: Json, request: Request, target: Target) -> None:
     for tool in request.tools:
         if isinstance(tool, ServerTool):
             if tool.origin != NAME:
-                kind = tool.value.get("type") if isinstance(tool.value, dict) else None
-                raise unsupported(
-                    request, "tools", target, f"does not run the tool {kind or 'of another vendor'}"
-                )
+                raise unsupported(request, "tools", target, f"does not run the tool {tool.title}")
             tools.append(tool.value)
     if tools:
         body["tools"] = tools

@@ -121,8 +121,7 @@ def _add_choice(body: dict[str, Any], wanted: ToolChoice, request: Request, quir
 def _wire_tool(tool: Tool | ServerTool, request: Request, quirks: Quirks) -> Any:
     if isinstance(tool, ServerTool):
         if tool.origin != NAME:
-            kind = tool.value.get("type") if isinstance(tool.value, dict) else None
-            raise Unsupported(f"`tools`: `{kind}` is run by another vendor.", param="tools")
+            raise Unsupported(f"`tools`: `{tool.title}` is known to another vendor only.", param="tools")
         return tool.value
     function: dict[str, Any] = {"name": tool.name}
     if tool.description:

@@ -176,8 +176,7 @@ def _tool(tool: Tool | ServerTool, request: Request, target: Target) -> Any:
     if isinstance(tool, ServerTool):
         if tool.origin == NAME:
             return tool.value
-        kind = tool.value.get("type") if isinstance(tool.value, dict) else None
-        raise unsupported(request, "tools", target, f"does not run the tool {kind or 'of another vendor'}")
+        raise unsupported(request, "tools", target, f"does not run the tool {tool.title}")
     return without_nulls(
         {
             "type": "function",
