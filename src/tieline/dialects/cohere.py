@@ -39,6 +39,7 @@ from tieline.dialects.params import (
     refuse_prefill,
     refuse_unset,
     unsupported,
+    without_idle_thought,
 )
 from tieline.dialects.schemas import stripped
 from tieline.dialects.sse import MEDIA_TYPE, SseSplitter
@@ -99,7 +100,7 @@ class Cohere:
 
     def encode_request(self, request: Request, target: Target) -> Outgoing:
         path = target.quirks.path.replace("{model}", target.model) or PATH
-        return Outgoing(path=path, body=to_json(_body(request, target)))
+        return Outgoing(path=path, body=to_json(_body(without_idle_thought(request, target), target)))
 
     def splitter(self) -> Splitter:
         return SseSplitter()

@@ -20,6 +20,7 @@ from tieline.dialects.params import (
     refuse_prefill,
     refuse_unset,
     unsupported,
+    without_idle_thought,
 )
 from tieline.dialects.schemas import stripped
 from tieline.dialects.turns import fitting_id, paired
@@ -77,6 +78,7 @@ _TIERS = {
 
 
 def encode_request(request: Request, target: Target) -> Outgoing:
+    request = without_idle_thought(request, target)
     _check(request, target)
     writer = _Writer(request, target)
     system, messages = writer.conversation()
@@ -181,7 +183,7 @@ def _add_thinking(fields: Json, request: Request, target: Target) -> None:
         fields["reasoningConfig"] = kind
     elif "openai.gpt-oss" in target.model and on:
         fields["reasoning_effort"] = {"minimal": "low", "low": "low", "medium": "medium"}.get(effort, "high")
-    elif on and target.reasoning is not True:
+    elif on and target.reasoning is not True and not asked.adaptive:
         raise unsupported(request, "reasoning", target)
 
 

@@ -15,6 +15,7 @@ from tieline.dialects.openai_chat.wire import (
     NAME,
     path_of,
 )
+from tieline.dialects.params import without_idle_thought
 from tieline.dialects.schemas import stripped
 from tieline.dialects.structured_tool import as_tool, choice
 from tieline.dialects.turns import fitting_id
@@ -41,6 +42,7 @@ from tieline.types.request import (
 
 
 def encode_request(request: Request, target: Target) -> Outgoing:
+    request = without_idle_thought(request, target)
     quirks = target.quirks
     body: dict[str, Any] = {"model": target.model}
     body["messages"] = _Writer(request, target).messages()
@@ -183,6 +185,8 @@ def _add_reasoning(body: dict[str, Any], request: Request, target: Target) -> No
     if effort is None:
         return
     if not target.quirks.reasoning_effort:
+        if wanted.adaptive:
+            return
         raise unsupported(request, "reasoning", f"{target.provider} has no such setting.")
     body["reasoning_effort"] = effort
 
