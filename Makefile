@@ -53,10 +53,10 @@ agents: tests/agents/requirements.txt tests/agents/package.json  ## agent framew
 	.agents-venv/bin/pip install -q uv && .agents-venv/bin/uv pip install -q --python .agents-venv/bin/python -r tests/agents/requirements.txt
 	@if command -v npm >/dev/null; then mkdir -p .agents-node && cp tests/agents/package.json .agents-node/ && npm install --silent --no-audit --no-fund --prefix .agents-node; else echo "no npm: the Vercel AI SDK is not tested"; fi
 
-bench: setup-dev  ## floor, Tieline and installed peers, driven in one run
+bench: setup-dev  ## floor, Tieline and installed peers, driven in one run; ARGS="--only request-1k"
 	$(BIN)/python -m benchmarks.run
 
-bench-quick: setup-dev  ## under a minute, compared with the stored ratios
+bench-quick: setup-dev  ## under a minute: instructions a request, as ratios to the floor, against the stored ones
 	$(BIN)/python -m benchmarks.run --quick
 
 soak: setup-dev  ## steady load with random faults; MINUTES=60 for the long one
