@@ -3,6 +3,7 @@ overload, several workers."""
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import statistics
@@ -40,8 +41,9 @@ _SCALE_ROUNDS = 3
 def measure_alone(bench: Bench, cell: Cell, contender: Contender) -> Result:
     if cell.kind == "scale":
         return _scale(bench, cell, contender)
-    wide = {"TIELINE_SERVER__MAX_CONCURRENCY": "20000"} if cell.kind == "hold" else {}
-    with started(contender, bench.work, bench.rows, env=wide) as running:
+    if cell.kind == "hold":
+        return _hold(bench, cell, contender)
+    with started(contender, bench.work, bench.rows) as running:
         time.sleep(_QUIET_S)
         return _KINDS[cell.kind](bench, cell, running)
 
@@ -92,14 +94,22 @@ def _mb(size: int) -> float:
     return round(size / 2**20, 1)
 
 
-def _hold(bench: Bench, cell: Cell, running: Running) -> Result:
-    """Memory while many streams are open and silent. Each takes two files of the gateway: where the system's limit is
-    too low for all, as many as it allows."""
-    allowed = (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHER_FILES) // 2
-    wanted = min(requests_of(bench, cell, running), cell.concurrency, allowed)
+def _hold(bench: Bench, cell: Cell, contender: Contender) -> Result:
+    """Memory while many streams are open and silent. Each takes two files of the gateway: where a process may not open
+    as many, there are more workers. All of them count."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    workers = math.ceil(2 * cell.concurrency / (files - _OTHER_FILES))
+    more = ("--workers", str(workers)) if workers > 1 else ()
+    wide = {"TIELINE_SERVER__MAX_CONCURRENCY": str(2 * cell.concurrency)}
+    with started(contender, bench.work, bench.rows, env=wide, more=more) as running:
+        time.sleep(_QUIET_S)
+        return _held(bench, cell, running) | {"processes": workers}
+
+
+def _held(bench: Bench, cell: Cell, running: Running) -> Result:
     pid = running.pid or 0
     idle = process.memory(pid)
-    job = {"mode": "hold", "concurrency": wanted, "limit_s": limit_of(bench, cell, running)}
+    job = {"mode": "hold", "concurrency": cell.concurrency, "limit_s": limit_of(bench, cell, running)}
     generator = spawn_generator(job | {"target": target(bench, cell, running)})
     try:
         held = int((generator.stdout.readline().split() or ["", "0"])[1])  # type: ignore[union-attr]
@@ -110,7 +120,7 @@ def _hold(bench: Bench, cell: Cell, running: Running) -> Result:
     per_stream = (loaded.pss_bytes - idle.pss_bytes) / 1024 / max(1, held)
     return result | {
         "requests": held,
-        "errors": wanted - held,
+        "errors": cell.concurrency - held,
         "idle_mb": _mb(idle.pss_bytes),
         "load_mb": _mb(loaded.pss_bytes),
         "load_rss_mb": _mb(loaded.rss_bytes),
@@ -194,4 +204,4 @@ def _scaled(bench: Bench, cell: Cell, contender: Contender, count: int) -> Resul
     }
 
 
-_KINDS = {"memory": _memory, "hold": _hold, "overload": _overload}
+_KINDS = {"memory": _memory, "overload": _overload}

@@ -60,7 +60,7 @@ class Cell(Struct, frozen=True, kw_only=True):
 
 
 WHOLE = [
-    Cell(name="request-1k", kind="whole", direct=True, bare=True, peers=True, peer_seconds=45),
+    Cell(name="request-1k", kind="whole", direct=True, bare=True, peers=True, peer_seconds=36),
     Cell(name="request-10k", kind="whole", request_bytes=10 << 10),
     Cell(name="request-100k", kind="whole", request_bytes=100 << 10, bare=True),
     Cell(name="request-1m", kind="whole", request_bytes=1 << 20, concurrency=8, requests=3400),
@@ -83,7 +83,7 @@ def _stream(
     dialect: Literal["openai", "anthropic"] = "openai",
     bare: bool = False,
     peers: bool = False,
-    peer_seconds: float = 20.0,
+    peer_seconds: float = 18.0,
 ) -> Cell:
     return Cell(
         name=name,
@@ -105,9 +105,9 @@ STREAMS = [
     _stream("stream-500-c32", "stream-500-4", 32, 6, bare=True, peers=True, peer_seconds=13),
     _stream("stream-500-c1", "stream-500-1", 1, 10.5),
     _stream("stream-50-c256", "stream-50-16", 256, 5),
-    _stream("stream-500-c256", "stream-500-16", 256, 6),
+    _stream("stream-500-c256", "stream-500-16", 256, 1),
     _stream("stream-50-c1000", "stream-50-50", 1000, 5),
-    _stream("stream-200-c1000", "stream-200-50", 1000, 6),
+    _stream("stream-200-c1000", "stream-200-50", 1000, 1),
     _stream("translated-50-c32", "stream-50-4", 32, 7, dialect="anthropic"),
     _stream("translated-500-c32", "stream-500-4", 32, 6, dialect="anthropic"),
     _stream("burst-500-c32", "stream-500-0", 32, 5),
@@ -120,7 +120,7 @@ LATENCY = [
         seconds=10,
         peers=True,
         peer_requests=1700,
-        peer_seconds=24,
+        peer_seconds=22,
     ),
     Cell(name="latency-half", kind="paired", concurrency=1, seconds=12, load=0.5),
     Cell(name="open-half", kind="open", load=0.5),

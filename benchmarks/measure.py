@@ -27,7 +27,8 @@ from benchmarks.upstream.bodies import anthropic_request, chat_request
 Result = dict[str, Any]
 MAX_RATE = 8000.0
 """Requests a second that the open-loop generator offers at most: beyond it, it would be what is measured."""
-WARM_S = 1.0
+WARM_S, PEER_WARM_S = 1.0, 3.0
+"""Before each turn; peers are given longer, as theirs compile what is used often, or have seen little of it so far."""
 LEAST_S = 3.0
 """A turn of ``wrk`` is no shorter."""
 
@@ -73,12 +74,13 @@ def _cpu(result: Result, used_s: float) -> Result:
 
 
 def warm(bench: Bench, cell: Cell, running: Running) -> float:
-    """A second of the same load, after the others had their turns; requests a second. Streams take as many as run at a
+    """Some of the same load, after the others had their turns; requests a second. Streams take as many as run at a
     time."""
+    warm_s = min(bench.limit_s, PEER_WARM_S if running.contender.peer else WARM_S)
     requests = 10**9 if cell.kind == "whole" else cell.concurrency
     if cell.stream and cell.stream_s > WARM_S:
         return 0.0
-    return float(drive(bench, cell, running, requests, WARM_S, 0.0)["requests_per_s"])
+    return float(drive(bench, cell, running, requests, warm_s, 0.0)["requests_per_s"])
 
 
 def drive(

@@ -7,11 +7,14 @@ import time
 from benchmarks import peers
 from benchmarks.cells import ALONE, CELLS, Cell
 from benchmarks.contenders import DIRECT, FLOOR, TIELINE, TIELINE_BARE, Contender, by_url
+from benchmarks.measure import PEER_WARM_S, WARM_S
 
-_AROUND_S = 1.6
-"""Beside a turn's load: a second of the same to warm up, a process for the generator, coming to rest."""
+_AROUND_S = 0.7
+"""Beside a turn's load: a process for the generator, coming to rest."""
 _START_S, _PEER_START_S = 3.0, 25.0
 _OVERLOAD_STEPS, _SCALE_TURNS = 5, 6
+STARTUP_S = 75.0
+"""Of starting everybody several times, to time it."""
 _SLOWEST_STREAM = 2.0
 """A peer that cannot keep the pace takes this many times as long for its last streams."""
 
@@ -51,13 +54,26 @@ def expected_s(cell: Cell, contender: Contender, limit_s: float = 1e9) -> float:
     seconds = min(limit_s, cell.peer_seconds if contender.peer else cell.seconds)
     start_s = _PEER_START_S if contender.peer else _START_S
     if cell.kind == "scale":
-        return _SCALE_TURNS * (seconds + 2 * _AROUND_S + start_s)
+        return _SCALE_TURNS * (seconds + WARM_S + _AROUND_S + start_s)
     if cell.kind == "overload":
         return _OVERLOAD_STEPS * (seconds + _AROUND_S) + start_s
     if cell.kind == "open":
         return 2 * (seconds + _AROUND_S)
-    drain_s = cell.stream_s * (_SLOWEST_STREAM if contender.peer else 1.0) if cell.kind == "stream" else 0.0
-    return seconds + drain_s + _AROUND_S + (start_s if cell in ALONE else 0.0)
+    if cell.kind == "stream":
+        seconds += cell.stream_s * (_SLOWEST_STREAM if contender.peer else 1.0)
+    warmup_s = PEER_WARM_S if contender.peer else WARM_S
+    warm_s = warmup_s if cell.kind in ("whole", "stream") else 0.0
+    return seconds + warm_s + _AROUND_S + (start_s if cell in ALONE else 0.0)
+
+
+def total_s(cells: list[Cell], contenders: list[Contender], rounds: int, limit_s: float = 1e9) -> float:
+    """Of a run's turns."""
+    return sum(
+        expected_s(cell, contender, limit_s) * (1 if cell.once else rounds)
+        for cell in cells
+        for contender in contenders
+        if applies(cell, contender)
+    )
 
 
 class Clock:

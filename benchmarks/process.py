@@ -145,8 +145,10 @@ def running(
     try:
         deadline = time.monotonic() + timeout_s
         while not ready():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise NotReady(f"{argv[0]} did not become ready:\n{log.read_text(errors='replace')[-2000:]}")
+            code = process.poll()
+            if code is not None or time.monotonic() > deadline:
+                why = f"not ready after {timeout_s:.0f} s" if code is None else f"ended with {code}"
+                raise NotReady(f"{argv[0]}: {why}\n{log.read_text(errors='replace')[-2000:]}")
             time.sleep(0.005)
         yield process.pid
     finally:

@@ -16,9 +16,11 @@ _RIGHT: Any = "right"
 
 
 def print_document(document: Document, console: Console) -> None:
+    """The cells of its last run, and what is computed from all."""
     machine = document["machine"]
     title = f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, {document['date']}"
-    console.print(cells_table(document["cells"], title))
+    measured = {name: cell for name, cell in document["cells"].items() if cell["run"] == document["date"]}
+    console.print(cells_table(measured, title))
     if document["chunk_cpu_us"]:
         console.print(chunks_table(document["chunk_cpu_us"]))
     if document.get("startup"):

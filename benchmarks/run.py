@@ -27,8 +27,6 @@ from benchmarks.stage import Bench, Running, raise_file_limit, start_all, upstre
 from benchmarks.upstream import nginx
 
 SHORT_SHARE, SHORT_LIMIT_S = 0.02, 1.5
-STARTUP_S = 75.0
-"""Of starting everybody several times."""
 
 
 class Turn:
@@ -144,15 +142,13 @@ def output(options: argparse.Namespace) -> Path:
 def print_plan(
     cells: list[Cell], contenders: list[Contender], rounds: int, limit_s: float, console: Console
 ) -> None:
-    total = 0.0
     for cell in cells:
-        part = [contender for contender in contenders if plan.applies(cell, contender)]
+        names = " ".join(contender.name for contender in contenders if plan.applies(cell, contender))
+        seconds = plan.total_s([cell], contenders, rounds, limit_s)
         times = 1 if cell.once else rounds
-        seconds = times * sum(plan.expected_s(cell, contender, limit_s) for contender in part)
-        total += seconds
-        names = " ".join(contender.name for contender in part)
         console.print(f"{cell.name:<20} {plan.minutes(seconds):>6}  {times} x {names}", highlight=False)
-    console.print(f"{'all':<20} {plan.minutes(total):>6}", highlight=False)
+    total_s = plan.total_s(cells, contenders, rounds, limit_s)
+    console.print(f"{'all':<20} {plan.minutes(total_s):>6}, start and size {plan.minutes(plan.STARTUP_S)}")
 
 
 def main() -> None:
@@ -183,7 +179,7 @@ def main() -> None:
         bench = Bench(work, {row.public: row for row in rows}, sse_port, limit_s, share, {})
         planned = {cell.name: turns(cell, began, rounds, limit_s) for cell in cells}
         planned_s = sum(turn.expected_s for each in planned.values() for turn in each)
-        run = Run(bench, runs, console, planned_s + (STARTUP_S if with_startup else 0.0))
+        run = Run(bench, runs, console, planned_s + (plan.STARTUP_S if with_startup else 0.0))
         runs.note(
             upstream="nginx" if nginx.available() else "benchmarks.upstream.sse", versions=peers.versions()
         )

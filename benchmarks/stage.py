@@ -134,11 +134,15 @@ def answers(asking_url: str, headers: dict[str, str], body: bytes) -> bool:
 def start_all(
     stack: contextlib.ExitStack, contenders: list[Contender], work: Path, rows: list[Route], console: Console
 ) -> tuple[list[Running], dict[str, str]]:
-    """Those that start, and why the others did not."""
-    found, failed = [], {}
-    for contender in contenders:
+    """Those that start, at the second try if need be, and why the others did not."""
+    found: list[Running] = []
+    failed: dict[str, str] = {}
+    for contender in [*contenders, *contenders]:
+        if any(running.contender is contender for running in found):
+            continue
         try:
             found.append(stack.enter_context(started(contender, work, rows)))
+            failed.pop(contender.name, None)
         except (process.NotReady, OSError) as error:
             failed[contender.name] = str(error)[-600:]
             console.print(
