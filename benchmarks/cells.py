@@ -83,7 +83,7 @@ def _stream(
     dialect: Literal["openai", "anthropic"] = "openai",
     bare: bool = False,
     peers: bool = False,
-    peer_seconds: float = 18.0,
+    peer_seconds: float = 16.0,
 ) -> Cell:
     return Cell(
         name=name,
@@ -120,7 +120,7 @@ LATENCY = [
         seconds=10,
         peers=True,
         peer_requests=1700,
-        peer_seconds=22,
+        peer_seconds=18,
     ),
     Cell(name="latency-half", kind="paired", concurrency=1, seconds=12, load=0.5),
     Cell(name="open-half", kind="open", load=0.5),
@@ -131,7 +131,7 @@ LATENCY = [
         concurrency=1,
         requests=1000,
         peer_requests=500,
-        peer_seconds=14,
+        peer_seconds=10,
         peers=True,
     ),
     Cell(
@@ -171,7 +171,7 @@ ALONE = [
     ),
     Cell(name="overload", kind="overload", seconds=4, floor=False, once=True),
     Cell(name="scale", kind="scale", concurrency=64, seconds=4, floor=False, once=True),
-    Cell(name="million", kind="memory", requests=1_000_000, seconds=240, floor=False, once=True),
+    Cell(name="million", kind="memory", requests=1_000_000, seconds=220, floor=False, once=True),
 ]
 """Each in a process of its own, that has served nothing before."""
 CELLS = [*WHOLE, *STREAMS, *LATENCY, *ALONE]

@@ -84,7 +84,7 @@ def rounds_of(cells: dict[str, Any]) -> figures.Rounds:
     """What ratios are computed from. Of two cells whose difference is a figure, the longer is left out where it is of
     another run than the shorter: there is no figure then."""
     rounds = {
-        cell: {name: row["each_round"] for name, row in found["contenders"].items()}
+        cell: {name: row.get("each_round", []) for name, row in found["contenders"].items()}
         for cell, found in cells.items()
     }
     for short, long in CHUNK_CELLS.values():

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks import process
 from benchmarks.cells import Cell
 from benchmarks.contenders import Contender
 from benchmarks.measure import generate, target
@@ -20,6 +22,7 @@ from benchmarks.stage import Bench, Running, started
 _SLOWER = 8.0
 """Times as long may a start take."""
 _AT_A_TIME = 8
+_IDLE_S = 2.0
 
 
 class Work(NamedTuple):
@@ -39,24 +42,43 @@ def count(bench: Bench, contender: Contender, works: list[Work]) -> dict[str, fl
     counts = bench.work / f"{contender.name}.callgrind"
     before = ("valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={counts}")
     with started(contender, bench.work, bench.rows, before=before, slower=_SLOWER) as running:
+        process.at_rest(running.pid or 0, polls=10 * process.REST_POLLS)
         _tell(running, "instrumentation", "on")
-        return {work.cell.name: _counted(bench, running, work, counts) for work in works}
+        found: dict[str, float] = {}
+        idle_s = 0.0
+        for work in works:
+            _serve(bench, running, work.cell, work.warm)
+            idle_s = _idle(running, counts) if not found else idle_s
+            found[work.cell.name] = _counted(bench, running, work, counts, idle_s)
+        return found
 
 
-def _counted(bench: Bench, running: Running, work: Work, counts: Path) -> float:
-    _serve(bench, running, work.cell, work.warm)
+def _idle(running: Running, counts: Path) -> float:
+    """Instructions a second of what runs by the clock: they would count the more the slower the machine is."""
     _tell(running, "zero")
+    time.sleep(_IDLE_S)
+    return _dumped(running, counts) / _IDLE_S
+
+
+def _counted(bench: Bench, running: Running, work: Work, counts: Path, idle_s: float) -> float:
+    _tell(running, "zero")
+    begun = time.monotonic()
     _serve(bench, running, work.cell, work.counted)
+    elapsed_s = time.monotonic() - begun
+    return round((_dumped(running, counts) - idle_s * elapsed_s) / work.counted, 1)
+
+
+def _dumped(running: Running, counts: Path) -> int:
     _tell(running, "dump")
     newest = max(counts.parent.glob(f"{counts.name}.*"), key=lambda path: int(path.suffix[1:]))
-    return round(total(newest.read_text()) / work.counted, 1)
+    return total(newest.read_text())
 
 
 def _serve(bench: Bench, running: Running, cell: Cell, requests: int) -> None:
     job = {"mode": "closed", "concurrency": _AT_A_TIME, "requests": requests, "limit_s": 120}
     result = generate(job | {"target": target(bench, cell, running)})
     if result["errors"] or result["requests"] != requests:
-        name, wrong = running.contender.name, result["errors"]
+        name, wrong = running.contender.name, result["error_statuses"]
         raise RuntimeError(f"{name}: {wrong} of {result['requests']} failed under callgrind")
 
 

@@ -13,7 +13,7 @@ _AROUND_S = 0.7
 """Beside a turn's load: a process for the generator, coming to rest."""
 _START_S, _PEER_START_S = 3.0, 25.0
 _OVERLOAD_STEPS, _SCALE_TURNS = 5, 6
-STARTUP_S = 75.0
+STARTUP_S = 50.0
 """Of starting everybody several times, to time it."""
 _SLOWEST_STREAM = 2.0
 """A peer that cannot keep the pace takes this many times as long for its last streams."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
-_REST_EVERY_S, _REST_SHARE, _REST_POLLS = 0.1, 0.1, 40
+_REST_EVERY_S, _REST_SHARE, REST_POLLS = 0.1, 0.1, 40
 """At rest: under a tenth of a core for a tenth of a second; waited for four seconds at most."""
 
 
@@ -73,10 +73,10 @@ def _cpu_of(pids: list[int]) -> Cpu:
     return Cpu(ticks * _TICK_S, exact / 1e9, len(pids))
 
 
-def at_rest(pid: int) -> Cpu:
-    """CPU so far, once the tree has done what it put off: a queue of records, answers whose callers have gone."""
+def at_rest(pid: int, polls: int = REST_POLLS) -> Cpu:
+    """CPU so far, once the tree has done what it put off: imports, a queue of records, answers whose callers are gone."""
     found = cpu(pid)
-    for _ in range(_REST_POLLS):
+    for _ in range(polls):
         time.sleep(_REST_EVERY_S)
         earlier, found = found, cpu(pid)
         if found.since(earlier) < _REST_EVERY_S * _REST_SHARE:
