@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help setup setup-dev run test check format services lock bench bench-quick conformance agents soak catalog docs clean
+.PHONY: help setup setup-dev run test check format services lock bench bench-peers bench-quick bench-baseline bench-docs conformance agents soak catalog docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -27,6 +27,7 @@ run: setup  ## start the gateway, send one request through it, show how to use i
 
 test: setup-dev services agents check  ## every check and every test
 	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/python -m benchmarks.quick --counts
 
 check: setup-dev  ## lint, types, import contract
 	$(BIN)/ruff check .
@@ -53,11 +54,20 @@ conformance: setup-dev  ## official SDKs x dialects x features, as a table
 agents: setup-dev  ## agent frameworks for tests/agents, in environments of their own in the user's cache
 	@$(BIN)/python -m tests.agents
 
-bench: setup-dev  ## floor, Tieline and installed peers, driven in one run
-	$(BIN)/python -m benchmarks.run
+bench: setup-dev  ## floor, Tieline and installed peers in one run, 45 minutes; ARGS="--only request-1k" for a part
+	$(BIN)/python -m benchmarks.run $(ARGS)
 
-bench-quick: setup-dev  ## under a minute, compared with the stored ratios
-	$(BIN)/python -m benchmarks.run --quick
+bench-peers: setup-dev  ## install LiteLLM proxy and Portkey gateway, in environments of their own
+	$(BIN)/python -m benchmarks.peers install
+
+bench-quick: setup-dev  ## under a minute: instructions a request, as ratios to the floor, against the stored ones
+	$(BIN)/python -m benchmarks.quick
+
+bench-baseline: setup-dev  ## store what bench-quick finds now as what it compares with
+	$(BIN)/python -m benchmarks.quick --store
+
+bench-docs: setup-dev  ## write the table of docs/performance.md from benchmarks/results/latest.json
+	$(BIN)/python -m benchmarks.page
 
 soak: setup-dev  ## steady load with random faults; MINUTES=60 for the long one
 	$(BIN)/python -m tieline.drills.soak --minutes $${MINUTES:-3}
