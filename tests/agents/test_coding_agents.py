@@ -24,7 +24,9 @@ PROMPT = "Why do ships carry bells?"
 TIMEOUT_S = 100
 pytestmark = [
     pytest.mark.timeout(2 * TIMEOUT_S),
-    pytest.mark.skipif(not os.environ.get("TIELINE_CODING_AGENTS"), reason="large: `make coding-agents` runs it"),
+    pytest.mark.skipif(
+        not os.environ.get("TIELINE_CODING_AGENTS"), reason="large: `make coding-agents` runs it"
+    ),
     pytest.mark.parametrize("model", NAMED),
 ]
 
