@@ -571,6 +571,22 @@ class Gateway:
             )
         return shown(found)
 
+    async def explain_past(self, request_id: str, secret: str | None) -> dict[str, Any]:
+        """Why a request went where it went: its decision, replayed from the record. Raises NotFound."""
+        await asyncio.to_thread(self.recorder.flush, 1.0)
+        return replayed(await self.request_record(request_id, secret))
+
+
+def replayed(record: dict[str, Any]) -> dict[str, Any]:
+    """The decision of a record as ``shown`` makes it, with what came of each try."""
+    kept = ("id", "at_ms", "model_asked", "outcome", "status", "deployment", "cost_usd", "intent", "profile")
+    tries = ("number", "deployment", "credential", "reason", "outcome", "message", "started_ms", "ended_ms")
+    return {
+        "request": {name: record.get(name) for name in kept},
+        **record["decision"],
+        "attempts": [{name: line.get(name) for name in tries} for line in record["attempts"]],
+    }
+
 
 def _said(error: Exception) -> str:
     return str(error) if isinstance(error, ConfigError) else f"The database: {type(error).__name__}."
