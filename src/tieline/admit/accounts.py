@@ -42,6 +42,13 @@ class Spent(Struct, frozen=True):
     """The part of ``slots`` that other writers spent, and of ``before``."""
     foreign_before: Pico = 0
 
+    @property
+    def total(self) -> Pico:
+        return self.before + sum(self.slots.values())
+
+
+NOTHING = Spent({}, 0)
+
 
 class Accounts:
     def __init__(self, database: Database, *, actor: str = "gateway") -> None:
