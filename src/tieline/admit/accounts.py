@@ -311,6 +311,23 @@ class Accounts:
                 writer: int(micros) * _MICRO + int(rest) for writer, micros, rest in connection.execute(query)
             }
 
+    def note_passed(self, scope: str, window: str, text: str) -> bool:
+        """A soft budget was passed: into the audit log, once for each window, whoever notices. False: it is there."""
+        import sqlalchemy as sa
+
+        name = f"passed:{window.rpartition('|')[0]}"
+        with self._database.write() as connection:
+            told = connection.execute(
+                sa.text(
+                    "INSERT INTO meta (name, value) VALUES (:name, :value) ON CONFLICT (name) "
+                    "DO UPDATE SET value = excluded.value WHERE meta.value <> excluded.value"
+                ),
+                {"name": name, "value": window},
+            ).rowcount
+            if told:
+                audit.note(connection, self._actor, "budget.passed", scope, {"text": text})
+        return bool(told)
+
     @staticmethod
     def _free_name(connection: Connection, name: str) -> None:
         table = _tables().projects

@@ -530,7 +530,14 @@ def _price(written: dict[Any, str], place: str) -> Price:
     )
     if per_request < 0 or any(percent < 0 for percent in percents.values()):
         raise ConfigError("a price is 0 or more.", place=place)
-    return Price(tiers=(tier,), per_request=per_request, source="configuration", **percents)
+    return Price(
+        tiers=(tier,),
+        per_request=per_request,
+        batch_percent=percents.get("batch_percent"),
+        priority_percent=percents.get("priority_percent"),
+        flex_percent=percents.get("flex_percent"),
+        source="configuration",
+    )
 
 
 def _per_token(per_million: str) -> int:
