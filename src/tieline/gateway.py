@@ -21,7 +21,7 @@ from tieline.admit.accounts import Accounts
 from tieline.admit.admission import Admission
 from tieline.admit.leases import Leases
 from tieline.admit.watch import Watch
-from tieline.config.load import Loaded, find, load
+from tieline.config.load import ConfigErrors, Loaded, find, load
 from tieline.config.reload import Watcher
 from tieline.config.schema import Config, ProviderConfig
 from tieline.dialects import get as dialect_named
@@ -136,7 +136,10 @@ class Gateway:
             Leases(self.admission, self.shared, self.recorder.writer, self.accounts) if self.shared else None
         )
         self.transports = Transports(self.environ, transport)
-        self.fleet, self.line = self._line(self._loaded.config)
+        try:
+            self.fleet, self.line = self._line(self._loaded.config)
+        except ConfigError as error:
+            raise self._loaded.located(error) from None
         self._watching: asyncio.Task[None] | None = None
         self._catching_up: asyncio.Task[None] | None = None
         self.is_without_database = False
@@ -407,7 +410,7 @@ class Gateway:
         )
         problems = validate_routes(config, router)
         if problems:
-            raise problems[0]
+            raise ConfigErrors(problems)
         return fleet, Line(
             config=config,
             router=router,
@@ -441,7 +444,7 @@ class Gateway:
         try:
             self.reload(config)
         except ConfigError as error:
-            self._not_reloaded(error)
+            self._not_reloaded(loaded.located(error))
         else:
             log.info("configuration reloaded from %s", self.path)
 

@@ -300,7 +300,10 @@ class Recorder:
             if self._store:
                 self._keep(batch)
             self._done(batch)
-        if self._spooled:
+            if len(self._queue) < _WAKE_AT:
+                # What came meanwhile waits for more: each turn of this thread costs the event loop some of its own.
+                break
+        if self._spooled and not self._queue:
             self._replay_own()
         elif self._journal:
             with self._lock:

@@ -74,6 +74,8 @@ class Failure(Struct, frozen=True, kw_only=True):
     status: int | None = None
     info: ErrorInfo | None = None
     retry_after_s: float | None = None
+    doubtful: bool = False
+    """It blames the caller and points at nothing that was sent: perhaps the provider is out of order."""
 
 
 class TielineError(Exception):
