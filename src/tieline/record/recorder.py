@@ -22,8 +22,9 @@ from tieline.record.database import DatabaseSink
 from tieline.record.journal import Journal, Segment, Slot, read_segment
 from tieline.record.metrics import Metrics
 from tieline.record.sinks import Away, Item, Sink
+from tieline.store.body import Bodies, decode
 from tieline.types.money import Pico
-from tieline.types.record import Record
+from tieline.types.record import Record, as_dict
 
 if TYPE_CHECKING:
     from tieline.store.database import Database
@@ -107,7 +108,8 @@ class Recorder:
         self._sinks = list(sinks)
         self._interval = flush_interval_s
         self._max_queue = max_queue
-        self._encode = msgspec.msgpack.Encoder(enc_hook=str).encode
+        self._encode = Bodies().encode
+        self._encode_begun = msgspec.msgpack.Encoder().encode
         self._queue: deque[_Queued] = deque()
         self._inflight: dict[str, Segment] = {}
         self._lock = threading.Lock()
@@ -149,8 +151,9 @@ class Recorder:
         """
         if self._journal is None or len(self._inflight) >= _MAX_INFLIGHT:
             return
+        note = self._encode_begun(begun)
         with self._lock:
-            if segment := self._append(self._encode(begun)):
+            if segment := self._append(note):
                 if earlier := self._inflight.get(begun.id):
                     earlier.done += 1
                 self._inflight[begun.id] = segment
@@ -320,7 +323,9 @@ class Recorder:
         self._refused += len(items)
         if items and self._journal:
             with (self._journal.slot.folder / "refused.jsonl").open("ab") as file:
-                file.write(msgspec.json.Encoder(enc_hook=str).encode_lines([item.record for item in items]))
+                file.write(
+                    msgspec.json.Encoder(enc_hook=str).encode_lines([as_dict(item.record) for item in items])
+                )
 
     def _done(self, batch: Sequence[_Queued]) -> None:
         for sink in self._sinks:
@@ -328,11 +333,14 @@ class Recorder:
                 sink.write(batch, replay=False)
             except Away as error:
                 self._last_error = f"{type(sink).__name__}: {error}"
+        counts = Counter(_segments(batch))
         with self._lock:
-            for segment, count in Counter(_segments(batch)).items():
+            for segment, count in counts.items():
                 segment.done += count
-            for _ in batch:
-                self._queue.popleft()
+        # Outside: only this thread takes from the left, and ``put`` must not wait for a thousand turns.
+        popleft = self._queue.popleft
+        for _ in batch:
+            popleft()
         self._observed -= len(batch)
 
     def _failed(self, error: Away) -> None:
@@ -447,14 +455,13 @@ def _segments(batch: Sequence[_Queued]) -> Iterable[Segment]:
             yield item.begun
 
 
-_decode_record = msgspec.msgpack.Decoder(Record).decode
 _decode_begun = msgspec.msgpack.Decoder(Begun).decode
 
 
 def _decoded(body: bytes) -> Record | Begun | None:
     try:
-        # A Begun is a MessagePack array of ten (fixarray: 0x9 in the high half of its first byte), a record is a map.
-        return _decode_begun(body) if body[0] >> 4 == 0x9 else _decode_record(body)
+        # A Begun is a MessagePack array of ten (fixarray: 0x9 in the high half of its first byte), a record is never.
+        return _decode_begun(body) if body[0] >> 4 == 0x9 else decode(body)
     except msgspec.MsgspecError:
         return None
 
