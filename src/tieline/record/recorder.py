@@ -120,7 +120,8 @@ class Recorder:
         self._unrecovered = self._journal is not None
         self._closing_at: float | None = None
         self._closed = False
-        self._overflowing = False
+        self._room = max_queue
+        """How many may be queued now: none from an overflow until what it spooled is known, and after the end."""
         self._journal_failing = False
         self._accepted = self._written = self._spooled = self._recovered = self._refused = self._lost = 0
         self._failing_since: float | None = None
@@ -149,26 +150,29 @@ class Recorder:
 
         Again after a top-up: the last word counts. Costs about 2 us; without a journal nothing.
         """
-        if self._journal is None or len(self._inflight) >= _MAX_INFLIGHT:
+        inflight = self._inflight
+        if self._journal is None or len(inflight) >= _MAX_INFLIGHT:
             return
         note = self._encode_begun(begun)
         with self._lock:
             if segment := self._append(note):
-                if earlier := self._inflight.get(begun.id):
+                earlier = inflight.get(begun.id)
+                if earlier is not None:
                     earlier.done += 1
-                self._inflight[begun.id] = segment
+                inflight[begun.id] = segment
 
     def put(self, record: Record) -> None:
         """Accepts a finished record. It must not be changed afterwards."""
-        body = self._encoded(record)
+        try:
+            body = self._encode(record)
+        except (UnicodeError, OverflowError, TypeError, ValueError, RecursionError):
+            body = self._encoded_without(record)
+        queue = self._queue
         with self._lock:
             self._accepted += 1
-            begun = self._inflight.pop(record.id, None) if self._inflight else None
+            begun = self._inflight.pop(record.id, None)
             segment = self._append(body)
-            queue = self._queue
-            if self._closed:
-                self._lost += 1
-            elif len(queue) < self._max_queue and not self._overflowing:
+            if len(queue) < self._room:
                 queue.append(_Queued(record, body, segment, begun))
             else:
                 self._overflow(record, segment, begun)
@@ -200,6 +204,7 @@ class Recorder:
                 sink.close()
             with self._lock:
                 self._closed = True
+                self._room = 0
                 if self._journal:
                     self._journal.close()
                     self._journal = None
@@ -237,30 +242,27 @@ class Recorder:
         return segment
 
     def _overflow(self, record: Record, segment: Segment | None, begun: Segment | None) -> None:
-        if segment is None:
+        if segment is None or self._closed:
             self._lost += 1
             return
-        self._overflowing = True
+        self._room = 0
         self._spooled += 1
         segment.spooled = True
         if begun:
             begun.spooled = True
         self.metrics.observe([record])
 
-    def _encoded(self, record: Record) -> bytes:
-        try:
-            return self._encode(record)
-        except (UnicodeError, OverflowError, TypeError, ValueError, RecursionError):
-            # Never the caller's problem: what cannot be written down is left out, and the record says so.
-            record.decision = {}
-            record.tags = {_printable(name): _printable(value) for name, value in record.tags.items()}
-            for name in ("model_asked", "user", "session", "run", "error_message", "profile"):
-                value = getattr(record, name)
-                setattr(record, name, _printable(value) if value else value)
-            record.flags = [*record.flags, "unencodable"]
-            for attempt in record.attempts:
-                attempt.message = _printable(attempt.message or "")
-            return self._encode(record)
+    def _encoded_without(self, record: Record) -> bytes:
+        """Never the caller's problem: what cannot be written down is left out, and the record says so."""
+        record.decision = {}
+        record.tags = {_printable(name): _printable(value) for name, value in record.tags.items()}
+        for name in ("model_asked", "user", "session", "run", "error_message", "profile"):
+            value = getattr(record, name)
+            setattr(record, name, _printable(value) if value else value)
+        record.flags = [*record.flags, "unencodable"]
+        for attempt in record.attempts:
+            attempt.message = _printable(attempt.message or "")
+        return self._encode(record)
 
     # The writer thread.
 
@@ -359,7 +361,7 @@ class Recorder:
         assert self._journal
         with self._lock:
             self._journal.rotate()
-            self._overflowing = False
+            self._room = self._max_queue
             spooled = [segment for segment in self._journal.segments if segment.spooled]
             running = set(self._inflight)
             behind = self._spooled
