@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help setup setup-dev run test check format services lock bench bench-quick conformance agents soak catalog docs clean
+.PHONY: help setup setup-dev run test check format services lock bench bench-peers bench-quick bench-baseline bench-docs conformance agents soak catalog docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -25,8 +25,9 @@ setup-dev: $(VENV)/.dev  ## and what tests need
 run: setup  ## start the gateway, send one request through it, show how to use it
 	@$(BIN)/tieline up
 
-test: setup-dev services check  ## every check and every test
+test: setup-dev services agents check  ## every check and every test
 	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/python -m benchmarks.quick --counts
 
 check: setup-dev  ## lint, types, import contract
 	$(BIN)/ruff check .
@@ -44,20 +45,29 @@ services:  ## Redis, PostgreSQL, nginx, Chromium for the tests, when we may inst
 lock: setup-dev  ## renew the hash-locked dependency files
 	$(BIN)/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-emit-find-links --extra server --extra proxy --output-file requirements.lock pyproject.toml scripts/build.in
 	$(BIN)/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-emit-find-links --all-extras --output-file requirements-dev.lock pyproject.toml scripts/build.in scripts/dev.in
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --output-file tests/agents/requirements.lock tests/agents/requirements.in
+	@if command -v npm >/dev/null; then npm install --silent --package-lock-only --omit-lockfile-registry-resolved --prefix tests/agents; fi
 
 conformance: setup-dev  ## official SDKs x dialects x features, as a table
 	$(BIN)/python -m tests.conformance
 
-agents: tests/agents/requirements.txt tests/agents/package.json  ## agent frameworks for tests/agents, in environments of their own
-	$(PYTHON) -m venv .agents-venv
-	.agents-venv/bin/pip install -q uv && .agents-venv/bin/uv pip install -q --python .agents-venv/bin/python -r tests/agents/requirements.txt
-	@if command -v npm >/dev/null; then mkdir -p .agents-node && cp tests/agents/package.json .agents-node/ && npm install --silent --no-audit --no-fund --prefix .agents-node; else echo "no npm: the Vercel AI SDK is not tested"; fi
+agents: setup-dev  ## agent frameworks for tests/agents, in environments of their own in the user's cache
+	@$(BIN)/python -m tests.agents
 
-bench: setup-dev  ## floor, Tieline and installed peers, driven in one run
-	$(BIN)/python -m benchmarks.run
+bench: setup-dev  ## floor, Tieline and installed peers in one run, 45 minutes; ARGS="--only request-1k" for a part
+	$(BIN)/python -m benchmarks.run $(ARGS)
 
-bench-quick: setup-dev  ## under a minute, compared with the stored ratios
-	$(BIN)/python -m benchmarks.run --quick
+bench-peers: setup-dev  ## install LiteLLM proxy and Portkey gateway, in environments of their own
+	$(BIN)/python -m benchmarks.peers install
+
+bench-quick: setup-dev  ## under a minute: instructions a request, as ratios to the floor, against the stored ones
+	$(BIN)/python -m benchmarks.quick
+
+bench-baseline: setup-dev  ## store what bench-quick finds now as what it compares with
+	$(BIN)/python -m benchmarks.quick --store
+
+bench-docs: setup-dev  ## write the table of docs/performance.md from benchmarks/results/latest.json
+	$(BIN)/python -m benchmarks.page
 
 soak: setup-dev  ## steady load with random faults; MINUTES=60 for the long one
 	$(BIN)/python -m tieline.drills.soak --minutes $${MINUTES:-3}

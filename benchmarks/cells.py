@@ -1,8 +1,11 @@
-"""What is measured: the cells of the table.
+"""What is measured: the cells of the table, and how long each may take.
 
-Full runs give every cell at least 10,000 requests over its rounds, unless the time limit of a round ends it first; the
-counts are in the result. Streams are paced so that a relay sees 8,000 to 20,000 chunks a second in all, each alone on its
-socket, however many streams carry them: (concurrency, ms between chunks) = (1, 1), (32, 4), (256, 16), (1000, 50).
+Whole answers: at least 10,000 requests for each contender in each round; peers spread theirs over the rounds, and what
+takes milliseconds a request (1 MB) does too. 10 MB bodies and streams end by time: streams are counted by the chunk, of
+which every round sees at least 10,000. The counts are in the result.
+
+Streams are paced so that a relay sees 8,000 to 20,000 chunks a second in all, each alone on its socket, however many
+streams carry them: (concurrency, ms between chunks) = (32, 4), (256, 16), (1000, 50); one alone gets 1,000.
 """
 
 from __future__ import annotations
@@ -11,8 +14,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-Kind = Literal["whole", "stream", "paired", "open", "memory", "hold"]
-PACE_MS = {1: 1, 32: 4, 256: 16, 1000: 50}
+Kind = Literal["whole", "stream", "paired", "open", "memory", "hold", "scale", "overload"]
 REQUESTS = 10_000
 
 
@@ -24,11 +26,22 @@ class Cell(Struct, frozen=True, kw_only=True):
     concurrency: int = 32
     dialect: Literal["openai", "anthropic"] = "openai"
     requests: int = REQUESTS
-    """For each round; over all rounds for streams, which are slow by design."""
+    """Of a turn."""
+    peer_requests: int = 3400
+    """Of a peer's turn: as many over three rounds."""
+    seconds: float = 6.0
+    """A turn ends here even if it had fewer requests; streams that run then are waited for."""
+    peer_seconds: float = 20.0
+    direct: bool = False
+    """The upstream itself has a turn too."""
+    floor: bool = True
+    bare: bool = False
+    """Tieline without features has a turn too."""
     peers: bool = False
-    """Peers and the contender without features are measured here too."""
     once: bool = False
     """One round: what is measured does not vary, or takes its own repetitions."""
+    gaps: bool = False
+    """The time between chunks is kept, whose spread is the jitter."""
     load: float = 0.0
     """Share of saturation that runs in the background (paired) or is offered (open)."""
 
@@ -40,82 +53,132 @@ class Cell(Struct, frozen=True, kw_only=True):
     def tokens(self) -> int:
         return int(self.route.split("-")[1]) if self.stream else 0
 
-
-def _whole() -> list[Cell]:
-    sizes = {"1k": 1 << 10, "10k": 10 << 10, "100k": 100 << 10, "1m": 1 << 20, "10m": 10 << 20}
-    connections = {"1m": 8, "10m": 4}
-    asked = [
-        Cell(
-            name=f"request-{label}",
-            kind="whole",
-            request_bytes=size,
-            concurrency=connections.get(label, 32),
-            peers=label in ("1k", "100k"),
-        )
-        for label, size in sizes.items()
-    ]
-    answered = [
-        Cell(
-            name=f"answer-{label}",
-            kind="whole",
-            route=f"whole-{label}",
-            concurrency=connections.get(label, 32),
-        )
-        for label in ("100k", "1m", "10m")
-    ]
-    return [*asked, *answered, Cell(name="translated-1k", kind="whole", dialect="anthropic")]
+    @property
+    def stream_s(self) -> float:
+        """What one stream takes if nothing slows it."""
+        return self.tokens * int(self.route.split("-")[2]) / 1000 if self.stream else 0.0
 
 
-def _streams() -> list[Cell]:
-    same = [
-        Cell(
-            name=f"stream-{tokens}-c{concurrency}",
-            kind="stream",
-            route=f"stream-{tokens}-{ms}",
-            concurrency=concurrency,
-            peers=tokens == 50 and concurrency == 32,
-        )
-        for tokens in (50, 500)
-        for concurrency, ms in PACE_MS.items()
-    ]
-    translated = [
-        Cell(
-            name=f"translated-{tokens}-c32",
-            kind="stream",
-            route=f"stream-{tokens}-4",
-            dialect="anthropic",
-        )
-        for tokens in (50, 500)
-    ]
-    burst = Cell(name="burst-500-c32", kind="stream", route="stream-500-0")
-    return [*same, *translated, burst]
+WHOLE = [
+    Cell(name="request-1k", kind="whole", direct=True, bare=True, peers=True, peer_seconds=36),
+    Cell(name="request-10k", kind="whole", request_bytes=10 << 10),
+    Cell(name="request-100k", kind="whole", request_bytes=100 << 10, bare=True),
+    Cell(name="request-1m", kind="whole", request_bytes=1 << 20, concurrency=8, requests=3400),
+    Cell(name="request-10m", kind="whole", request_bytes=10 << 20, concurrency=4, requests=3400),
+    Cell(name="answer-100k", kind="whole", route="whole-100k"),
+    Cell(name="answer-1m", kind="whole", route="whole-1m", concurrency=8, requests=3400),
+    Cell(name="answer-10m", kind="whole", route="whole-10m", concurrency=4, requests=3400),
+    Cell(name="translated-1k", kind="whole", dialect="anthropic"),
+]
+_BY_TIME = 1_000_000
+"""More than any turn of a stream cell reaches."""
 
 
-def _latency() -> list[Cell]:
-    return [
-        Cell(name="latency-idle", kind="paired", concurrency=1, peers=True),
-        Cell(name="latency-half", kind="paired", concurrency=1, load=0.5),
-        Cell(
-            name="first-token", kind="paired", route="stream-50-1", concurrency=1, requests=1000, peers=True
-        ),
-        Cell(name="open-half", kind="open", load=0.5),
-    ]
+def _stream(
+    name: str,
+    route: str,
+    concurrency: int,
+    seconds: float,
+    *,
+    dialect: Literal["openai", "anthropic"] = "openai",
+    bare: bool = False,
+    peers: bool = False,
+    peer_seconds: float = 16.0,
+) -> Cell:
+    return Cell(
+        name=name,
+        kind="stream",
+        route=route,
+        concurrency=concurrency,
+        requests=_BY_TIME,
+        peer_requests=_BY_TIME,
+        seconds=seconds,
+        peer_seconds=peer_seconds,
+        dialect=dialect,
+        bare=bare,
+        peers=peers,
+    )
 
 
-CELLS = [
-    *_whole(),
-    *_streams(),
-    *_latency(),
+STREAMS = [
+    _stream("stream-50-c32", "stream-50-4", 32, 7, bare=True, peers=True),
+    _stream("stream-500-c32", "stream-500-4", 32, 6, bare=True, peers=True, peer_seconds=13),
+    _stream("stream-500-c1", "stream-500-1", 1, 10.5),
+    _stream("stream-50-c256", "stream-50-16", 256, 5),
+    _stream("stream-500-c256", "stream-500-16", 256, 1),
+    _stream("stream-50-c1000", "stream-50-50", 1000, 5),
+    _stream("stream-200-c1000", "stream-200-50", 1000, 1),
+    _stream("translated-50-c32", "stream-50-4", 32, 7, dialect="anthropic"),
+    _stream("translated-500-c32", "stream-500-4", 32, 6, dialect="anthropic"),
+    _stream("burst-500-c32", "stream-500-0", 32, 5),
+]
+LATENCY = [
+    Cell(
+        name="latency-idle",
+        kind="paired",
+        concurrency=1,
+        seconds=10,
+        peers=True,
+        peer_requests=1700,
+        peer_seconds=18,
+    ),
+    Cell(name="latency-half", kind="paired", concurrency=1, seconds=12, load=0.5),
+    Cell(name="open-half", kind="open", load=0.5),
+    Cell(
+        name="first-token",
+        kind="paired",
+        route="stream-2-1",
+        concurrency=1,
+        requests=1000,
+        peer_requests=500,
+        peer_seconds=10,
+        peers=True,
+    ),
+    Cell(
+        name="jitter",
+        kind="stream",
+        route="stream-500-4",
+        concurrency=4,
+        requests=_BY_TIME,
+        peer_requests=_BY_TIME,
+        seconds=4,
+        peer_seconds=4,
+        gaps=True,
+        direct=True,
+        peers=True,
+    ),
+]
+ALONE = [
     Cell(
         name="memory",
         kind="memory",
         route="stream-50-16",
         concurrency=256,
         requests=2000,
+        peer_requests=2000,
+        bare=True,
         peers=True,
         once=True,
     ),
-    Cell(name="idle-streams", kind="hold", route="stream-2-600000", concurrency=10_000, once=True),
+    Cell(
+        name="idle-streams",
+        kind="hold",
+        route="stream-2-600000",
+        concurrency=10_000,
+        seconds=20,
+        floor=False,
+        once=True,
+    ),
+    Cell(name="overload", kind="overload", seconds=4, floor=False, once=True),
+    Cell(name="scale", kind="scale", concurrency=64, seconds=4, floor=False, once=True),
+    Cell(name="million", kind="memory", requests=1_000_000, seconds=220, floor=False, once=True),
 ]
-MILLION = Cell(name="million", kind="memory", requests=1_000_000, once=True)
-"""Run on request (``--million``): memory before, during and after 10^6 requests."""
+"""Each in a process of its own, that has served nothing before."""
+CELLS = [*WHOLE, *STREAMS, *LATENCY, *ALONE]
+CHUNK_CELLS = {
+    "stream-c32": ("stream-50-c32", "stream-500-c32"),
+    "stream-c256": ("stream-50-c256", "stream-500-c256"),
+    "stream-c1000": ("stream-50-c1000", "stream-200-c1000"),
+    "translated-c32": ("translated-50-c32", "translated-500-c32"),
+}
+"""Pairs of cells whose difference is the cost of a chunk alone."""

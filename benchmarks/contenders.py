@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,8 @@ from urllib.parse import urlsplit
 REPOSITORY = Path(__file__).resolve().parent.parent
 UPSTREAM_KEY = "upstream-key"
 SIZES = {"1k": 1024, "10k": 10 * 1024, "100k": 100 * 1024, "1m": 1024**2, "10m": 10 * 1024**2}
-STREAMS = [(tokens, ms) for tokens in (50, 500) for ms in (0, 1, 4, 16, 50)] + [(2, 600_000)]
+STREAMS = [(tokens, ms) for tokens in (50, 200, 500) for ms in (0, 1, 4, 16, 50)]
+STREAMS += [(2, 1), (2, 600_000)]
 
 
 class Route(NamedTuple):
@@ -107,12 +109,27 @@ def python_environment() -> dict[str, str]:
     return clean_environment(PYTHONPATH=f"{REPOSITORY / 'src'}:{REPOSITORY}")
 
 
-TIELINE_KEY = os.environ.get("TIELINE_BENCH_KEY", "benchmark")
+_KEYS: dict[int, str] = {}
+"""Virtual keys by the port of the gateway that knows them."""
+
+
+def _ask_tieline(port: int, route: Route, dialect: str) -> Asking:
+    headers = _bearer(_KEYS.get(port, "none"), dialect)
+    return Asking(f"http://127.0.0.1:{port}/v1{_PATHS[dialect]}", headers, route.public)
+
+
+def _virtual_key(config: Path) -> str:
+    """Makes one, so that every request is one of a known caller; once for each folder."""
+    kept = config.parent / "key.json"
+    if not kept.exists():
+        argv = [sys.executable, "-m", "tieline", "keys", "create", "bench", "--json", "--config", str(config)]
+        kept.write_bytes(subprocess.check_output(argv, env=python_environment(), cwd=config.parent))
+    return str(json.loads(kept.read_text())["secret"])
 
 
 def tieline_config(rows: list[Route], work: Path, *, features: bool) -> dict[str, object]:
     """The configuration that Tieline is measured with, as it would stand in ``tieline.yaml``. With ``features`` it is
-    a default install; without, it keeps no records."""
+    a default install that asks its callers for a key; without, it keeps no records and knows no keys."""
     names: dict[str, str] = {}
     for row in rows:
         names.setdefault(row.base_url, f"bench{len(names)}")
@@ -128,7 +145,7 @@ def tieline_config(rows: list[Route], work: Path, *, features: bool) -> dict[str
     }
     return {
         "discover": False,
-        "server": {"max_body_mb": 32, "max_concurrency": 20_000},
+        "server": {"max_body_mb": 32},
         "providers": providers,
         "models": {row.public: {"deployments": [f"{names[row.base_url]}/{row.model}"]} for row in rows},
         "store": {
@@ -142,6 +159,8 @@ def _launch_tieline(features: bool) -> Callable[[int, Path, list[Route]], Launch
     def launch(port: int, work: Path, rows: list[Route]) -> Launch:
         path = work / "tieline.yaml"
         path.write_text(json.dumps(tieline_config(rows, work, features=features), indent=2))  # JSON is YAML
+        if features:
+            _KEYS[port] = _virtual_key(path)
         argv = [sys.executable, "-m", "tieline", "serve", "--config", str(path), "--port", str(port)]
         return Launch(argv, python_environment())
 
@@ -150,8 +169,8 @@ def _launch_tieline(features: bool) -> Callable[[int, Path, list[Route]], Launch
 
 DIRECT = Contender("direct", _ask_direct, dialects=_BOTH)
 FLOOR = Contender("floor", local("any"), _launch_floor)
-TIELINE = Contender("tieline", local(TIELINE_KEY), _launch_tieline(True), _BOTH)
-TIELINE_BARE = Contender("tieline-bare", local(TIELINE_KEY), _launch_tieline(False), _BOTH)
+TIELINE = Contender("tieline", _ask_tieline, _launch_tieline(True), _BOTH)
+TIELINE_BARE = Contender("tieline-bare", _ask_tieline, _launch_tieline(False), _BOTH)
 
 
 def by_url(text: str) -> Contender:

@@ -1,67 +1,98 @@
-"""Instructions per request, which repeat where microseconds do not: by callgrind, since virtual machines mostly have no
+"""Instructions of a request, which repeat where microseconds do not: by callgrind, since virtual machines mostly have no
 hardware counter for ``perf stat``.
 
-A gateway runs some fifty times slower under it, so few requests are made, and twice: the difference of the two runs
-leaves out start and import. It sees user space only, and one process: the kernel's part is not in the figure.
+The process starts uncounted, is told to count by ``vgdb``, serves some requests to warm up and then those that are
+counted. User space only: the kernel's part is not in the figure. Other load on the machine does not change it.
 """
 
 from __future__ import annotations
 
 import shutil
+import subprocess
+import time
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks import process
 from benchmarks.cells import Cell
-from benchmarks.contenders import Contender, Route
-from benchmarks.measure import Bench, Running, answers, generate, target
-from benchmarks.upstream.bodies import chat_request
+from benchmarks.contenders import Contender
+from benchmarks.measure import generate, target
+from benchmarks.stage import Bench, Running, started
 
-FEW, MANY = 200, 1200
-_STARTS_WITHIN_S = 240.0
+_SLOWER = 8.0
+"""Times as long may a start take."""
+_AT_A_TIME = 8
+_IDLE_S = 2.0
+
+
+class Work(NamedTuple):
+    """``warm`` requests that are not counted, then ``counted`` that are."""
+
+    cell: Cell
+    warm: int
+    counted: int
 
 
 def available() -> bool:
-    return shutil.which("valgrind") is not None
+    return shutil.which("valgrind") is not None and shutil.which("vgdb") is not None
 
 
-def per_request(bench: Bench, cell: Cell, contender: Contender, rows: list[Route]) -> float | None:
-    """User-space instructions of one request of ``cell``; None where valgrind is missing or the contender is not ours
-    to start."""
-    if not available() or contender.launch is None:
-        return None
-    few, many = (_counted(bench, cell, contender, rows, requests) for requests in (FEW, MANY))
-    return round((many - few) / (MANY - FEW), 1)
+def count(bench: Bench, contender: Contender, works: list[Work]) -> dict[str, float]:
+    """User-space instructions of a request, by the name of the cell."""
+    counts = bench.work / f"{contender.name}.callgrind"
+    before = ("valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={counts}")
+    with started(contender, bench.work, bench.rows, before=before, slower=_SLOWER) as running:
+        process.at_rest(running.pid or 0, polls=10 * process.REST_POLLS)
+        _tell(running, "instrumentation", "on")
+        found: dict[str, float] = {}
+        idle_s = 0.0
+        for work in works:
+            _serve(bench, running, work.cell, work.warm)
+            idle_s = _idle(running, counts) if not found else idle_s
+            found[work.cell.name] = _counted(bench, running, work, counts, idle_s)
+        return found
 
 
-def _counted(bench: Bench, cell: Cell, contender: Contender, rows: list[Route], requests: int) -> int:
-    work = bench.work / f"{contender.name}-callgrind"
-    work.mkdir(exist_ok=True)
-    counts = work / f"{requests}.out"
-    port = process.free_port()
-    assert contender.launch is not None
-    launch = contender.launch(port, work, rows)
-    asking = contender.ask(port, rows[0], "openai")
-    body = chat_request(asking.model, 1024)
-    with process.running(
-        ["valgrind", "--tool=callgrind", f"--callgrind-out-file={counts}", *launch.argv],
-        lambda: answers(asking.url, asking.headers, body),
-        log=work / "output.log",
-        env=launch.env,
-        cwd=work,
-        timeout_s=_STARTS_WITHIN_S,
-    ) as pid:
-        asked = target(bench, cell, Running(contender, port, pid))
-        job = {"mode": "closed", "concurrency": 8, "requests": requests, "limit_s": 120}
-        result = generate(job | {"target": asked})
+def _idle(running: Running, counts: Path) -> float:
+    """Instructions a second of what runs by the clock: they would count the more the slower the machine is."""
+    _tell(running, "zero")
+    time.sleep(_IDLE_S)
+    return _dumped(running, counts) / _IDLE_S
+
+
+def _counted(bench: Bench, running: Running, work: Work, counts: Path, idle_s: float) -> float:
+    _tell(running, "zero")
+    begun = time.monotonic()
+    _serve(bench, running, work.cell, work.counted)
+    elapsed_s = time.monotonic() - begun
+    return round((_dumped(running, counts) - idle_s * elapsed_s) / work.counted, 1)
+
+
+def _dumped(running: Running, counts: Path) -> int:
+    _tell(running, "dump")
+    newest = max(counts.parent.glob(f"{counts.name}.*"), key=lambda path: int(path.suffix[1:]))
+    return total(newest.read_text())
+
+
+def _serve(bench: Bench, running: Running, cell: Cell, requests: int) -> None:
+    job = {"mode": "closed", "concurrency": _AT_A_TIME, "requests": requests, "limit_s": 120}
+    result = generate(job | {"target": target(bench, cell, running)})
     if result["errors"] or result["requests"] != requests:
-        raise RuntimeError(
-            f"{contender.name}: {result['errors']} of {result['requests']} failed under callgrind"
-        )
-    return _totals(counts)
+        name, wrong = running.contender.name, result["error_statuses"]
+        raise RuntimeError(f"{name}: {wrong} of {result['requests']} failed under callgrind")
 
 
-def _totals(path: Path) -> int:
-    for line in path.read_text().splitlines():
+def _tell(running: Running, *command: str) -> None:
+    done = subprocess.run(
+        ["vgdb", f"--pid={running.pid}", *command], capture_output=True, text=True, timeout=60, check=False
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"vgdb {' '.join(command)}: {(done.stderr or done.stdout)[-300:]}")
+
+
+def total(profile: str) -> int:
+    """Instructions in a callgrind profile."""
+    for line in profile.splitlines():
         if line.startswith("totals:"):
             return int(line.split()[1])
-    raise RuntimeError(f"{path.name} holds no totals: the process was killed before it could write them")
+    raise RuntimeError("the profile holds no totals")

@@ -1,8 +1,8 @@
 """Measuring one contender in one cell: drive it, and read what its process tree used meanwhile.
 
-CPU per request = CPU of the whole tree between the cell's first and last request / requests answered. CPU per chunk =
-the same CPU / segments that the upstream wrote in that time (each one event, the last three of a stream together).
-The part of a chunk alone, free of the request's own cost, is computed from two cells: see ``report.marginal``.
+CPU per request = CPU of the whole tree, from rest to rest, / requests answered. CPU per chunk = the same CPU / segments
+that the upstream wrote in that time (each one event, the last three of a stream together). The part of a chunk alone,
+free of the request's own cost, is computed from two cells: see ``figures.marginal``.
 """
 
 from __future__ import annotations
@@ -10,89 +10,99 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import resource
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 from benchmarks import process
 from benchmarks.cells import Cell
-from benchmarks.contenders import DIRECT, Contender, Route, python_environment
+from benchmarks.contenders import DIRECT, python_environment
 from benchmarks.load import wrk
+from benchmarks.stage import Bench, Running
 from benchmarks.upstream.bodies import anthropic_request, chat_request
 
 Result = dict[str, Any]
-_MEMORY_EVERY_S = 0.25
-_OTHER_FILES = 300
-"""Open files of a gateway that are not held streams."""
+MAX_RATE = 8000.0
+"""Requests a second that the open-loop generator offers at most: beyond it, it would be what is measured."""
+WARM_S, PEER_WARM_S = 1.0, 3.0
+"""Before each turn; peers are given longer, as theirs compile what is used often, or have seen little of it so far."""
+LEAST_S = 3.0
+"""A turn of ``wrk`` is no shorter."""
 
 
-class Running(NamedTuple):
-    """A contender that has been started, or runs elsewhere."""
-
-    contender: Contender
-    port: int
-    pid: int | None
-
-    def dialect(self, cell: Cell) -> str:
-        """The cell's, or for the floor, which translates nothing and stands for the least cost, its own."""
-        return cell.dialect if cell.dialect in self.contender.dialects else "openai"
+def measure(bench: Bench, cell: Cell, running: Running) -> Result:
+    return _KINDS[cell.kind](bench, cell, running)
 
 
-class Bench(NamedTuple):
-    """What every measurement needs to know of the run."""
-
-    work: Path
-    routes: dict[str, Route]
-    sse_port: int
-    limit_s: float
-    share: float = 1.0
-    """Of the cells' requests: quick runs do a part."""
+def requests_of(bench: Bench, cell: Cell, running: Running) -> int:
+    asked = cell.peer_requests if running.contender.peer else cell.requests
+    return max(cell.concurrency, 20, int(asked * bench.share))
 
 
-def measure(bench: Bench, cell: Cell, running: Running, *, requests: int, warm: bool) -> Result:
-    if warm and cell.kind in ("whole", "stream"):
-        _drive(bench, cell, running, min(requests, 4 * cell.concurrency), min(2.0, bench.limit_s))
-    return _KINDS[cell.kind](bench, cell, running, requests)
+def limit_of(bench: Bench, cell: Cell, running: Running) -> float:
+    return min(bench.limit_s, cell.peer_seconds if running.contender.peer else cell.seconds)
 
 
-def _throughput(bench: Bench, cell: Cell, running: Running, requests: int) -> Result:
+def _throughput(bench: Bench, cell: Cell, running: Running) -> Result:
+    requests, limit_s = requests_of(bench, cell, running), limit_of(bench, cell, running)
+    rate = warm(bench, cell, running)
     before_chunks = chunks_written(bench.sse_port)
-    before = process.cpu(running.pid) if running.pid else None
-    result = _drive(bench, cell, running, requests, bench.limit_s)
+    before = process.at_rest(running.pid) if running.pid else None
+    result = drive(bench, cell, running, requests, limit_s, rate)
     if running.pid and before:
-        used_s = process.cpu(running.pid).since(before)
-        answered = max(1, result["requests"] - result["errors"])
-        result |= {
-            "cpu_s": round(used_s, 4),
-            "cpu_us_per_request": round(used_s / answered * 1e6, 2),
-            "requests_per_s_per_core": round(answered / used_s, 1) if used_s else None,
-        }
+        result |= _cpu(result, process.at_rest(running.pid).since(before))
         if cell.stream:
             chunks = chunks_written(bench.sse_port) - before_chunks
-            result |= {"chunks": chunks, "cpu_us_per_chunk": round(used_s / max(1, chunks) * 1e6, 3)}
+            result |= {
+                "chunks": chunks,
+                "cpu_us_per_chunk": round(result["cpu_s"] / max(1, chunks) * 1e6, 3),
+            }
     return result
 
 
-def _drive(bench: Bench, cell: Cell, running: Running, requests: int, limit_s: float) -> Result:
-    # wrk leaves behind what is under way when its time is over. That is nothing to a contender that answers thousands
-    # a second, but would bill a slow one for work that is not counted: peers get the generator that waits for answers.
-    if cell.kind == "whole" and wrk.available() and not running.contender.peer:
-        return _wrk(bench, cell, running, requests, limit_s)
+def _cpu(result: Result, used_s: float) -> Result:
+    """What ``wrk`` left behind when its time was over counts as answered: somebody worked on it."""
+    served = max(1, result["requests"] - result["errors"] + result.get("left_behind", 0))
+    return {
+        "cpu_s": round(used_s, 4),
+        "cpu_us_per_request": round(used_s / served * 1e6, 2),
+        "requests_per_s_per_core": round(served / used_s, 1) if used_s else None,
+    }
+
+
+def warm(bench: Bench, cell: Cell, running: Running) -> float:
+    """Some of the same load, after the others had their turns; requests a second. Streams take as many as run at a
+    time."""
+    warm_s = min(bench.limit_s, PEER_WARM_S if running.contender.peer else WARM_S)
+    requests = 10**9 if cell.kind == "whole" else cell.concurrency
+    if cell.stream and cell.stream_s > WARM_S:
+        return 0.0
+    return float(drive(bench, cell, running, requests, warm_s, 0.0)["requests_per_s"])
+
+
+def drive(
+    bench: Bench, cell: Cell, running: Running, requests: int, limit_s: float, rate: float = 0.0
+) -> Result:
+    """Closed loop: ``wrk`` for whole answers where it is installed, else our generator. ``rate`` is what to expect."""
+    if not cell.stream and wrk.available():
+        asked = target(bench, cell, running)
+        lua = wrk.script(bench.work, asked["headers"], asked["body"].encode())
+        url = f"http://{asked['host']}:{asked['port']}{asked['path']}"
+        least_s = min(LEAST_S, limit_s)
+        return wrk.run(
+            url,
+            lua,
+            connections=cell.concurrency,
+            requests=requests,
+            least_s=least_s,
+            limit_s=limit_s,
+            rate=rate,
+        )
     job = {"mode": "closed", "concurrency": cell.concurrency, "requests": requests, "limit_s": limit_s}
-    return generate(job | {"target": target(bench, cell, running)})
-
-
-def _wrk(bench: Bench, cell: Cell, running: Running, requests: int, limit_s: float) -> Result:
-    asked = target(bench, cell, running)
-    lua = wrk.script(bench.work, asked["headers"], asked["body"].encode())
-    url = f"http://{asked['host']}:{asked['port']}{asked['path']}"
-    return wrk.run(url, lua, connections=cell.concurrency, requests=requests, limit_s=limit_s)
+    return generate(job | {"gaps": cell.gaps, "target": target(bench, cell, running)})
 
 
 def target(bench: Bench, cell: Cell, running: Running) -> dict[str, Any]:
@@ -111,7 +121,7 @@ def target(bench: Bench, cell: Cell, running: Running) -> dict[str, Any]:
     }
 
 
-def _spawn_generator(job: dict[str, Any]) -> subprocess.Popen[str]:
+def spawn_generator(job: dict[str, Any]) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "benchmarks.load.generators"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     generator = subprocess.Popen(command, text=True, env=python_environment(), **pipes)  # type: ignore[call-overload]
@@ -120,7 +130,7 @@ def _spawn_generator(job: dict[str, Any]) -> subprocess.Popen[str]:
     return generator  # type: ignore[no-any-return]
 
 
-def _finish_generator(generator: subprocess.Popen[str]) -> Result:
+def finish_generator(generator: subprocess.Popen[str]) -> Result:
     output, errors = generator.communicate()
     if generator.returncode != 0:
         raise RuntimeError(f"load generator failed: {errors[-1500:]}")
@@ -129,7 +139,7 @@ def _finish_generator(generator: subprocess.Popen[str]) -> Result:
 
 
 def generate(job: dict[str, Any]) -> Result:
-    return _finish_generator(_spawn_generator(job))
+    return finish_generator(spawn_generator(job))
 
 
 def chunks_written(sse_port: int) -> int:
@@ -140,37 +150,31 @@ def chunks_written(sse_port: int) -> int:
         return int(json.loads(connection.getresponse().read())["events"])
 
 
-def answers(asking_url: str, headers: dict[str, str], body: bytes) -> bool:
-    """Whether a POST is answered with 200: what *started* means here."""
-    url = urlsplit(asking_url)
-    connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=10)
-    with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
-        connection.request("POST", url.path, body, headers | {"content-type": "application/json"})
-        response = connection.getresponse()
-        response.read()
-        return response.status == 200
-    return False
-
-
 def saturation(bench: Bench, cell: Cell, running: Running) -> float:
-    """Requests a second that 32 closed-loop connections get out of it."""
-    loaded = Cell(name="saturation", kind="whole", route=cell.route, dialect=cell.dialect)
-    return float(_drive(bench, loaded, running, 1_000_000, 2.0)["requests_per_s"])
+    """Requests a second that 32 closed-loop connections get out of it; found once in a run."""
+    key = (running.contender.name, cell.dialect)
+    if key not in bench.saturations:
+        loaded = Cell(name="saturation", kind="whole", route=cell.route, dialect=cell.dialect)
+        drive(bench, loaded, running, 10**9, WARM_S)
+        bench.saturations[key] = float(drive(bench, loaded, running, 10**9, 2.0)["requests_per_s"])
+    return bench.saturations[key]
 
 
-def _paired(bench: Bench, cell: Cell, running: Running, requests: int) -> Result:
-    direct = target(bench, cell, Running(DIRECT, 0, None))
+def _offered(bench: Bench, cell: Cell, running: Running) -> float:
+    return max(1.0, min(MAX_RATE, cell.load * saturation(bench, cell, running)))
+
+
+def _paired(bench: Bench, cell: Cell, running: Running) -> Result:
     job = {
         "mode": "paired",
-        "requests": requests,
-        "limit_s": bench.limit_s,
-        "gaps": cell.stream,
-        "direct": direct,
+        "requests": requests_of(bench, cell, running),
+        "limit_s": limit_of(bench, cell, running),
+        "direct": target(bench, cell, Running(DIRECT, 0, None)),
+        "target": target(bench, cell, running),
     }
-    job["target"] = target(bench, cell, running)
     if not cell.load:
         return generate(job)
-    rate = cell.load * saturation(bench, cell, running)
+    rate = _offered(bench, cell, running)
     with _background(bench, cell, running, rate):
         return generate(job) | {"background_rate": round(rate, 1)}
 
@@ -178,19 +182,26 @@ def _paired(bench: Bench, cell: Cell, running: Running, requests: int) -> Result
 @contextlib.contextmanager
 def _background(bench: Bench, cell: Cell, running: Running, rate: float) -> Iterator[None]:
     """A constant arrival rate beside what is measured."""
-    job = {"mode": "open", "rate": rate, "requests": 10**9, "limit_s": bench.limit_s + 60, "concurrency": 32}
-    generator = _spawn_generator(job | {"target": target(bench, cell, running)})
+    limit_s = limit_of(bench, cell, running) + 60
+    job = {"mode": "open", "rate": rate, "requests": 10**9, "limit_s": limit_s, "concurrency": 32}
+    generator = spawn_generator(job | {"target": target(bench, cell, running)})
     try:
-        time.sleep(1)
+        time.sleep(WARM_S)
         yield
     finally:
         generator.terminate()
         generator.communicate()
 
 
-def _open(bench: Bench, cell: Cell, running: Running, requests: int) -> Result:
-    rate = cell.load * saturation(bench, cell, running)
-    job = {"mode": "open", "rate": rate, "requests": requests, "limit_s": bench.limit_s, "concurrency": 32}
+def _open(bench: Bench, cell: Cell, running: Running) -> Result:
+    rate = _offered(bench, cell, running)
+    job = {
+        "mode": "open",
+        "rate": rate,
+        "requests": requests_of(bench, cell, running),
+        "limit_s": limit_of(bench, cell, running),
+        "concurrency": 32,
+    }
     through = generate(job | {"target": target(bench, cell, running)})
     direct = generate(job | {"target": target(bench, cell, Running(DIRECT, 0, None))})
     added = {
@@ -201,79 +212,4 @@ def _open(bench: Bench, cell: Cell, running: Running, requests: int) -> Result:
     return through | {"direct": direct, "added_us": added}
 
 
-def _memory(bench: Bench, cell: Cell, running: Running, requests: int) -> Result:
-    if running.pid is None:
-        return {"requests": 0, "errors": 0}
-    samples: list[int] = []
-    over = threading.Event()
-    sampler = threading.Thread(target=_sample, args=(running.pid, samples, over))
-    idle = process.memory(running.pid)
-    sampler.start()
-    try:
-        steps = [_loaded_memory(bench, cell, running, part) for part in _parts(requests)]
-    finally:
-        over.set()
-        sampler.join()
-    after = process.memory(running.pid)
-    return {
-        "requests": sum(step["requests"] for step in steps),
-        "errors": sum(step["errors"] for step in steps),
-        "idle_mb": _mb(idle.pss_bytes),
-        "load_mb": _mb(max([*samples, after.pss_bytes])),
-        "after_mb": _mb(after.pss_bytes),
-        "steps": [{"requests": step["requests"], "after_mb": step["after_mb"]} for step in steps],
-    }
-
-
-def _parts(requests: int) -> list[int]:
-    """Ten for a long run, to see a slope; else one."""
-    return [requests // 10] * 10 if requests >= 100_000 else [requests]
-
-
-def _loaded_memory(bench: Bench, cell: Cell, running: Running, requests: int) -> Result:
-    limit_s = max(bench.limit_s, requests / 500)
-    if cell.stream:
-        job = {"mode": "closed", "concurrency": cell.concurrency, "requests": requests, "limit_s": limit_s}
-        result = generate(job | {"target": target(bench, cell, running)})
-    else:
-        result = _wrk(bench, cell, running, requests, limit_s)
-    return result | {"after_mb": _mb(process.memory(running.pid or 0).pss_bytes)}
-
-
-def _sample(pid: int, samples: list[int], over: threading.Event) -> None:
-    while not over.wait(_MEMORY_EVERY_S):
-        samples.append(process.memory(pid).pss_bytes)
-
-
-def _mb(size: int) -> float:
-    return round(size / 2**20, 1)
-
-
-def _hold(bench: Bench, cell: Cell, running: Running, requests: int) -> Result:
-    """Memory while many streams are open and silent. Each takes two files of the gateway: where the system's limit is
-    too low for all, as many as it allows."""
-    allowed = (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHER_FILES) // 2
-    wanted = min(cell.concurrency, requests, allowed)
-    idle = process.memory(running.pid) if running.pid else None
-    job = {"mode": "hold", "concurrency": wanted, "limit_s": bench.limit_s}
-    generator = _spawn_generator(job | {"target": target(bench, cell, running)})
-    try:
-        held = int((generator.stdout.readline().split() or ["", "0"])[1])  # type: ignore[union-attr]
-        loaded = process.memory(running.pid) if running.pid else None
-    finally:
-        result = _finish_generator(generator)
-    result |= {"requests": held, "errors": wanted - held}
-    if idle and loaded:
-        result |= {"idle_mb": _mb(idle.pss_bytes), "load_mb": _mb(loaded.pss_bytes)}
-        result["kb_per_stream"] = round((loaded.pss_bytes - idle.pss_bytes) / 1024 / max(1, held), 2)
-    return result
-
-
-_KINDS = {
-    "whole": _throughput,
-    "stream": _throughput,
-    "paired": _paired,
-    "open": _open,
-    "memory": _memory,
-    "hold": _hold,
-}
+_KINDS = {"whole": _throughput, "stream": _throughput, "paired": _paired, "open": _open}

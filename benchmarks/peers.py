@@ -87,6 +87,13 @@ def installed() -> list[Contender]:
     return [*found, PORTKEY] if (_PORTKEY / "build").exists() and shutil.which("node") else found
 
 
+def folders() -> dict[str, Path]:
+    """What the installed ones take on disk."""
+    packages = next(_LITELLM.glob("lib/python*/site-packages"), None)
+    found = {"litellm": packages, "portkey": _PORTKEY.parents[1]}
+    return {one.name: folder for one in installed() if (folder := found[one.name]) is not None}
+
+
 def versions() -> dict[str, str]:
     """Of the installed peers, for the result file."""
     found = {}

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+_REST_EVERY_S, _REST_SHARE, REST_POLLS = 0.1, 0.1, 40
+"""At rest: under a tenth of a core for a tenth of a second; waited for four seconds at most."""
 
 
 class Cpu(NamedTuple):
@@ -57,7 +59,10 @@ def _stat(pid: int) -> list[str]:
 
 
 def cpu(pid: int) -> Cpu:
-    pids = tree(pid)
+    return _cpu_of(tree(pid))
+
+
+def _cpu_of(pids: list[int]) -> Cpu:
     ticks = exact = 0
     for member in pids:
         with contextlib.suppress(OSError):
@@ -66,6 +71,23 @@ def cpu(pid: int) -> Cpu:
             with contextlib.suppress(OSError):
                 exact += int(Path(f"/proc/{member}/task/{thread}/schedstat").read_text().split()[0])
     return Cpu(ticks * _TICK_S, exact / 1e9, len(pids))
+
+
+def at_rest(pid: int, polls: int = REST_POLLS) -> Cpu:
+    """CPU so far, once the tree has done what it put off: imports, a queue of records, answers whose callers are gone."""
+    found = cpu(pid)
+    for _ in range(polls):
+        time.sleep(_REST_EVERY_S)
+        earlier, found = found, cpu(pid)
+        if found.since(earlier) < _REST_EVERY_S * _REST_SHARE:
+            break
+    return found
+
+
+def each_at_rest(pid: int) -> dict[int, Cpu]:
+    """By process of the tree, each without its children."""
+    at_rest(pid)
+    return {member: _cpu_of([member]) for member in tree(pid)}
 
 
 def _threads(pid: int) -> list[str]:
@@ -123,8 +145,10 @@ def running(
     try:
         deadline = time.monotonic() + timeout_s
         while not ready():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise NotReady(f"{argv[0]} did not become ready:\n{log.read_text(errors='replace')[-2000:]}")
+            code = process.poll()
+            if code is not None or time.monotonic() > deadline:
+                why = f"not ready after {timeout_s:.0f} s" if code is None else f"ended with {code}"
+                raise NotReady(f"{argv[0]}: {why}\n{log.read_text(errors='replace')[-2000:]}")
             time.sleep(0.005)
         yield process.pid
     finally:

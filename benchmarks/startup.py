@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
+import re
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from benchmarks import process
-from benchmarks.contenders import Contender, Route, python_environment
-from benchmarks.measure import answers
-from benchmarks.upstream.bodies import chat_request
+from benchmarks import peers
+from benchmarks.contenders import REPOSITORY, Contender, python_environment
+from benchmarks.stage import Bench, started
+
+_PINNED = re.compile(r"^([A-Za-z0-9_.-]+)(?:\[[^\]]*\])?==", re.M)
+_BUILDS = {"hatchling", "pip", "setuptools", "wheel"}
+"""In the lock to build the package, not to run it."""
 
 
-def start_s(contender: Contender, work: Path, rows: list[Route], repeat: int = 5) -> float | None:
-    """Median seconds from spawning the process to its first request answered with 200, configuration warm on disk."""
-    if contender.launch is None:
-        return None
+def start_s(contender: Contender, bench: Bench, repeat: int = 5) -> float:
+    """Median seconds from spawning the process to its first request answered with 200, configuration and database there
+    already."""
     times = []
-    for _ in range(repeat):
-        port = process.free_port()
-        launch = contender.launch(port, work, rows)
-        asking = contender.ask(port, rows[0], "openai")
-        body = chat_request(asking.model, 1024)
+    for number in range(repeat + 1):
         begun = time.perf_counter()
-        with process.running(
-            launch.argv,
-            lambda asking=asking, body=body: answers(asking.url, asking.headers, body),  # type: ignore[misc]
-            log=work / f"{contender.name}-start.log",
-            env=launch.env,
-            cwd=work,
-            timeout_s=launch.timeout_s,
-        ):
-            times.append(time.perf_counter() - begun)
+        with started(contender, bench.work, bench.rows) as running:
+            ended = time.perf_counter()
+        if number or repeat == 1:
+            times.append(ended - max(begun, running.began))
     return round(statistics.median(times), 4)
 
 
@@ -56,25 +50,39 @@ def import_ms(module: str = "tieline", repeat: int = 9) -> float | None:
     return round(statistics.median(times) * 1000, 2)
 
 
-def install_size_mb(environment: Path | None = None) -> float | None:
-    """Megabytes of everything in the site-packages of a virtual environment (``--venv``); one made only for the
-    package gives the honest figure, pip itself left out."""
-    if environment is None:
-        return None
-    packages = next(environment.glob("lib/python*/site-packages"), None)
-    if packages is None:
-        return None
-    left_out = ("pip", "pip-", "setuptools", "_distutils_hack", "pkg_resources")
-    kept = [entry for entry in packages.iterdir() if not entry.name.startswith(left_out)]
-    size = sum(
-        file.lstat().st_size for entry in kept for file in [entry, *entry.rglob("*")] if file.is_file()
-    )
-    return round(size / 2**20, 1)
+def install_sizes_mb() -> dict[str, float | None]:
+    """Megabytes on disk: Tieline with everything that the runtime lock names, bytecode left out; the peers' environments
+    without pip, or their node_modules."""
+    return {"tieline": _locked_mb()} | {name: _folder_mb(path) for name, path in peers.folders().items()}
 
 
-def runnable(module: str) -> bool:
-    """Whether ``python -m module`` exists yet."""
+def _locked_mb() -> float | None:
+    """None where a locked package is not installed."""
+    names = set(_PINNED.findall((REPOSITORY / "requirements.lock").read_text())) - _BUILDS
     try:
-        return importlib.util.find_spec(f"{module}.__main__") is not None
-    except ModuleNotFoundError:
-        return False
+        size = sum(_distribution_size(name) for name in names)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    own = REPOSITORY / "src" / "tieline"
+    return _mb(size + sum(file.stat().st_size for file in own.rglob("*") if _counts(file)))
+
+
+def _distribution_size(name: str) -> int:
+    files = importlib.metadata.distribution(name).files or []
+    paths = [Path(str(file.locate())) for file in files]
+    return sum(path.stat().st_size for path in paths if _counts(path))
+
+
+def _counts(path: Path) -> bool:
+    return path.is_file() and path.suffix != ".pyc"
+
+
+def _folder_mb(folder: Path) -> float:
+    left_out = ("pip", "pip-", "setuptools", "_distutils_hack", "pkg_resources")
+    kept = [entry for entry in folder.iterdir() if not entry.name.startswith(left_out)]
+    files = [file for entry in kept for file in ([entry] if entry.is_file() else entry.rglob("*"))]
+    return _mb(sum(file.lstat().st_size for file in files if _counts(file)))
+
+
+def _mb(size: int) -> float:
+    return round(size / 2**20, 1)

@@ -165,7 +165,9 @@ class Build:
         found = prices and prices.find_model(key.removeprefix(GENAI_PREFIX.get(row.name, "")))
         if found is None and row.name.startswith("azure"):
             found = prices.find_model(key, all_providers=genai_providers)
-        ours = self.genai_price(found) if found else None
+            if found and catalog_prices.by_the_hour(found):  # DeepSeek's own hours and prices are not Azure's
+                found = None
+        ours = self.genai_price(row, found) if found else None
         if ours and dev and ours.tiers[0].input and not dev.tiers[0].input:
             self.report["free in models.dev, priced in genai-prices"] += 1
         if ours and dev:
@@ -173,9 +175,11 @@ class Build:
             self.report["prices agree" if same else "prices differ (the newer genai-prices taken)"] += 1
         return ours or dev
 
-    def genai_price(self, model: Any) -> Price | None:
+    def genai_price(self, row: Provider, model: Any) -> Price | None:
         said = self.sources["genai-prices"]
-        return catalog_prices.of_genai(model, f"genai-prices {said['version']}", said["date"], self.today)
+        source = f"genai-prices {said['version']}"
+        days = self.overrides["peak_days"].get(row.name, {}).get("days", catalog_prices.EVERY_DAY)
+        return catalog_prices.of_genai(model, source, said["date"], self.today, tuple(days))
 
     def add_genai_only(self, row: Provider, found: dict[str, ModelCard], prices: Any) -> None:
         prefix = GENAI_PREFIX.get(row.name, "")
@@ -214,7 +218,7 @@ class Build:
             context=model.context_window,
             embedding=bool(EMBEDDING.search(name)),
             status="deprecated" if model.deprecated else "active" if row.name in MAKERS else "unlisted",
-            price=self.genai_price(model),
+            price=self.genai_price(row, model),
             source=f"genai-prices {said['version']}",
             date=said["date"],
             **claude_facts(name),

@@ -6,10 +6,13 @@ from datetime import date, time
 from decimal import Decimal
 from typing import Any
 
-from tieline.providers.card import Price, PriceTier
+from tieline.providers.card import OffPeak, Price, PriceTier
 
 PICO_PER_MTOK = Decimal(10**6)
 """1 USD per million tokens is 1e6 pico-dollars per token."""
+
+DAY = 24 * 60
+EVERY_DAY = (0, 1, 2, 3, 4, 5, 6)
 
 FIELDS = {
     "input": "input_mtok",
@@ -33,9 +36,14 @@ def pico(usd_per_mtok: Decimal | None) -> int | None:
     return int(nearest) if abs(amount - nearest) < Decimal("0.001") else None
 
 
-def of_genai(model: Any, source: str, dated: str, today: date) -> Price | None:
-    """What a plain request costs today, None when its input or output price is not stated per token."""
-    prices, off_peak = _current(model.prices, today)
+def of_genai(
+    model: Any, source: str, dated: str, today: date, peak_days: tuple[int, ...] = EVERY_DAY
+) -> Price | None:
+    """What a plain request costs today, None when its input or output price is not stated per token.
+
+    ``peak_days``: genai-prices knows hours of the day only; on other days all of the day is off-peak.
+    """
+    prices, off_peak = _current(model.prices, today, peak_days)
     tiers = _tiers(prices)
     if tiers is None:
         return None
@@ -47,10 +55,16 @@ def of_genai(model: Any, source: str, dated: str, today: date) -> Price | None:
     )
 
 
-def _current(prices: Any, today: date) -> tuple[Any, tuple[int, int, int] | None]:
-    """Of dated prices the one in force; of prices by the time of day the dearest, with the longest cheaper span."""
+def by_the_hour(model: Any) -> bool:
+    return isinstance(model.prices, list) and any(
+        type(entry.constraint).__name__ == "TimeOfDateConstraint" for entry in model.prices
+    )
+
+
+def _current(prices: Any, today: date, peak_days: tuple[int, ...]) -> tuple[Any, tuple[OffPeak, ...]]:
+    """Of dated prices the one in force; of prices by the time of day the dearest, with the cheaper spans."""
     if not isinstance(prices, list):
-        return prices, None
+        return prices, ()
     plain, peaks = None, []
     for entry in prices:
         constraint = entry.constraint
@@ -60,23 +74,30 @@ def _current(prices: Any, today: date) -> tuple[Any, tuple[int, int, int] | None
         else:
             peaks.append((constraint, entry.prices))
     if not peaks or plain is None:
-        return plain or prices[-1].prices, None
+        return plain or prices[-1].prices, ()
     peak = peaks[0][1]
     percent = _percent(plain, peak)
     if percent is None or percent >= 100:
-        return (peak if percent is None else plain), None
-    return peak, (*_longest_gap([(_minute(c.start_time), _minute(c.end_time)) for c, _ in peaks]), percent)
+        return (peak if percent is None else plain), ()
+    return peak, _off_peak(
+        [(_minute(c.start_time), _minute(c.end_time)) for c, _ in peaks], percent, peak_days
+    )
 
 
 def _minute(moment: time) -> int:
     return moment.hour * 60 + moment.minute
 
 
-def _longest_gap(spans: list[tuple[int, int]]) -> tuple[int, int]:
-    """Between peaks, around midnight. A shorter gap counts as peak: the cost is then an upper bound."""
-    spans = sorted(spans)
-    gaps = [(end, spans[(number + 1) % len(spans)][0]) for number, (_, end) in enumerate(spans)]
-    return max(gaps, key=lambda gap: (gap[1] - gap[0]) % 1440)
+def _off_peak(peaks: list[tuple[int, int]], percent: int, peak_days: tuple[int, ...]) -> tuple[OffPeak, ...]:
+    """What is left of the peak days between the peaks, and the other days whole. All in UTC."""
+    edges = [0, *(minute for span in sorted(peaks) for minute in span), DAY]
+    gaps = [
+        OffPeak(start, end, percent, peak_days)
+        for start, end in zip(edges[::2], edges[1::2], strict=True)
+        if start < end
+    ]
+    rest = tuple(day for day in EVERY_DAY if day not in peak_days)
+    return (*gaps, OffPeak(0, DAY, percent, rest)) if rest else tuple(gaps)
 
 
 def _tiers(prices: Any) -> tuple[PriceTier, ...] | None:

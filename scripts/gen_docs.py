@@ -36,8 +36,9 @@ providers:
     api_key: ${{ACME_KEY}}
 ```
 
-**Data policy** is what the vendor's own page says, read on the day beside it. Unknown means that the vendor's public pages
-do not say, contradict themselves by plan or model, or that nobody has checked; under a rule it counts as not allowed.
+**Data policy** is what the vendor's own page says, read on the day beside it (and of the day that the page itself states, where it
+does). Unknown means that the vendor's public pages do not say, contradict themselves by plan or model, or that nobody has
+checked, and the note says which; under a rule it counts as not allowed. {policies}
 Retention is the longest that the page states for ordinary requests, abuse and fault handling included. A contract of yours
 may say more: set `jurisdictions`, `no_training` and `zero_retention` under `providers`.
 
@@ -69,7 +70,7 @@ def with_table(text: str, table: str) -> str:
 
 
 def providers() -> str:
-    parts = [INTRO.format(count=len(ROWS))]
+    parts = [INTRO.format(count=len(ROWS), policies=policy_count())]
     for title, rows in (
         ("Labs", labs.ROWS),
         ("Clouds", clouds.ROWS),
@@ -107,9 +108,9 @@ def section(row: Provider) -> str:
 def key(row: Provider) -> str:
     names = ", ".join(f"`{name}`" for name in row.env)
     more = {
-        "sigv4": "`AWS_ACCESS_KEY_ID` + `AWS_SECRET_ACCESS_KEY` (SigV4)",
+        "sigv4": "any identity of AWS: keys, profiles, roles, containers, machines ([clouds.md](clouds.md#bedrock))",
         "google_oauth": "`GOOGLE_APPLICATION_CREDENTIALS` (OAuth), or the machine's own identity",
-        "api-key": "`AZURE_TENANT_ID` + `AZURE_CLIENT_ID` + `AZURE_CLIENT_SECRET` (Entra)",
+        "api-key": "Entra: an application, a workload or a managed identity ([clouds.md](clouds.md#azure-openai))",
     }.get(row.auth)
     if row.auth == "none":
         return f"none needed; {names} if it asks for one" if names else "none needed"
@@ -128,13 +129,33 @@ def quirks(given: Quirks) -> str:
 
 
 def policy(given: DataPolicy) -> str:
-    if given == DataPolicy():
-        return "unknown"
+    note = f"; {given.note}" if given.note else ""
+    if claims(given) == (None, None, None):
+        return "unknown" + note + said(given)
     places = ", ".join(given.jurisdictions) if given.jurisdictions else "unknown"
     kept = "unknown" if given.retention_days is None else f"{given.retention_days} days"
     trains = {None: "unknown", True: "yes", False: "no"}[given.trains]
-    said = f" ([source]({given.source}), {given.date})" if given.source else " (by construction)"
-    return f"place {places}; kept {kept}; trained on {trains}{said}"
+    return f"place {places}; kept {kept}; trained on {trains}{note}{said(given)}"
+
+
+def claims(given: DataPolicy) -> tuple[object, object, object]:
+    return given.jurisdictions, given.retention_days, given.trains
+
+
+def said(given: DataPolicy) -> str:
+    if given.source is None:
+        if given.date is not None:
+            return f" (looked for {given.date})"
+        return " (by construction)" if given.trains is not None else ""
+    of = f", page of {given.page_date}" if given.page_date else ""
+    return f" ([source]({given.source}){of}, read {given.date})"
+
+
+def policy_count() -> str:
+    hosted = [row.policy for row in ROWS if row not in local.ROWS]
+    claimed = sum(claims(given) != (None, None, None) for given in hosted)
+    read = sum(given.source is not None for given in hosted)
+    return f"Of {len(hosted)} hosted providers {claimed} make a claim with its source; of {read - claimed} more a page was read that gives no one answer."
 
 
 def main() -> int:

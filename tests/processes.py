@@ -23,13 +23,19 @@ from tieline.config.schema import Config, StoreConfig
 from tieline.simulator.twins import simulated
 
 ROOT = Path(__file__).parent.parent
-START_S = 30.0
+START_S = 90.0
 
 
 def environment(**more: str) -> dict[str, str]:
     """Without anything of this machine's that Tieline would take for settings or keys."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    return {**kept, "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1", **more}
+    return {
+        **kept,
+        "PYTHONPATH": str(ROOT / "src"),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONFAULTHANDLER": "1",
+        **more,
+    }
 
 
 def write_config(folder: Path, simulator: str, **store: Any) -> Path:

@@ -38,7 +38,7 @@ class Connection(asyncio.Protocol):
         self.parser = httptools.HttpResponseParser(self)
         self.busy, self.stream = True, stream
         self.status = self.reads = self.events = self.body_bytes = 0
-        self.tail = b""
+        self.tail, self.retry_after = b"", False
         self.sent = now()
         self.intended = self.sent if intended is None else intended
         self.first = self.last = 0.0
@@ -54,10 +54,15 @@ class Connection(asyncio.Protocol):
         if not self.busy:
             return
         self.reads += 1
+        self.piece = data
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
             self.transport.abort()
+
+    def on_headers_complete(self) -> None:
+        """Only a refusal's headers are looked at, and by their bytes: a call for every header would cost more."""
+        self.retry_after = self.parser.get_status_code() == 503 and b"retry-after:" in self.piece.lower()
 
     def on_body(self, data: bytes) -> None:
         self.body_bytes += len(data)

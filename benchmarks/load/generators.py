@@ -21,7 +21,7 @@ import uvloop
 
 from benchmarks.load.connection import Connection, Ticker, connect, http_request, now, quantiles
 
-MAX_OPEN_CONNECTIONS = 2048
+MAX_OPEN_CONNECTIONS = 4096
 """The open loop stops opening connections here; later requests wait, and their latency tells it."""
 _OPENING = 64
 """Connections being opened at the same time."""
@@ -62,6 +62,7 @@ class Tally:
         self.latency = array("d")
         self.first = array("d")
         self.gaps = array("d")
+        self.refused = array("d")
         self.statuses: dict[int, int] = {}
 
     def add(self, connection: Connection) -> None:
@@ -72,6 +73,8 @@ class Tally:
         if not connection.ok:
             self.errors += 1
             self.statuses[connection.status] = self.statuses.get(connection.status, 0) + 1
+            if connection.status == 503 and connection.retry_after:
+                self.refused.append(connection.finished - connection.intended)
             return
         self.latency.append(connection.finished - connection.intended)
         if connection.stream:
@@ -81,6 +84,8 @@ class Tally:
         return {
             "requests": self.requests,
             "errors": self.errors,
+            "refused": len(self.refused),
+            "refused_us": quantiles(self.refused),
             "error_statuses": {str(status): count for status, count in self.statuses.items()},
             "events": self.events,
             "reads": self.reads,

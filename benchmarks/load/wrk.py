@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import time
@@ -42,24 +43,37 @@ def script(work: Path, headers: dict[str, str], body: bytes) -> Path:
     return path
 
 
-def run(url: str, lua: Path, *, connections: int, requests: int, limit_s: float) -> dict[str, Any]:
-    """Runs until ``requests`` were answered or ``limit_s`` is over, in pieces of whole seconds: wrk only knows
-    durations. Quantiles are those of the last and longest piece."""
-    answered = errors = received = 0
-    elapsed_s = 0.0
-    seconds = 1
+def run(
+    url: str,
+    lua: Path,
+    *,
+    connections: int,
+    requests: int,
+    limit_s: float,
+    least_s: float = 1.0,
+    rate: float = 0.0,
+) -> dict[str, Any]:
+    """Runs until ``requests`` were answered or ``limit_s`` is over, at least ``least_s``, in pieces of whole seconds: wrk
+    only knows durations. With a ``rate`` to expect, one piece is mostly enough. Quantiles are those of the longest piece;
+    ``left_behind`` is what was under way when pieces ended, one request for each connection at most."""
+    answered = errors = received = pieces = 0
+    elapsed_s = longest_s = 0.0
     begun = time.monotonic()
+    seconds = _whole_seconds(max(least_s, 1.03 * requests / rate if rate else 1.0), limit_s)
     while True:
         piece = _piece(url, lua, connections, seconds)
+        pieces += 1
         answered += piece["requests"]
         errors += piece["errors"]
         received += piece["bytes"]
         elapsed_s += piece["duration_us"] / 1e6
+        if seconds > longest_s:
+            longest_s, longest = seconds, piece
         left_s = limit_s - (time.monotonic() - begun)
         if answered >= requests or left_s < 1 or (answered == 0 and elapsed_s > 10):
             break
-        needed_s = (requests - answered) / max(1.0, answered / elapsed_s)
-        seconds = int(max(1, min(needed_s + 1, left_s, _LONGEST_S)))
+        seconds = _whole_seconds(1.03 * (requests - answered) / max(1.0, answered / elapsed_s), left_s)
+    piece = longest
     latency = {name: float(piece[key]) for name, key in (("p50", "p50"), ("p99", "p99"), ("p99.9", "p999"))}
     return {
         "requests": answered,
@@ -67,8 +81,13 @@ def run(url: str, lua: Path, *, connections: int, requests: int, limit_s: float)
         "body_bytes": received,
         "elapsed_s": round(elapsed_s, 4),
         "requests_per_s": round(answered / elapsed_s, 1) if elapsed_s else 0.0,
+        "left_behind": pieces * connections,
         "latency_us": latency | {"max": float(piece["max"])},
     }
+
+
+def _whole_seconds(wanted_s: float, limit_s: float) -> int:
+    return max(1, math.ceil(min(wanted_s, limit_s, _LONGEST_S)))
 
 
 def _piece(url: str, lua: Path, connections: int, seconds: int) -> dict[str, int]:

@@ -6,8 +6,8 @@ Everything that is observed of it (health, the ledger's entry, the plan's outcom
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import UTC, datetime
-from time import time as wall_clock
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -18,9 +18,11 @@ from tieline.dialects.base import Garbled, Outgoing, StreamFault, Truncated, Ups
 from tieline.dialects.transcript import Transcript, events_of
 from tieline.ledger import pricing
 from tieline.providers.advice import advised
+from tieline.providers.blame import weighed
 from tieline.providers.errors import classify, classify_transport, rate_limits
-from tieline.providers.signing import needs_token, sign
-from tieline.providers.tokens import TokenError
+from tieline.providers.signing import ended, needs_token, sign
+from tieline.providers.token_error import TokenError
+from tieline.providers.tokens import Proof
 from tieline.relay import Relay
 from tieline.route.steps import Outcome, Try
 from tieline.transport.base import TransportError, UpstreamRequest, UpstreamResponse
@@ -46,6 +48,8 @@ LINGER_S = 0.25
 USAGE_GRACE_S = 1.0
 """How long a complete answer waits for the usage event that we asked for."""
 _CONTENT_TYPE = (b"content-type", b"application/json")
+_SPECIAL_TIER = re.compile(rb'"service_tier"\s*:\s*"(?!(?:default|standard|auto)")')
+"""In an answer: another tier than the ordinary one served it, also where nobody asked for one (a setting at the vendor)."""
 
 
 class _Died(Exception):
@@ -74,12 +78,14 @@ class Exchange:
         "entry",
         "failure",
         "flight",
+        "held",
         "kept_token",
         "race",
         "relay",
         "response",
         "resuming",
         "same_dialect",
+        "sent",
         "step",
         "tier",
         "unspliced",
@@ -99,10 +105,14 @@ class Exchange:
         self.failure: Failure | None = None
         self.resuming = flight.committed
         self.unspliced = False
+        self.held: asyncio.TimerHandle | None = None
+        """When what is held back goes out."""
+        self.sent = b""
+        """The body; an error is held against it."""
         self.began = 0.0
         self.tier: str | None = None
-        self.kept_token: str | None = None
-        """A cloud identity's token that was not fetched for this request."""
+        self.kept_token: Proof | None = None
+        """A cloud identity's token, or its temporary keys, that were not fetched for this request."""
 
     async def run(self) -> Outcome:
         """Tries, relays, tells. Raises CancelledError when the caller goes, Unsupported is part of the outcome."""
@@ -204,6 +214,7 @@ class Exchange:
         """An answer that has begun and is none of the errors."""
         flight, step, deadlines = self.flight, self.step, self.step.deadlines
         asked = self.clock()
+        self.sent = outgoing.body
         url = step.endpoint.base_url + outgoing.path
         transport = flight.line.transports.of(step.deployment.http2, step.deployment.ca_file)
         request = UpstreamRequest(
@@ -217,7 +228,7 @@ class Exchange:
         )
         try:
             response = self.response = await transport.send(request)
-            if response.status == 401 and self.kept_token is not None:
+            if self.kept_token is not None and ended(response.status, response.header(b"x-amzn-errortype")):
                 # Revoked before its time: a fresh one may be accepted, and the caller need not know.
                 flight.line.tokens.forget(step.credential, self.kept_token)
                 response.close()
@@ -241,7 +252,7 @@ class Exchange:
         info = self.dialect.decode_error(response.status, response.headers, body)
         provider = self.step.deployment.provider
         failure = classify(provider.name, self.dialect.name, response.status, info, response.headers)
-        return self._advised(failure)
+        return self._advised(weighed(failure, self.sent, self.step.deployment.model))
 
     def _advised(self, failure: Failure) -> Failure:
         deployment = self.step.deployment
@@ -258,7 +269,7 @@ class Exchange:
             glance = flight.dialect.glance(body)
             entry.upstream_id, entry.upstream_model, entry.usage = glance.id, glance.model, glance.usage
             entry.chars_out, finish = glance.output_chars, glance.finish_reason
-            if flight.asked_tier is not None:
+            if flight.asked_tier is not None or _SPECIAL_TIER.search(body):
                 # Rare, so that the glance of all the others stays short.
                 self.tier = self.dialect.decode_response(body).service_tier
         else:
@@ -324,6 +335,8 @@ class Exchange:
             broken = True
         finally:
             watch.cancel()
+            if self.held is not None:
+                self.held.cancel()
             if relay.committed:
                 flight.reply.on_drain(None)
             relay.woke()
@@ -394,6 +407,18 @@ class Exchange:
         flight.reply.on_drain(self._drained)
         flight.commit(self.step, self.entry)
 
+    def hold(self) -> None:
+        if self.flight.hold_s:
+            self.held = asyncio.get_running_loop().call_later(self.flight.hold_s, self._release)
+
+    def _release(self) -> None:
+        try:
+            if self.relay is not None:
+                self.relay.release()
+        except Lost as lost:
+            if self.response is not None:
+                self.response.abort(lost)
+
     def write(self, data: bytes) -> None:
         self.flight.write(data)
 
@@ -420,16 +445,17 @@ class Exchange:
         if isinstance(error, resume.SpliceFailed):
             self.unspliced = True
         if isinstance(error, TransportError):
-            return self._broken(classify_transport(error))
+            failure = self._broken(classify_transport(error))
+            return self._advised(failure) if error.kind == "dns" else failure
         if isinstance(error, TokenError):
             provider = self.step.deployment.provider.name
             if error.kind is FailureClass.CREDENTIAL:
                 return self._advised(Failure(kind=error.kind, message=error.message))
             return Failure(kind=error.kind, message=f"{provider}: {error.message}")
         if isinstance(error, StreamFault):
-            return classify(
-                self.step.deployment.provider.name, self.dialect.name, error.status, error.info, []
-            )
+            deployment = self.step.deployment
+            failure = classify(deployment.provider.name, self.dialect.name, error.status, error.info, [])
+            return weighed(failure, self.sent, deployment.model)
         if isinstance(error, Garbled):
             return Failure(
                 kind=FailureClass.GARBLED, message=f"{name} sent what is not {self.dialect.name}: {error}"
@@ -489,17 +515,22 @@ class Exchange:
     def _price(self) -> None:
         """Exact from the upstream's usage, estimated from what was seen when it gave none; a refusal costs nothing."""
         entry, card = self.entry, self.step.deployment.card
-        if entry.usage is None and (entry.chars_out or self._began_work):
+        said = entry.usage
+        # Zeros beside an answer are no usage (Anthropic's clones): nobody reads and writes nothing.
+        if (said is None or not (said.input_tokens or said.output_tokens)) and (
+            entry.chars_out or self._began_work
+        ):
             # Never more than was allowed, which is what was held: long words are few tokens.
-            said = min(-(-entry.chars_out // 4), self.flight.most_output_tokens(card))
-            entry.usage = Usage(input_tokens=self.flight.tokens, output_tokens=said, estimated=True)
+            output = min(-(-entry.chars_out // 4), self.flight.most_output_tokens(card))
+            entry.usage = Usage(input_tokens=self.flight.tokens, output_tokens=output, estimated=True)
         elif entry.usage is not None and entry.outcome != SUCCESS:
             entry.usage = _at_least(entry.usage, entry.chars_out, self.flight.most_output_tokens(card))
         if entry.usage is not None:
             # What served it, as the answer says; where it does not, what was asked for.
             tier = self.tier or self.flight.asked_tier
             price = card.price if card else None
-            entry.cost = pricing.cost(price, entry.usage, at_unix=wall_clock(), service_tier=tier)
+            sent_at = (self.flight.record.at_ms + entry.started_ms) / 1000
+            entry.cost = pricing.cost(price, entry.usage, at_unix=sent_at, service_tier=tier)
         elif entry.outcome == SUCCESS:
             entry.cost = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from tieline.admit.accounts import Accounts
 from tieline.admit.admission import Admission
 from tieline.admit.leases import Leases
 from tieline.admit.watch import Watch
-from tieline.config.load import Loaded, find, load
+from tieline.config.load import ConfigErrors, Loaded, find, load
 from tieline.config.reload import Watcher
 from tieline.config.schema import Config, ProviderConfig
 from tieline.dialects import get as dialect_named
@@ -38,23 +39,38 @@ from tieline.record.ids import new_id
 from tieline.record.metrics import Gauge, Metrics
 from tieline.record.recorder import Recorder
 from tieline.record.retention import Retention
+from tieline.replicas import Replicas
 from tieline.route.health import Health
 from tieline.route.router import Router
 from tieline.route.steps import Needs
 from tieline.route.validate import validate_routes
 from tieline.store import sealed
-from tieline.store.database import Database
+from tieline.store.database import Database, database_away
 from tieline.store.sealed import Vault, keyring
 from tieline.store.shared import RedisShared
 from tieline.transport.base import Transport
 from tieline.transport.routing import Transports
 from tieline.types.call import Call, Headers, Reply
-from tieline.types.errors import ConfigError, Fault, InvalidRequest, NotFound, Shedding, UnknownModel
+from tieline.types.errors import (
+    ConfigError,
+    DatabaseAway,
+    Fault,
+    InvalidRequest,
+    NotFound,
+    Shedding,
+    UnknownModel,
+)
 from tieline.types.money import format_usd
 from tieline.types.record import Record, as_dict
 
 log = logging.getLogger("tieline")
 
+REOPEN_S = 1.0
+"""How often a database that did not answer at the start is tried again."""
+SLOW_S = 2.0
+"""Records that wait longer than this for the database: it is slow. The usual is a tenth of a second."""
+STALE_S = 10.0
+"""Keys that were not looked at for longer than this: the database hangs."""
 RECOVERY_S = 30.0
 """How long a start waits for the journals of dead processes; what is left then is taken over while serving."""
 
@@ -101,6 +117,7 @@ class Gateway:
             policy=self.config.policy,
             # Without Redis several workers have no leases: a ceiling then lets nothing through, rather than too much.
             shared=redis is not None or server.workers > 1,
+            known=self.database is None,
             clock=clock,
         )
         self.accounts = Accounts(self.database) if self.database else None
@@ -114,12 +131,19 @@ class Gateway:
             Retention(self.database, lambda: self.config.store.retention_days) if self.database else None
         )
         self.shared = RedisShared(redis) if redis is not None else None
+        self.replicas = self._replicas()
         self.leases = (
             Leases(self.admission, self.shared, self.recorder.writer, self.accounts) if self.shared else None
         )
         self.transports = Transports(self.environ, transport)
-        self.fleet, self.line = self._line(self._loaded.config)
+        try:
+            self.fleet, self.line = self._line(self._loaded.config)
+        except ConfigError as error:
+            raise self._loaded.located(error) from None
         self._watching: asyncio.Task[None] | None = None
+        self._catching_up: asyncio.Task[None] | None = None
+        self.is_without_database = False
+        """It could not be used since the start."""
 
     @property
     def config(self) -> Config:
@@ -133,26 +157,32 @@ class Gateway:
     # life -------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Opens the database, takes over what was spooled, watches the configuration. Raises ConfigError."""
+        """Opens the database, takes over what was spooled, watches the configuration. Raises ConfigError.
+
+        A database that does not answer now is waited for while serving: records are spooled, and what needs the
+        database (virtual keys, budgets of runs) is refused with 503.
+        """
         for name in sorted(
             {dialect for host in self.fleet.hosts.values() for dialect in host.provider.endpoints}
         ):
             get_upstream(name)  # imported now rather than by somebody's first request
-        if self.database is not None:
-            self.database.open()
-        self.recorder.start()
-        # What a killed process left is spent too, so it is taken over before anything is counted.
-        if self.recorder.recovering:
-            await asyncio.to_thread(self.recorder.recovered.wait, RECOVERY_S)
-        if self.watch is not None:
-            await self.watch.load(self.recorder.writer)
-            await self._follow_credentials()
-            self.watch.start()
-        self._check_exposure()
-        self._check_sharing()
-        if self.retention is not None and not self.in_process:
-            self.retention.start()
-        if self.leases is not None:
+        try:
+            if self.database is not None:
+                await asyncio.to_thread(self.database.open)
+            self.recorder.start()
+            await self._take_over()
+        except Exception as error:
+            if not database_away(error):
+                raise
+            self.is_without_database = True
+            log.error("%s Serving without it until it answers.", _said(error))
+            self.recorder.start()
+        else:
+            self._check_exposure()
+            self._check_sharing()
+        if self.is_without_database or not self.admission.counted:
+            self._catching_up = asyncio.get_running_loop().create_task(self._catch_up())
+        elif self.leases is not None:
             await self.leases.load()
             self.leases.start()
         if self.path is not None:
@@ -161,12 +191,67 @@ class Gateway:
                 watcher.listen()
             self._watching = asyncio.get_running_loop().create_task(watcher.run())
 
+    async def _take_over(self) -> None:
+        """All that is known from the database only. Raises ConfigError, and what the driver raises."""
+        # What a killed process left is spent too, so it is taken over before anything is counted.
+        if self.recorder.recovering:
+            await asyncio.to_thread(self.recorder.recovered.wait, RECOVERY_S)
+            self.admission.counted = not self.recorder.recovering
+        if self.watch is not None:
+            await self.watch.load(self.recorder.writer)
+            await self._follow_credentials()
+            self.watch.start()
+        if self.retention is not None and not self.in_process:
+            self.retention.start()
+        if self.replicas is not None:
+            # Before anything is served: a configuration may have been put elsewhere while this process was away.
+            await self.replicas.look()
+            self.replicas.start()
+
+    async def _catch_up(self) -> None:
+        """What a start could not do, as soon as it can be done."""
+        if self.is_without_database:
+            await self._reopen()
+        while not self.admission.counted:
+            await asyncio.sleep(REOPEN_S)
+            if self.accounts is not None and not self.recorder.recovering:
+                with contextlib.suppress(Exception):  # the database left again; the next round asks once more
+                    spent = await asyncio.to_thread(self.accounts.spent, writer=self.recorder.writer)
+                    self.admission.recount(spent)
+        if self.leases is not None:
+            await self.leases.load()
+            self.leases.start()
+
+    async def _reopen(self) -> None:
+        assert self.database is not None
+        said = None
+        while self.is_without_database:
+            await asyncio.sleep(REOPEN_S)
+            try:
+                await asyncio.to_thread(self.database.open)
+                await self._take_over()
+                self.is_without_database = False
+            except Exception as error:
+                # A newer schema, for one, is for a person to put right; nothing more is let in until then.
+                if not database_away(error) and _said(error) != said:
+                    said = _said(error)
+                    log.error("%s", said)
+        log.info("the database answers again")
+        for check in (self._check_exposure, self._check_sharing):
+            try:
+                check()
+            except ConfigError as error:  # too late to refuse the start; requests are refused one by one
+                log.error("%s", error)
+
     async def stop(self) -> None:
         """Waits for requests under way (server.drain_s at most), then writes everything down. Idempotent."""
         self.draining = True
         if self._watching is not None:
             self._watching.cancel()
             self._watching = None
+        if self._catching_up is not None:
+            self._catching_up.cancel()
+            self._catching_up = None
         deadline = self.clock() + self.config.server.drain_s
         while self.in_flight and self.clock() < deadline:
             await asyncio.sleep(0.02)
@@ -176,12 +261,33 @@ class Gateway:
             await self.watch.stop()
         if self.retention is not None:
             await self.retention.stop()
+        if self.replicas is not None:
+            await self.replicas.stop()
         if self.leases is not None and self.shared is not None:
             await self.leases.stop()
             await self.shared.close()
         await asyncio.to_thread(self.recorder.close)
         if self.database is not None:
             self.database.close()
+
+    def _replicas(self) -> Replicas | None:
+        """A program that embeds the gateway serves no keys and follows no one."""
+        if self.database is None or self.in_process:
+            return None
+        shared = self.shared
+        return Replicas(
+            self.database,
+            self.recorder.writer,
+            self.path,
+            self.environ,
+            shared=lambda: "" if shared is None else shared.server or "?",
+            has_ceilings=lambda: self.admission.has_ceilings,
+            take=self._take_configuration,
+        )
+
+    def _take_configuration(self, config: Config) -> None:
+        """What another host put in force; raises ConfigError. ``server`` and ``store`` are this host's own."""
+        self.reload(msgspec.structs.replace(config, server=self.config.server, store=self.config.store))
 
     def _check_exposure(self) -> None:
         """A gateway that spends the owner's money does not serve strangers by accident."""
@@ -290,7 +396,7 @@ class Gateway:
         )
         problems = validate_routes(config, router)
         if problems:
-            raise problems[0]
+            raise ConfigErrors(problems)
         return fleet, Line(
             config=config,
             router=router,
@@ -324,7 +430,7 @@ class Gateway:
         try:
             self.reload(config)
         except ConfigError as error:
-            self._not_reloaded(error)
+            self._not_reloaded(loaded.located(error))
         else:
             log.info("configuration reloaded from %s", self.path)
 
@@ -357,7 +463,7 @@ class Gateway:
     def readiness(self) -> dict[str, Any]:
         health = self.recorder.health()
         return {
-            "ready": not self.draining,
+            "ready": not self.draining and (self.admission.known or self.admission.open),
             "draining": self.draining,
             "providers": sorted(self.fleet.hosts),
             "in_flight": self.in_flight,
@@ -368,14 +474,29 @@ class Gateway:
     def _degraded(self) -> list[str]:
         """What is away while traffic goes on: told by /health/ready, which stays 200, and by a metric."""
         health, found = self.recorder.health(), []
-        if health.failing_since is not None:
+        if self.is_without_database:
+            found.append("database: not reached since the start; virtual keys are refused until it is")
+        elif health.failing_since is not None:
             found.append("database: records are kept in the spool")
+        elif health.waiting_s > SLOW_S:
+            found.append("database: slow, records wait for it")
+        if not self.admission.counted:
+            found.append("database: the spool could not be written to it yet; hard budgets let nothing in")
         if health.journal_failing:
             found.append("spool: the disk is full or gone; records are only in memory")
-        if self.watch is not None and self.watch.last_error is not None:
+        if self.watch is not None and (
+            self.watch.last_error is not None or (self.admission.known and self.watch.stale_s > STALE_S)
+        ):
             found.append("keys: those known stay in force, changes are not seen")
         if self.leases is not None and self.leases.last_error is not None:
             found.append("redis: budgets and limits are spent out of the shares that are left")
+        if self.replicas is not None and self.replicas.unshared:
+            found.append(
+                f"sharing: {self.replicas.unshared} other processes count the same budgets and limits by themselves; "
+                "set store.redis to one Redis for all"
+            )
+        if self.replicas is not None and self.replicas.trouble:
+            found.append(f"configuration: {self.replicas.trouble}")
         return found
 
     def exposition(self) -> tuple[bytes, str]:
@@ -392,8 +513,11 @@ class Gateway:
                 {"dependency": name},
                 0.0 if name in away else 1.0,
             )
-            for name in ("database", "spool", "keys", "redis")
+            for name in ("database", "spool", "keys", "redis", "sharing", "configuration")
         ]
+        if self.replicas is not None:
+            count = float(max(1, len(self.replicas.living)))
+            gauges.append(Gauge("tieline_replicas", "Processes on this database.", {}, count))
         health = self.recorder.health()
         gauges += [
             Gauge(
@@ -434,13 +558,22 @@ class Gateway:
 
         key_id = self.admission.identify(secret)
         found = None
-        if self.database is not None:
-            found = await asyncio.to_thread(queries.show, self.database, request_id)
+        try:
+            if self.database is not None:
+                found = await asyncio.to_thread(queries.show, self.database, request_id)
+        except Exception as error:
+            if not database_away(error):
+                raise
+            raise DatabaseAway("The database does not answer.", retry_after_s=5.0) from None
         if found is None or (key_id is not None and key_id != found.key_id):
             raise NotFound(
                 f"There is no request {request_id!r}.", hint="Records are written within a second."
             )
         return shown(found)
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, ConfigError) else f"The database: {type(error).__name__}."
 
 
 def shown(record: Record) -> dict[str, Any]:

@@ -17,17 +17,19 @@ if TYPE_CHECKING:
     from tieline.pipeline import Flight
 
 ESTIMATED: Headers = [(b"tieline-estimated", b"true")]
+_BEDROCK_COUNT = b"x-amzn-bedrock-input-token-count"
 _CALLERS_OWN = frozenset((FailureClass.CALLER_FAULT, FailureClass.UNSUPPORTED_PARAMETER))
 
 
 class OneShot(Exchange):
     """An Exchange whose answer is made by an operation instead of a dialect."""
 
-    __slots__ = ("operation",)
+    __slots__ = ("counted", "operation")
 
     def __init__(self, flight: Flight, step: Try, operation: Operation) -> None:
         super().__init__(flight, step)
         self.operation = operation
+        self.counted: list[bytes | None] = []
 
     async def run(self) -> Outcome:
         """As ``Exchange.run``; where nobody can tell but an estimate helps, the estimate is the answer."""
@@ -48,8 +50,9 @@ class OneShot(Exchange):
 
     async def _send(self, outgoing: list[Outgoing]) -> None:
         flight, entry, target = self.flight, self.entry, self.step.endpoint.target
+        self.counted = []
         bodies = [await self._body_of(one) for one in outgoing]
-        answered = self.operation.decode(flight.call, flight.peek, target, bodies)
+        answered = self.operation.decode(flight.call, flight.peek, target, bodies, self._counted())
         entry.outcome = SUCCESS
         if not self.operation.free:
             entry.usage = answered.usage or Usage(input_tokens=flight.tokens, estimated=True)
@@ -58,11 +61,17 @@ class OneShot(Exchange):
 
     async def _body_of(self, outgoing: Outgoing) -> bytes:
         response = await self._ask(outgoing)
+        self.counted.append(response.header(_BEDROCK_COUNT))
         began = self.clock()
         try:
             return await response.read(MAX_ANSWER_BYTES)
         finally:
             self.flight.upstream_s += self.clock() - began
+
+    def _counted(self) -> Usage | None:
+        """What Bedrock says in a header, for models whose answers do not (Cohere's)."""
+        counts = [int(count) for count in self.counted if count is not None and count.isdigit()]
+        return Usage(input_tokens=sum(counts)) if counts and len(counts) == len(self.counted) else None
 
     def _begin(self) -> None:
         if self.operation.free:

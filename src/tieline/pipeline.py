@@ -116,6 +116,7 @@ class Flight:
         "dialect",
         "encoder",
         "hold_chars",
+        "hold_s",
         "keepalive",
         "line",
         "operation",
@@ -154,6 +155,7 @@ class Flight:
         self.shape: frozenset[str] | None = None
         self.tokens = 0
         self.hold_chars = 0
+        self.hold_s = 0.0
         self.committed = False
         self.congested = False
         self.served_by: Deployment | None = None
@@ -247,7 +249,7 @@ class Flight:
         self.plan = router.plan(route, needs, self.line.clock())
         routing = needs.routing or route.routing
         if routing.on_broken_stream == "hold":
-            self.hold_chars = routing.hold_tokens * CHARS_PER_TOKEN
+            self.hold_chars, self.hold_s = routing.hold_tokens * CHARS_PER_TOKEN, routing.hold_ms / 1000
 
     # 4 ----------------------------------------------------------------------------------------------------------
     def cached(self) -> bool:

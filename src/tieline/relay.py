@@ -36,6 +36,9 @@ class Sink(Protocol):
     def commit(self) -> None:
         """The first content is here: the answer's head goes out."""
 
+    def hold(self) -> None:
+        """Content is held back from here on; asks for ``Relay.release`` when that has lasted long enough."""
+
     def write(self, data: bytes) -> None: ...
 
     def end(self) -> None:
@@ -77,6 +80,7 @@ class Relay:
         "first_at",
         "held",
         "hold_until_chars",
+        "holding",
         "idle_since",
         "last_at",
         "last_gap_s",
@@ -126,6 +130,7 @@ class Relay:
         self.decoder: StreamDecoder = dialect.stream_decoder()
         self.held: list[bytes] = []
         self.hold_until_chars = hold_until_chars
+        self.holding = False
         self.committed = committed
         self.done = False
         self.usage: Usage | None = None
@@ -310,11 +315,21 @@ class Relay:
     def _send(self, out: bytes) -> None:
         if not self.committed:
             self.held.append(out)
-            if self.first_at is None or (self.chars_out < self.hold_until_chars and not self.done):
+            if self.first_at is None:
+                return
+            if self.chars_out < self.hold_until_chars:
+                if not self.holding:
+                    self.holding = True
+                    self.sink.hold()
                 return
             self.commit()
             return
         self.sink.write(out)
+
+    def release(self) -> None:
+        """What is held back goes out now, even if nothing follows for a while."""
+        if not self.committed and not self.done:
+            self.commit()
 
     def commit(self) -> None:
         """From here on the caller has seen something of this attempt."""

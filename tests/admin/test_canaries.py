@@ -109,7 +109,7 @@ async def test_nothing_that_comes_out_holds_a_secret(tmp_path: Path, caplog: Any
 def test_a_crash_shows_none(tmp_path: Path) -> None:
     """A traceback with local variables, as crash reporters make them."""
     code = f"""
-import asyncio, sys, traceback
+import asyncio, traceback
 from tieline.gateway import Gateway
 from tieline.config.schema import Config, ProviderConfig, StoreConfig
 environ = {{"OPENAI_API_KEY": "{ENV_KEY}", "TIELINE_SECRET_KEY": "{PASSPHRASE}"}}
@@ -117,12 +117,19 @@ config = Config(store=StoreConfig(database="postgresql://u:{PASSWORD}@127.0.0.1:
                 providers={{"openai": ProviderConfig(headers={{"x-token": "{HEADER_KEY}"}})}})
 gateway = Gateway(config, environ=environ)
 try:
-    asyncio.run(gateway.start())
+    gateway.database.open()
 except Exception as error:
     del environ, config
     lines = traceback.TracebackException.from_exception(error, capture_locals=True).format()
     print("".join(lines))
     print(error, repr(error), gateway, gateway.config, gateway.database, gateway.vault)
+
+async def serve():
+    await gateway.start()
+    print(gateway.readiness())
+    await gateway.stop()
+
+asyncio.run(serve())
 """
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sqlite3
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.admin.client import Admin, administered
+from tests.admit.faults import chat, dependency, ready, served, until, written
 from tests.processes import Process, cli, serving, write_config
 from tests.services import Postgres, Redis, running_postgres, running_redis
 from tieline.simulator import SimulatorServer
-from tieline.store import queries
-from tieline.store.database import Database
 
 
 @pytest.fixture
@@ -33,61 +28,6 @@ def own_postgres() -> Iterator[Postgres]:
 def own_redis() -> Iterator[Redis]:
     with running_redis() as server:
         yield server
-
-
-def fetch(url: str, body: Any = None, secret: str = "") -> tuple[int, str, str]:
-    """Status, request id, text."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Authorization": f"Bearer {secret}"})
-    try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return answer.status, answer.headers.get("tieline-request-id", ""), answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.headers.get("tieline-request-id", ""), error.read().decode()
-
-
-async def chat(gateway: Process, secret: str) -> tuple[int, str]:
-    body = {"model": "demo", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 20}
-    status, request_id, _ = await asyncio.to_thread(fetch, f"{gateway.url}/v1/chat/completions", body, secret)
-    return status, request_id
-
-
-async def served(gateway: Process, secret: str, count: int) -> list[str]:
-    ids = []
-    for _ in range(count):
-        status, request_id = await chat(gateway, secret)
-        assert status == 200
-        ids.append(request_id)
-    return ids
-
-
-async def ready(gateway: Process) -> dict[str, Any]:
-    status, _, text = await asyncio.to_thread(fetch, f"{gateway.url}/health/ready")
-    assert status == 200
-    found: dict[str, Any] = json.loads(text)
-    return found
-
-
-async def until(gateway: Process, holds: Callable[[dict[str, Any]], bool], within: float = 15) -> None:
-    deadline = time.monotonic() + within
-    while not holds(state := await ready(gateway)):
-        assert time.monotonic() < deadline, state
-        await asyncio.sleep(0.1)
-
-
-async def dependency(gateway: Process, name: str) -> float:
-    _, _, text = await asyncio.to_thread(fetch, f"{gateway.url}/metrics")
-    [line] = [one for one in text.splitlines() if f'tieline_dependency_up{{dependency="{name}"}}' in one]
-    return float(line.split()[-1])
-
-
-def written(url: str) -> list[str]:
-    database = Database(url)
-    database.open()
-    try:
-        return [record.id for record in queries.logs(database, limit=10_000)]
-    finally:
-        database.close()
 
 
 @pytest.mark.services

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from redis.asyncio import Redis as AsyncRedis
 
 from tests.admit.samples import SECRET, Time, budget, facts, limits, snapshot
 from tests.services import Postgres, Redis, running_redis
@@ -33,6 +34,7 @@ from tieline.store.shared import (
     SharedState,
     SharedUnavailable,
 )
+from tieline.store.tables import spend as spend_table
 from tieline.types.errors import BudgetExceeded, LimitExceeded
 
 METER = "key:key_1"
@@ -254,6 +256,45 @@ async def test_limits_are_shared_too(shared: SharedState) -> None:
                     held.release()
         assert sum(admission.inflight for admission, _ in gateways) <= 3
     assert 15 <= len(admitted) <= 20
+
+
+async def test_a_host_that_never_returns_is_forgiven(redis_server: Redis, tmp_path: Path) -> None:
+    """What it spent stays spent, by the database; what it only held is free again. Runs end in Redis by themselves."""
+    time, prefix = Time(), f"t{random.randrange(2**40)}"
+    database, _, _ = prepared(f"sqlite:///{tmp_path / 'tieline.db'}", 1_000)
+    shared = RedisShared(redis_server.url, prefix=prefix)
+    await shared.exchange("nobody", [Claim("x", 1, 0, 0)])
+    await asyncio.sleep(GRACE_S + 0.05)
+    _, its = gateway(shared, time, "w_dead", budget(1_000))
+    await its.load()
+    await its.reserve(await its.admit(SECRET, facts()), 900)
+    slot = int(time.wall()) // 900
+    with database.write() as connection:
+        row = {"scope": METER, "slot": slot, "writer": "w_dead", "requests": 1, "unknown": 0}
+        connection.execute(spend_table.insert().values(**row, micros=0, rest=250))
+    one, ours = gateway(shared, time, "w_one", budget(1_000))
+    ours._accounts = Accounts(database)
+    await ours.load()
+    permit = await ours.admit(SECRET, facts())
+    with pytest.raises(BudgetExceeded):
+        await ours.reserve(permit, 200)
+    await ours.forgive("w_dead")
+    await ours.reserve(permit, 750)
+    with pytest.raises(BudgetExceeded):
+        await ours.reserve(permit, 751)
+    name = one._meters[METER].budgets[0].window_name
+    assert await shared.grants(name) == {"w_dead": 250, "w_one": 750}
+    permit.settle(0)
+    permit.release()
+    await ours.admit(SECRET, facts(run="r", run_budget=500))
+    await ours.exchange()
+    redis = AsyncRedis.from_url(redis_server.url)
+    [key] = [key async for key in redis.scan_iter(f"{prefix}:lease:run:*")]
+    assert 0 < await redis.ttl(key) <= 8 * 86_400
+    assert 8 * 86_400 < await redis.ttl(f"{prefix}:lease:{name}") <= 40 * 86_400
+    await redis.aclose()
+    await shared.close()
+    database.close()
 
 
 @pytest.fixture(scope="module")

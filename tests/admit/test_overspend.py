@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.processes import Callers, cli, serving, write_config
+from tests.admit import faults
+from tests.processes import Callers, Process, cli, serving, write_config
 from tests.services import Postgres, Redis
 from tieline.admit.accounts import Accounts
 from tieline.simulator import SimulatorServer
@@ -189,3 +190,48 @@ async def test_killed_in_the_middle_of_streams(
     assert not duplicated
     assert died
     assert all(record.charged for record in died)
+
+
+@pytest.mark.services
+async def test_a_host_that_never_returns(tmp_path: Path, postgres: Postgres, redis_server: Redis) -> None:
+    """Killed with its spool gone: its share stays taken until it is forgiven; what it had written stays spent."""
+    url = postgres.new_database()
+    token = "an-admin-token-of-32-characters!"
+    async with SimulatorServer() as simulator:
+        configs = []
+        for name in ("stays", "dies"):
+            (tmp_path / name).mkdir()
+            store = {"database": url, "redis": redis_server.url, "spool": tmp_path / name / "spool"}
+            configs.append(write_config(tmp_path / name, simulator.url, **store))
+        secret = cli(configs[0], "keys", "create", "ci", "--budget", "0.01/lifetime")["secret"]
+        with serving(configs[1].parent, configs[1]) as dies:
+            await first_share(dies, secret)
+            await faults.served(dies, secret, 4)
+            await faults.until(dies, faults.well)
+            dies.kill()
+        writer = (tmp_path / "dies" / "spool" / "0" / "writer").read_text().strip()
+        with serving(configs[0].parent, configs[0], TIELINE_ADMIN_TOKEN=token) as stays:
+            nearly_all = {"max_tokens": 14_000}
+            await first_share(stays, secret)
+            assert (await faults.asked(stays, secret, **nearly_all))[0] == 429
+            path = f"{stays.url}/admin/api/writers/{writer}/forgive"
+            status, _, text = await asyncio.to_thread(faults.fetch, path, {}, token)
+            assert status == 204, text
+            deadline = time.monotonic() + 10
+            while (found := await faults.asked(stays, secret, **nearly_all))[0] != 200:
+                assert time.monotonic() < deadline, found
+                await asyncio.sleep(0.2)
+            too_much = {"max_tokens": 17_000}
+            assert (await faults.asked(stays, secret, **too_much))[0] in (402, 429)
+            assert await asyncio.to_thread(stays.stop) == 0
+    charged, outcomes = spent_in(url)
+    assert outcomes["success"] == 7
+    assert 0 < charged <= parse_usd("0.01")
+
+
+async def first_share(gateway: Process, secret: str) -> None:
+    """A Redis that was not spoken to grants nothing for its first second; one answer is served when it does."""
+    deadline = time.monotonic() + 20
+    while (found := await faults.asked(gateway, secret))[0] != 200:
+        assert time.monotonic() < deadline, found
+        await asyncio.sleep(0.2)

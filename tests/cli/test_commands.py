@@ -121,6 +121,19 @@ def test_models(tmp_path: Path) -> None:
     assert all(len(line) <= 100 for line in shown.splitlines())
     one = tieline("models", "show", found["models"][0]["name"], cwd=tmp_path)
     assert one.returncode == 0
+    deep = tieline("models", "show", "deepseek/deepseek-v4-pro", cwd=tmp_path).stdout
+    for said in (
+        "1,000,000 tokens",
+        "04:00-06:00",
+        "50 % of it, Mon Tue Wed Thu Fri, UTC",
+        "LiveBench",
+        "data policy",
+    ):
+        assert said in deep, deep
+    assert "genai-prices" in " ".join(deep.split())
+    listed = tieline("models", "deepseek", "v4", cwd=tmp_path).stdout
+    assert "1.32" in listed, "figures are not cut where the output is no terminal"
+    assert all(model["source"] for model in found["models"])
     assert tieline("models", "show", "no-such-model", cwd=tmp_path).returncode == 2
 
 

@@ -245,6 +245,18 @@ providers:
     assert made.by_name("gpt-4.1") == []
 
 
+def test_every_deployment_of_a_model_may_be_chosen() -> None:
+    """Two of one model have two quotas, and may be in two regions: none is dropped for the other."""
+    made = fleet(
+        "discover: false\nproviders: {azure@res: {api_key: k, models: {prod: gpt-4o, spare: gpt-4o, small: gpt-4o-mini}}}",
+        {},
+    )
+    ids = {"azure@res/prod", "azure@res/spare", "azure@res/small"}
+    assert {one.id for one in made.all()} == {one.id for one in made.listed()} == ids
+    assert {one.id for one in made.by_name("gpt-4o")} == ids - {"azure@res/small"}
+    assert {one.id for one in made.rated() if one.name == "gpt-4o"} <= ids
+
+
 async def test_a_model_name_finds_the_deployment(served: Served) -> None:
     """A caller asks for the model; which deployment that is, is the configuration's business."""
     served.clouds.azure_deployments = {

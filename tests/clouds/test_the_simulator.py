@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+import os
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import anthropic
 import botocore.session
+import botocore.tokens
 import httpx2
 import openai
 import pytest
@@ -20,10 +24,14 @@ from botocore.exceptions import ClientError
 from google import genai
 from google.oauth2 import credentials as google_credentials
 
-from tieline.providers.credentials import AwsKeys
+from tieline.providers.aws_sources import AwsKeys, discover
+from tieline.providers.row import Credential
 from tieline.providers.signing import sigv4
+from tieline.providers.tokens import TokenSource
 from tieline.simulator import SimulatorServer, expected_text
+from tieline.simulator.aws_services import CONTAINER_TOKEN, ROLE, SSO_TOKEN, WEB_TOKEN
 from tieline.simulator.clouds import AwsIdentity
+from tieline.transport.http1 import Http1Transport
 
 from .callers import PROMPT
 
@@ -157,3 +165,65 @@ def test_our_signature_is_amazons(path: str, token: str | None) -> None:
         stamp,
     )
     assert dict(ours)[b"authorization"].decode() == theirs.headers["Authorization"]
+
+
+@pytest.mark.parametrize("kind", ["role", "web", "container", "machine", "sso"])
+async def test_amazons_client_gets_keys_from_it(
+    simulator: SimulatorServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """What ours accepts as AWS's services, botocore accepts too: same files, same variables."""
+    home = tmp_path / ".aws"
+    (home / "sso" / "cache").mkdir(parents=True)
+    (home / "config").write_text(
+        f"[profile role]\nrole_arn = {ROLE}\nsource_profile = base\n"
+        "[profile base]\naws_access_key_id = AKIASIMULATED\naws_secret_access_key = simulated-secret\n"
+        "[profile sso]\nsso_session = corp\nsso_account_id = 123456789012\nsso_role_name = Developer\n"
+        "[sso-session corp]\nsso_start_url = https://corp.awsapps.com/start\nsso_region = eu-west-1\n"
+    )
+    (tmp_path / "token").write_text(WEB_TOKEN)
+    cached = {"accessToken": SSO_TOKEN, "expiresAt": "2999-01-01T00:00:00Z"}
+    (home / "sso" / "cache" / f"{hashlib.sha1(b'corp').hexdigest()}.json").write_text(json.dumps(cached))
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    given = {
+        "role": {"AWS_PROFILE": "role"},
+        "sso": {"AWS_PROFILE": "sso"},
+        "web": {"AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"), "AWS_ROLE_ARN": ROLE},
+        "container": {
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{simulator.url}/ecs/credentials",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN": CONTAINER_TOKEN,
+        },
+        "machine": {"AWS_EC2_METADATA_SERVICE_ENDPOINT": simulator.url},
+    }[kind]
+    everywhere = {
+        "HOME": str(tmp_path),
+        "AWS_REGION": "eu-west-1",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+        "AWS_ENDPOINT_URL_STS": f"{simulator.url}/sts/",
+        "AWS_ENDPOINT_URL_SSO": simulator.url,
+        "AWS_CONFIG_FILE": str(home / "config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(home / "credentials"),
+    }
+    for name, value in (everywhere | given).items():
+        monkeypatch.setenv(name, value)
+    # Worked out when botocore is imported, from the home directory of then.
+    monkeypatch.setattr(botocore.tokens.SSOTokenProvider, "_SSO_TOKEN_CACHE_DIR", str(home / "sso" / "cache"))
+    found = await asyncio.to_thread(_botocore_keys)
+    assert found.access_key in simulator.clouds.aws
+    # And ours, from the very same environment.
+    source = discover(os.environ, asked=True)
+    assert source is not None
+    transport = Http1Transport()
+    tokens = TokenSource(transport)
+    ours = await tokens.token(Credential(*source))
+    await tokens.aclose()
+    await transport.aclose()
+    assert isinstance(ours, AwsKeys)
+    identity = simulator.clouds.aws[ours.access_key_id]
+    assert (ours.secret_access_key, ours.session_token) == (identity.secret, identity.session_token)
+
+
+def _botocore_keys() -> Any:
+    found = botocore.session.Session().get_credentials()
+    assert found is not None
+    return found.get_frozen_credentials()

@@ -218,7 +218,7 @@ def test_a_key_written_into_the_file_is_in_no_repr() -> None:
 def test_errors_found_later_get_their_line() -> None:
     loaded = parse("providers:\n  acme:\n    base_url: https://x\n", {}, Path("tieline.yaml"))
     error = loaded.located(ConfigError("bad.", place="providers.acme.quirks.x", hint="Fix."))
-    assert str(error) == "tieline.yaml:2: bad. Fix."
+    assert str(error) == "tieline.yaml:2: providers.acme.quirks.x: bad. Fix."
     other = ConfigError("bad.", place="OPENAI_API_KEY")
     assert loaded.located(other) is other
 

@@ -234,6 +234,26 @@ def test_web_citations_become_annotations() -> None:
     assert (place.url, place.start_index, place.end_index) == ("https://example.com", 2, 5)
 
 
+def test_text_without_citations_does_not_name_them() -> None:
+    """@ai-sdk/anthropic refuses ``null`` there."""
+    answer = Response(
+        id="r", model="m", created=1, choices=[Choice(parts=[Text("Hi")], finish_reason="stop")]
+    )
+    body = json.loads(get(ANTHROPIC).encode_response(answer, Request(model="m", messages=[])))
+    assert body["content"] == [{"type": "text", "text": "Hi"}]
+
+
+@pytest.mark.parametrize(
+    "message", ["The input token count (9) exceeds 8.", "prompt is too long: 9 tokens > 8 maximum"]
+)
+def test_a_full_context_is_said_in_the_words_that_anthropic_callers_look_for(message: str) -> None:
+    """LangChain and LiteLLM know it by them, as Anthropic's errors have no code."""
+    fault = Fault(status=400, code="context_length_exceeded", message=message)
+    said = json.loads(get(ANTHROPIC).encode_error(fault, "req_1"))["error"]["message"]
+    assert said.count("prompt is too long: ") == 1
+    assert said.endswith(message)
+
+
 def test_blocks_of_other_vendors_stay_with_them() -> None:
     foreign = Response(
         id="i", model="m", created=1, choices=[Choice([Opaque("gemini", {"x": 1}), Text("a")], "stop")]

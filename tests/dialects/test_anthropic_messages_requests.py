@@ -21,7 +21,7 @@ from tests.dialects.samples import (
     translate,
 )
 from tests.dialects.test_openai_chat_requests import FULL, TOOL, TOOL_LOOP
-from tieline.dialects import get
+from tieline.dialects import get, get_upstream
 from tieline.dialects.anthropic_messages import decode_count, encode_count, estimate_tokens
 from tieline.dialects.base import Quirks
 from tieline.types.errors import InvalidRequest, Unsupported
@@ -504,3 +504,19 @@ def test_service_tiers(tier: str, sent: str | None) -> None:
             translate(OPENAI, body, CLAUDE)
     else:
         assert translate(OPENAI, body, CLAUDE)["service_tier"] == sent
+
+
+@pytest.mark.parametrize("name", ["openai_chat", "openai_responses", "gemini", "bedrock_converse", "cohere"])
+def test_a_wish_for_speed_is_no_reason_to_refuse_a_tool(name: str) -> None:
+    """@ai-sdk/anthropic wishes for it in every streamed request."""
+    tool = {**TOOL_USE, "eager_input_streaming": True}
+    body = {"model": "m", "max_tokens": 99, "messages": [USER], "tools": [tool], "stream": True}
+    assert get_upstream(name).encode_request(decode(ANTHROPIC, body), target(name))
+
+
+@pytest.mark.parametrize("name", ["openai_chat", "openai_responses", "gemini", "bedrock_converse", "cohere"])
+def test_a_tool_that_only_anthropic_understands_is_refused_by_name(name: str) -> None:
+    tool = {**TOOL_USE, "defer_loading": True}
+    body = {"model": "m", "max_tokens": 99, "messages": [USER], "tools": [tool]}
+    with pytest.raises(Unsupported, match=r"get_weather \(defer_loading\)"):
+        get_upstream(name).encode_request(decode(ANTHROPIC, body), target(name))

@@ -164,6 +164,15 @@ def test_wire_15_orphans_are_refused() -> None:
         sent(Request(model="c", messages=[Message("user", [ToolResult("nobody", [Text("a")])])]))
 
 
+def test_a_forced_tool_leaves_no_text_to_format() -> None:
+    """instructor's Responses mode asks for both."""
+    for choice in (ToolChoice("required"), ToolChoice("tool", weather_tool().name)):
+        wanted = ResponseFormat("json_schema", schema={"type": "object"})
+        body = sent(ask(tools=[weather_tool()], tool_choice=choice, response_format=wanted))
+        assert "response_format" not in body
+        assert body["tool_choice"] == "REQUIRED"
+
+
 def test_wire_16_no_tools_no_field() -> None:
     assert "tools" not in sent(ask())
 

@@ -8,11 +8,13 @@ import pytest
 from msgspec.structs import replace
 
 from tieline.cli.drill import app
-from tieline.config.load import ConfigErrors
+from tieline.config.load import ConfigErrors, parse
 from tieline.config.schema import Config
 from tieline.drills import clock, incident, report, scenario
 from tieline.drills.fleet import keyed
+from tieline.drills.rehearsal import impossible
 from tieline.drills.score import score
+from tieline.types.money import parse_usd
 
 
 def short(name: str) -> scenario.Scenario:
@@ -118,3 +120,110 @@ def test_the_command_lists_them() -> None:
     assert done.exit_code == 0
     assert "D17-gemini-diurnal" in done.output
     assert "cut-in-tool-call" in done.output
+
+
+def test_a_ceiling_is_really_checked() -> None:
+    found = replace(short("D12"), length_s=40.0)
+    played = clock.run(lambda: incident.play(replace(found, hit=replace(found.hit, to_s=39.0))), 150.0)
+    result = score(played)
+    assert (result.ceiling_usd, result.ceilings_exceeded) == ("0.01", 0)
+    assert parse_usd(result.dearest_usd) > 0
+    tight = dict.fromkeys(played.ceilings, "0.0000001")
+    played.ceilings = tight
+    over = score(played)
+    assert over.ceilings_exceeded == over.requests
+    assert not over.passed
+    played.ceilings, played.lines[0].record.cost = dict.fromkeys(tight, "1"), None  # type: ignore[union-attr]
+    assert score(played).ceilings_exceeded == 1, "what nobody knows the cost of"
+
+
+def test_every_incident_has_a_ceiling_and_asks_for_all() -> None:
+    for one in scenario.packaged():
+        assert one.load.max_cost_usd is not None
+        assert one.goals.success == 1.0, "an allowed alternative is healthy in all of them"
+    assert scenario.load("D13").goals.only == ["azure-sweden", "azure-france"]
+
+
+def test_the_storm_of_400s_reaches_nobody() -> None:
+    goals = replace(short("D12").goals, leave_s=None, back_s=None)
+    result = score(clock.run(lambda: incident.play(replace(short("D12"), goals=goals)), 150.0))
+    assert result.passed, result.problems
+    assert result.success == 1.0
+    assert result.failed_at_failing > 0
+
+
+def test_what_ones_own_policy_and_ceilings_say_is_scored() -> None:
+    text = """
+models: {chat: {deployments: [anthropic/claude-haiku-4-5], routing: {max_cost_usd: "0.05"}}}
+policy: {deny_providers: [openrouter]}
+"""
+    found = replace(short("D06"), length_s=45.0, hit=replace(short("D06").hit, to_s=44.0))
+    environ = keyed("anthropic", "openrouter")
+    played = clock.run(lambda: incident.play(found, base=parse(text, {}).config, environ=environ), 150.0)
+    assert played.ceilings == {"chat": "0.05"}
+    assert played.allowed is not None
+    assert "openrouter" not in played.allowed
+    assert score(played).outside_allowed == 0
+
+
+def test_an_incident_that_strikes_nobody_of_ones_own_is_told() -> None:
+    environ = keyed("openai")
+    assert incident.hits(scenario.load("D01"), Config(), environ)
+    assert not incident.hits(scenario.load("D16"), Config(), environ)
+    assert not incident.hits(scenario.load("D12"), Config(), environ)
+
+
+ROUTED = GOOD.replace(
+    "load:",
+    """config:
+  providers:
+    acme: {base_url: "https://acme.example/v1", api_key: x, prices: {m: {input: "1", output: "4"}}}
+  models:
+    one: {deployments: [acme/m]}
+load:""",
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        (GOOD.replace("[openai]", "[opnai]"), 6, "opnai"),
+        (GOOD.replace("openai/gpt-4o", "nobody/else"), 7, "not known"),
+        (GOOD.replace("hit: {provider: openai", "hit: {provider: azure"), 8, "no provider is called `azure`"),
+        (GOOD.replace("for_s: 30, provider: openai", "for_s: 30, provider: opnai"), 10, "`opnai`"),
+        (GOOD.replace("gpt-4o]}", 'gpt-4o], max_cost_usd: "0.00001"}'), 7, "below the cheapest candidate"),
+        (GOOD.replace("gpt-4o]}", 'gpt-4o], max_cost_usd: "-1"}'), 7, "max_cost_usd"),
+        (GOOD + "goals: {only: [azure]}\n", 11, "`azure`"),
+        (GOOD + "goals: {leave_s: -1}\n", 11, "leave_s"),
+        (GOOD.replace("length_s: 60", "length_s: -60"), 5, "length_s"),
+        (ROUTED.replace("[acme/m]", "[acme/m], fallbacks: [one]"), 11, "lead back"),
+        (ROUTED.replace("[acme/m]", "[acme/m], routing: {max_attempts: -1}"), 11, "max_attempts"),
+        (
+            GOOD + "  - {at_s: 12, for_s: 3, provider: openai, behaviour: reset}\n",
+            11,
+            "overlaps phases[0]",
+        ),
+    ],
+)
+def test_a_scenario_is_checked_against_its_fleet(text: str, line: int, said: str) -> None:
+    with pytest.raises(ConfigErrors) as caught:
+        scenario.parse(text, "mine.yaml", whole=True)
+    assert said in str(caught.value)
+    assert str(caught.value).startswith(f"mine.yaml:{line}: ")
+
+
+def test_what_comes_with_tieline_passes_the_same_check() -> None:
+    assert scenario.parse(GOOD, "mine.yaml", whole=True).name == "mine"
+    for one in scenario.packaged():
+        assert impossible(one) == []
+
+
+def test_the_picture_says_what_happened() -> None:
+    found = replace(short("D12"), length_s=60.0)
+    played = clock.run(lambda: incident.play(replace(found, hit=replace(found.hit, to_s=59.0))), 150.0)
+    page = report.incidents([(played, score(played))])
+    assert "azure-sweden/gpt-4o fail-400" in page
+    assert "failed tries" in page
+    assert "over the ceiling" in page
+    assert page.count("<svg") == 1
+    assert "<script" not in page

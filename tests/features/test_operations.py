@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from time import monotonic
 from typing import Any
 
@@ -17,8 +18,10 @@ from tests.conformance.world import HOSTS, World, providers
 from tests.features.asking import PROMPT, chat, contents, messages, post, record_of
 from tests.features.conftest import Start
 from tieline.config.schema import Config, ModelConfig
+from tieline.dialects import get
 from tieline.simulator.text import count_tokens, expected_text
 from tieline.simulator.vectors import embed
+from tieline.types.call import Call
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
@@ -251,6 +254,43 @@ def test_what_only_completions_can_do_is_refused_by_name(legacy: Any, field: str
         sdk.completions.create(model="claude/sim-echo", **asked)
     assert raised.value.param == field  # type: ignore[attr-defined]
     assert not world.upstream()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_several_prompts_where_the_host_has_completions(legacy: Any, stream: bool) -> None:
+    """Each is answered under its own index, in the order asked; all of them together are the usage."""
+    world, sdk = legacy
+    prompts = [PROMPT, "What is a bell?", "Where is the harbour?"]
+    made = sdk.completions.create(model="old/sim-echo", prompt=prompts, max_tokens=9, stream=stream)
+    texts, ends = dict.fromkeys(range(3), ""), {}
+    for chunk in made if stream else [made]:
+        for choice in chunk.choices:
+            texts[choice.index] += choice.text
+            ends[choice.index] = choice.finish_reason or ends.get(choice.index)
+    assert list(texts.values()) == [expected_text(prompt, 9) for prompt in prompts]
+    assert ends == dict.fromkeys(range(3), "length")
+    (entry,) = world.upstream()
+    assert entry.body["prompt"] == prompts
+    assert entry.output_tokens == 27
+
+
+def test_several_prompts_are_held_for_together() -> None:
+    """A hold is the most that a request can cost, and each prompt is answered."""
+    for prompt, n, answers in (
+        (["a", "b", "c"], 2, 6),
+        ("a", 2, 2),
+        ([1, 2, 3], None, 1),
+        ([[1], [2]], None, 2),
+    ):
+        body = {"model": "m", "prompt": prompt, "max_tokens": 5} | ({"n": n} if n else {})
+        call = Call(
+            dialect="openai_completions",
+            operation="completions",
+            path="/v1/completions",
+            headers=[],
+            body=json.dumps(body).encode(),
+        )
+        assert get("openai_completions").peek(call).n == answers
 
 
 def test_a_chat_body_on_the_completions_path(legacy: Any) -> None:

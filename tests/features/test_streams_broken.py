@@ -21,7 +21,11 @@ SPEED = 40.0
 
 
 def play(
-    *ways: str, asks: list[Ask] | None = None, policy: str = "resume", **special: dict[str, Any]
+    *ways: str,
+    asks: list[Ask] | None = None,
+    policy: str = "resume",
+    hold_ms: int = 2000,
+    **special: dict[str, Any],
 ) -> list[tuple[Heard, Record]]:
     """Every caller asks once; what each heard, and its record."""
 
@@ -30,6 +34,7 @@ def play(
             fallback="listed",
             on_broken_stream=policy,  # type: ignore[arg-type]
             hold_tokens=1000 if policy == "hold" else 40,
+            hold_ms=hold_ms,
             timeouts=Timeouts(connect_s=30, stall_s=4, first_token_s=8),
         )
         async with Stage(lambda url: fleet(url, *ways, routing=routing, **special)) as stage:
@@ -139,6 +144,23 @@ def test_policy_hold_fails_over_unseen() -> None:
         assert heard.text == WHOLE
         assert record.splices == 0
         assert record.provider == "beta"
+
+
+@pytest.mark.parametrize("upstream", DIALECTS)
+def test_policy_hold_ends_after_its_time_though_nothing_follows(upstream: str) -> None:
+    """``hold`` makes good what breaks while it holds; what was sent after ``hold_ms`` cannot be taken back."""
+    ways = (f"alpha/sim-stall:after=8,tokens={TOKENS}", f"beta/sim-echo:tokens={TOKENS}")
+    for heard, record in play(*ways, policy="hold", hold_ms=500, alpha={"dialect": upstream}):
+        assert heard.first_s is not None
+        assert 0.4 < heard.first_s < 2.5, "not at the next piece, which never comes"
+        assert heard.error
+        assert not heard.complete
+        assert heard.text
+        assert WHOLE.startswith(heard.text)
+        assert len(record.attempts) == 1
+    for heard, record in play(*ways, policy="hold", hold_ms=0, alpha={"dialect": upstream}):
+        assert (heard.ok, heard.text) == (True, WHOLE), "without a time the tokens alone count"
+        assert (record.provider, record.splices) == ("beta", 0)
 
 
 @pytest.mark.parametrize("upstream", DIALECTS)

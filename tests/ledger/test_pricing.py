@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
 from tieline.ledger.pricing import cost, cost_parts, split_tokens, upper_bound
-from tieline.providers.card import Price, PriceTier
+from tieline.providers.card import OffPeak, Price, PriceTier
+from tieline.providers.catalog import packaged
 from tieline.types.money import parse_usd
 from tieline.types.usage import Usage
 
@@ -44,6 +47,15 @@ def tiers(draw: st.DrawFn, above: int = 0) -> PriceTier:
     return PriceTier(input=draw(amount), output=draw(amount), above_input_tokens=above, **values)
 
 
+spans = st.builds(
+    OffPeak,
+    start=st.integers(0, 1439),
+    end=st.integers(0, 1440),
+    percent=st.integers(1, 150),
+    days=st.sets(st.integers(0, 6), min_size=1).map(lambda days: tuple(sorted(days))),
+)
+
+
 @st.composite
 def prices(draw: st.DrawFn, ascending: bool = False) -> Price:
     levels = [draw(tiers())]
@@ -59,7 +71,8 @@ def prices(draw: st.DrawFn, ascending: bool = False) -> Price:
         batch_percent=draw(percent),
         priority_percent=draw(percent),
         flex_percent=draw(percent),
-        off_peak=draw(st.none() | st.tuples(st.integers(0, 1439), st.integers(0, 1439), st.integers(1, 150))),
+        off_peak=tuple(draw(st.lists(spans, max_size=4))),
+        zone_minutes=draw(st.sampled_from([0, 480, 330, -720])),
     )
 
 
@@ -208,7 +221,68 @@ def test_percentages_round_half_up_once_and_spare_the_fee() -> None:
 
 
 def test_time_of_day_wraps_midnight() -> None:
-    price = Price(tiers=(PriceTier(input=100, output=0),), off_peak=(16 * 60 + 30, 30, 50))
+    price = Price(tiers=(PriceTier(input=100, output=0),), off_peak=(OffPeak(16 * 60 + 30, 30, 50),))
     day = 1_700_006_400 - 1_700_006_400 % 86_400
     for minute, expected in ((16 * 60 + 29, 100), (16 * 60 + 30, 50), (0, 50), (29, 50), (30, 100)):
         assert cost(price, Usage(input_tokens=1), at_unix=day + minute * 60) == expected
+
+
+def at(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def test_several_windows_and_days_as_deepseek_bills() -> None:
+    price = packaged().card("deepseek", "deepseek-v4-pro").price  # type: ignore[union-attr]
+    peak = price.tiers[0].input  # type: ignore[union-attr]
+    for moment, percent in {
+        "2026-11-20T00:59:59Z": 50,  # a Friday
+        "2026-11-20T01:00:00Z": 100,
+        "2026-11-20T03:59:59Z": 100,
+        "2026-11-20T04:00:00Z": 50,
+        "2026-11-20T06:00:00Z": 100,
+        "2026-11-20T09:59:59Z": 100,
+        "2026-11-20T10:00:00Z": 50,
+        "2026-11-21T02:00:00Z": 50,  # Saturday
+        "2026-11-22T07:00:00Z": 50,  # Sunday
+        "2026-11-23T00:30:00Z": 50,
+        "2026-11-23T01:00:00Z": 100,
+        "2026-11-20T09:30:00+08:00": 100,  # 01:30 UTC
+    }.items():
+        got = cost(price, Usage(input_tokens=100), at_unix=at(moment))
+        assert got == peak * percent, moment
+
+
+def test_a_window_that_wraps_belongs_to_the_day_it_begins_on() -> None:
+    price = Price(tiers=(PriceTier(input=100, output=0),), off_peak=(OffPeak(22 * 60, 6 * 60, 50, (4,)),))
+    for moment, expected in {
+        "2026-11-20T05:00:00Z": 100,  # the night before Friday
+        "2026-11-20T22:00:00Z": 50,
+        "2026-11-21T05:59:59Z": 50,
+        "2026-11-21T06:00:00Z": 100,
+        "2026-11-21T23:00:00Z": 100,
+    }.items():
+        assert cost(price, Usage(input_tokens=1), at_unix=at(moment)) == expected, moment
+
+
+def _by_the_calendar(price: Price, at_unix: int) -> int:
+    """The same question asked of Python's own calendar, minute by minute of each span."""
+    local = datetime.fromtimestamp(at_unix, timezone(timedelta(minutes=price.zone_minutes)))
+    percents = []
+    for span in price.off_peak:
+        for back in (0, 1):
+            begins = (local - timedelta(days=back)).replace(hour=0, minute=0, second=0, microsecond=0)
+            length = span.end - span.start + (0 if span.start < span.end else 1440)
+            first = begins + timedelta(minutes=span.start)
+            if begins.weekday() in span.days and first <= local < first + timedelta(minutes=length):
+                percents.append(span.percent)
+    return max(percents, default=100)
+
+
+@given(st.lists(spans, max_size=4), st.integers(-720, 840), times)
+def test_windows_agree_with_the_calendar(windows: list[OffPeak], zone: int, at_unix: int) -> None:
+    price = Price(
+        tiers=(PriceTier(input=100, output=0),), off_peak=tuple(windows), zone_minutes=zone, per_request=7
+    )
+    got = cost(price, Usage(input_tokens=3), at_unix=at_unix)
+    assert got == 3 * _by_the_calendar(price, at_unix) + 7
+    assert type(got) is int

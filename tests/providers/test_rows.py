@@ -10,7 +10,7 @@ from tieline.config.load import parse
 from tieline.dialects.base import Quirks
 from tieline.providers import registry
 from tieline.providers.row import DataPolicy, Provider
-from tieline.providers.rows import ROWS, local
+from tieline.providers.rows import ROWS, local, routers
 from tieline.types.errors import ConfigError
 
 NAMED_IN_A2 = [
@@ -105,10 +105,23 @@ def test_every_policy_claim_has_source_and_date(row: Provider) -> None:
     claims = (policy.jurisdictions, policy.retention_days, policy.trains)
     if any(claim is not None for claim in claims):
         assert policy.source
-        assert policy.source.startswith("https://")
-        assert date.fromisoformat(policy.date or "") <= date.today()
     else:
-        assert policy == DataPolicy()
+        assert policy.note, "an unknown policy says what was looked for"
+    if policy.source:
+        assert policy.source.startswith("https://")
+        read = date.fromisoformat(policy.date or "")
+        assert read <= date.today()
+        assert policy.page_date is None or date.fromisoformat(policy.page_date) <= read
+
+
+def test_who_passes_prompts_on_makes_no_claim_for_others() -> None:
+    for row in routers.ROWS:
+        assert (row.policy.jurisdictions, row.policy.retention_days, row.policy.trains) == (None, None, None)
+
+
+def test_enough_policies_were_read() -> None:
+    read = [row.name for row in ROWS if row not in local.ROWS and row.policy.source]
+    assert len(read) >= 35
 
 
 def test_no_key_is_tried_at_two_hosts() -> None:

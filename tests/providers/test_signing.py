@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tieline.providers import registry, signing
-from tieline.providers.credentials import AwsKeys, EntraApp
+from tieline.providers.aws_sources import AwsKeys
+from tieline.providers.credentials import EntraApp
 from tieline.providers.row import Credential
 from tieline.providers.signing import needs_token, sign, sigv4
 

@@ -199,6 +199,109 @@ def test_a_storm_that_siblings_share_is_the_callers_fault(deployment: Any, route
     assert path(after, Outcome(refused, 0.1)) == [("a/m:A_KEY", "first")]
 
 
+DOUBTFUL = Failure(kind=FailureClass.CALLER_FAULT, message="first", status=400, doubtful=True)
+
+
+def test_a_refusal_in_doubt_is_tried_once_elsewhere(deployment: Any, router: Any) -> None:
+    made = router([deployment("a", "m"), deployment("b", "m"), deployment("c", "m")])
+    plan = made.plan(made.match("a/m"), NEEDS, 0.0)
+    first, second = plan.start(), plan.send(Outcome(DOUBTFUL, 0.1))
+    assert isinstance(second, Try)
+    assert (first.deployment.id, second.reason) == ("a/m", "failover")
+    assert second.deployment is not first.deployment
+    end = plan.send(Outcome(Failure(kind=FailureClass.CALLER_FAULT, message="second", status=400), 0.2))
+    assert isinstance(end, GiveUp), "two refusals: it is the caller"
+    assert end.failure is DOUBTFUL, "the caller hears what the first said"
+    assert plan.attempts == 2
+
+
+def test_a_known_fault_of_the_caller_asks_nobody_else(deployment: Any, router: Any) -> None:
+    made = router([deployment("a", "m"), deployment("b", "m")])
+    for status in (400, 413, 422):
+        known = failed(FailureClass.CALLER_FAULT, status=status)
+        assert path(made.plan(made.match("a/m"), NEEDS, 0.0), known) == [("a/m:A_KEY", "first")]
+
+
+def test_a_doubt_passes_by_who_is_down_and_waits_for_nobody(deployment: Any, router: Any) -> None:
+    made = router([deployment("a", "m"), deployment("b", "m"), deployment("c", "m")])
+    down = failed(FailureClass.TRANSIENT, status=500)
+    plan = made.plan(made.match("a/m"), NEEDS, 0.0)
+    taken = path(plan, Outcome(DOUBTFUL, 0.1), down)
+    assert [reason for _, reason in taken] == ["first", "failover", "failover"]
+    assert len({name for name, _ in taken}) == 3
+    end = plan.send(failed(FailureClass.RATE_LIMITED, retry_after_s=0.5))
+    assert isinstance(end, GiveUp)
+    assert end.failure is DOUBTFUL
+
+
+def test_a_doubt_with_nobody_else_is_the_answer(deployment: Any, router: Any) -> None:
+    made = router([deployment("a", "m")])
+    plan = made.plan(made.match("a/m"), NEEDS, 0.0)
+    plan.start()
+    end = plan.send(Outcome(DOUBTFUL, 0.1))
+    assert isinstance(end, GiveUp)
+    assert end.failure is DOUBTFUL
+
+
+def test_wrong_doubts_are_bounded_and_come_back_with_time(deployment: Any, router: Any) -> None:
+    made = router([deployment("a", "m"), deployment("b", "m")])
+
+    def attempts(now: float) -> int:
+        plan = made.plan(made.match("a/m"), NEEDS, now)
+        return len(path(plan, Outcome(DOUBTFUL, 0.0), Outcome(DOUBTFUL, 0.0)))
+
+    assert [attempts(100.0) for _ in range(13)] == [2] * 10 + [1] * 3
+    assert attempts(103.1) == 2
+    assert attempts(103.1) == 1
+
+
+def test_doubts_that_prove_right_are_free_and_open_the_breaker(deployment: Any, router: Any) -> None:
+    made = router([deployment("a", "m"), deployment("b", "m")])
+    a, b = made.deployments
+
+    def tell(one: Any, now: float, failure: Failure | None) -> None:
+        made.health.begin(one, one.credentials[0], now)
+        made.health.observe(one, one.credentials[0], now, failure=failure, shape=NEEDS.features)
+
+    tell(a, 0.0, None)
+    for n in range(3):
+        now = 100.0 + n
+        plan = made.plan(made.match("a/m"), NEEDS, now)
+        first = plan.start()
+        assert first.deployment is a
+        tell(a, now, DOUBTFUL)
+        assert plan.send(Outcome(DOUBTFUL, 0.1)).deployment is b
+        tell(b, now + 0.2, None)
+    assert made.health.lanes(a)[0].breaker.state(102.5) is State.OPEN
+    assert made.plan(made.match("a/m"), NEEDS, 102.5).start().deployment is b
+
+
+def test_what_never_accepted_anything_is_left_only_if_nobody_can_say_why(
+    deployment: Any, router: Any
+) -> None:
+    for refusal, left in ((DOUBTFUL, True), (Failure(kind=FailureClass.CALLER_FAULT, message="x"), False)):
+        made = router([deployment("a", "m"), deployment("b", "m")])
+        a, b = made.deployments
+        for n in range(4):
+            made.health.observe(a, a.credentials[0], n / 10, failure=refusal, shape=NEEDS.features)
+        made.health.observe(b, b.credentials[0], 0.5, shape=NEEDS.features)
+        plan = made.plan(made.match("a/m"), NEEDS, 0.6)
+        plan.start()
+        plan.send(Outcome(refusal, 0.1))
+        assert (made.health.lanes(a)[0].breaker.state(0.7) is State.OPEN) is left
+
+
+def test_a_broken_stream_after_a_doubt_is_reported_as_broken(deployment: Any, router: Any) -> None:
+    made = router([deployment("a", "m"), deployment("b", "m")])
+    plan = made.plan(made.match("a/m"), NEEDS, 0.0)
+    plan.start()
+    plan.send(Outcome(DOUBTFUL, 0.1))
+    end = plan.send(failed(FailureClass.TRUNCATED, committed=True))
+    assert isinstance(end, GiveUp)
+    assert end.failure is not None
+    assert end.failure.kind is FailureClass.TRUNCATED
+
+
 def test_when_all_are_open_the_least_bad_is_used(deployment: Any, router: Any) -> None:
     made = router([deployment("a", "m"), deployment("b", "m")])
     for one in made.deployments:

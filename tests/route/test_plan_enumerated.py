@@ -18,6 +18,7 @@ ENDS: dict[str, Failure | None] = {
     "limited_soon": Failure(kind=FailureClass.RATE_LIMITED, message="x", status=429, retry_after_s=1.0),
     "limited_long": Failure(kind=FailureClass.RATE_LIMITED, message="x", status=429, retry_after_s=60.0),
     "limited": Failure(kind=FailureClass.RATE_LIMITED, message="x", status=429),
+    "doubtful": Failure(kind=FailureClass.CALLER_FAULT, message="x", status=400, doubtful=True),
     **{
         kind.value: Failure(kind=kind, message="x", status=400 if kind is FailureClass.CALLER_FAULT else None)
         for kind in FailureClass
@@ -93,7 +94,13 @@ def check(
             assert not later
             continue
         again = [one for one, _ in later if one.deployment is step.deployment]
-        if failure.kind in FINAL:
+        if failure.doubtful:
+            lanes = {(one.deployment.id, one.credential.label) for one, _ in later}
+            assert not again
+            assert len(lanes) == len(later), "each once"
+            verdicts = [one for _, one in later if one is None or one.kind is FailureClass.CALLER_FAULT]
+            assert len(verdicts) <= 1, "one answer settles whose fault it was"
+        elif failure.kind in FINAL:
             assert not later, "a fault of the caller never fails over"
         elif failure.kind in ONCE_MORE:
             same = [one for one, _ in trail if one.deployment is step.deployment and one.reason == "retry"]

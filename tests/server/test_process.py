@@ -161,7 +161,7 @@ def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
     [
         ("sqlite:////proc/nowhere/tieline.db", "/proc/nowhere"),
         ("sqlite:////proc/tieline.db", "Name a path that can be written"),
-        ("postgresql://x:secret@127.0.0.1:1/none", "127.0.0.1:1"),
+        ("sqlite:////bin/sh", "not a database"),
     ],
 )
 def test_an_unusable_database_is_one_line(tmp_path: Path, database: str, says: str) -> None:

@@ -88,8 +88,27 @@ def test_latency_adds_up_and_content_stays() -> None:
 def test_mistakes_name_their_place_and_the_fix(text: str, words: str) -> None:
     with pytest.raises(ScheduleError) as caught:
         Schedule.loads(text, place="drill.yaml")
-    assert str(caught.value).startswith("drill.yaml: ")
+    assert str(caught.value).startswith("drill.yaml:1: ")
     assert words in str(caught.value)
+
+
+def test_mistakes_name_their_line() -> None:
+    good = "phases:\n  - at_s: 0\n    for_s: 5\n    behaviour: reset\n  - at_s: 5\n    for_s: 9\n    behaviour: silent\n"
+    assert len(Schedule.loads(good).phases) == 2
+    for wrong, line in (
+        (good.replace("for_s: 9", "for_s: -9"), 6),
+        (good.replace("at_s: 5", "at_s: 2"), 5),
+        (good.replace("behaviour: silent", "behavior: silent"), 7),
+        (good.replace("behaviour: silent", "behaviour: silence"), 7),
+        (good.replace("at_s: 0", "at_s: now"), 2),
+        (good.replace("phases:", "phases: ["), None),
+        (good.partition("\n")[2].replace("for_s: 9", "for_s: -9"), 5),
+    ):
+        with pytest.raises(ScheduleError) as caught:
+            Schedule.loads(wrong, place="drill.yaml")
+        assert str(caught.value).startswith("drill.yaml:" + ("" if line is None else f"{line}: ")), wrong
+    with pytest.raises(ScheduleError, match="is empty"):
+        Schedule.loads("# nothing")
 
 
 @pytest.mark.parametrize(

@@ -126,12 +126,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.new_database()
 
 
-@pytest.fixture
-def database(url: str) -> Iterator[Database]:
-    """Of version 0001, opened by the present one."""
+@pytest.fixture(params=["0001", "0002"])
+def database(url: str, request: pytest.FixtureRequest) -> Iterator[Database]:
+    """Of a version whose records were as those of 0001, opened by the present one."""
     opened = Database(url)
     with opened.write() as connection:
-        schema.upgrade(connection, "0001")
+        schema.upgrade(connection, request.param)
         fill_0001(connection)
     opened.open()
     yield opened

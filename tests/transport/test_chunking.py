@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tieline.transport.connection import Connection
+from tieline.transport.outbox import Outbox
 from tieline.transport.pool import Pool, PoolLimits
 
 
@@ -38,6 +39,7 @@ class Wire(asyncio.Transport):
 
 class Owner:
     def __init__(self) -> None:
+        self.outbox = Outbox()
         self.free = 0
 
     def freed(self, connection: Connection) -> None:

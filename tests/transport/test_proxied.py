@@ -235,6 +235,8 @@ async def test_origins_without_proxy_go_direct() -> None:
         ("https://[fd00::1]", {"ALL_PROXY": "http://p:1", "NO_PROXY": "[fd00::1]:443"}, None),
         ("http://localhost:11434", {"ALL_PROXY": "http://p:1"}, None),
         ("http://127.0.0.1:8000", {"ALL_PROXY": "http://p:1"}, None),
+        ("http://169.254.169.254", {"HTTP_PROXY": "http://p:1"}, None),
+        ("http://169.254.170.2", {"HTTP_PROXY": "http://p:1"}, None),
     ],
 )
 def test_which_proxy(url: str, environ: dict[str, str], proxy: str | None) -> None:

@@ -20,7 +20,7 @@ from tieline.admit.rules import BudgetRule, Limits, Rules, matches
 from tieline.config.schema import PolicyRules
 from tieline.ledger.settle import Hold
 from tieline.record.rows import run_scope, stored_scope
-from tieline.types.errors import Forbidden, InvalidRequest, Unauthenticated
+from tieline.types.errors import DatabaseAway, Forbidden, InvalidRequest, Unauthenticated
 from tieline.types.money import Pico
 
 MAX_RUNS = 20_000
@@ -171,6 +171,7 @@ class Admission:
     """``open``: requests without a key are let in although keys exist, or although the address is public.
 
     ``loopback``: the server is bound to the local machine, where no key is needed as long as none was made.
+    ``known``: False until ``refresh`` has told the keys: then only requests are let in that could not need one.
     """
 
     def __init__(
@@ -180,6 +181,7 @@ class Admission:
         loopback: bool = True,
         policy: PolicyRules | None = None,
         shared: bool = False,
+        known: bool = True,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -188,6 +190,9 @@ class Admission:
         self.clock = clock
         self.wall = wall
         self.inflight = 0
+        self.known = known
+        self.counted = True
+        """False while it is not known what was spent before: then hard budgets let nothing in."""
         self.shared = shared
         """Several processes: hard budgets and limits are spent out of leases (``leases``)."""
         self._policy = policy or PolicyRules()
@@ -228,9 +233,22 @@ class Admission:
         """What was spent before this process began; once, before ``refresh`` and the first request."""
         self._spent = spent
 
+    def recount(self, spent: Mapping[str, Spent]) -> None:
+        """What was spent is known at last. Nothing was let in by a hard budget until now: its meter starts anew."""
+        self._spent = spent
+        self._meters = {
+            scope: meter
+            for scope, meter in self._meters.items()
+            if not any(budget.hard for budget in meter.budgets)
+        }
+        self._runs.clear()
+        self.counted = True
+        self.refresh(self._snapshot, self._credits)
+
     def refresh(self, snapshot: Snapshot, credits: Mapping[str, Pico] | None = None) -> None:
         """Takes new keys and rules over, at once. Counts, holds and limits of running requests go on."""
         self._snapshot = snapshot
+        self.known = True
         self._credits = credits or {}
         self._principals = {}
         for project in snapshot.projects.values():
@@ -263,9 +281,13 @@ class Admission:
         if facts.run and facts.run_budget is not None:
             if facts.run_budget < 0:
                 raise InvalidRequest("must be 0 or more", param="tieline.run_budget_usd")
+            if not self.known:
+                raise _unknown("What this run has spent is not known")
             meters = (*meters, self._run_meter(principal, facts.run, facts.run_budget))
         for meter in meters:
             if meter.budgets:
+                if not self.counted and any(budget.hard for budget in meter.budgets):
+                    raise _unknown("What has been spent of a budget is not known")
                 # One unit: a budget that is used up lets nothing in, also where the first price is unknown.
                 _check_room(meter, now)
         if facts.policy is not None:
@@ -283,6 +305,8 @@ class Admission:
 
     def _who(self, secret: str | None, now: float) -> Principal | None:
         """None: nobody in particular, and that is allowed here."""
+        if not self.known and not (self.open and not (secret or "").startswith(PREFIX)):
+            raise _unknown("Keys cannot be checked")
         if secret is None or (self._is_open() and not secret.startswith(PREFIX)):
             # SDKs insist on sending some key; where none is needed, theirs does not matter.
             if self._is_open():
@@ -372,6 +396,14 @@ class Admission:
             foreign_before=spent.foreign_before,
             shared=self.shared,
         )
+
+
+def _unknown(what: str) -> DatabaseAway:
+    return DatabaseAway(
+        f"{what}: the database could not be used since this gateway started.",
+        hint="Try again, or ask another replica.",
+        retry_after_s=5.0,
+    )
 
 
 def _check_allowed(principal: Principal, facts: Facts) -> None:

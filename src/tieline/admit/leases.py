@@ -24,6 +24,8 @@ _LIMIT_EXPIRES_S = 65
 _FORGET_LIMIT_S = 86_400
 _FORGET_BUDGET_S = 40 * 86_400
 """Longer than any month."""
+_FORGET_RUN_S = 8 * 86_400
+"""A run that was not heard of for longer begins anew, as it does in the database (``accounts``)."""
 _REFILLS = 3
 """How often one request asks again: others may be faster."""
 
@@ -190,7 +192,7 @@ class Leases:
             floor,
             granted,
             max(0, budget.need - floor),
-            forget_s=0 if budget.period == "lifetime" else _FORGET_BUDGET_S,
+            forget_s=_forgotten_after(budget),
             keep=keep,
         )
 
@@ -233,3 +235,9 @@ class Leases:
         while True:
             await asyncio.sleep(self._interval_s)
             await self.refill()
+
+
+def _forgotten_after(budget: Budget) -> int:
+    if budget.window_name.startswith("run:"):
+        return _FORGET_RUN_S
+    return 0 if budget.period == "lifetime" else _FORGET_BUDGET_S

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from rich.markup import escape
 
 from tieline.cli.terminal import console, table, write_json
 from tieline.config.load import find, load
-from tieline.providers import build, catalog
-from tieline.providers.card import ModelCard
+from tieline.providers import build, catalog, registry
+from tieline.providers.card import ModelCard, OffPeak, Price
+from tieline.providers.row import DataPolicy
 from tieline.types.errors import UnknownModel
 from tieline.types.money import PER_MILLION, format_usd
 
@@ -50,10 +52,14 @@ def models(query: list[str], path: Path | None, as_json: bool, configured: bool,
         "",
         right=("context", "in $/M", "out $/M", "quality"),
     )
+    for column in rows.columns:
+        # A narrow terminal folds names and abilities; a figure is never cut.
+        column.no_wrap = column.header not in ("model", "can")
+        column.overflow = "fold"
     for card in found:
         rows.add_row(
             escape(f"{card.provider}/{card.id}"),
-            f"{card.context:,}" if card.context else "?",
+            _short(card.context),
             _price(card, "input"),
             _price(card, "output"),
             _abilities(card),
@@ -79,7 +85,18 @@ def line(card: ModelCard, configured: bool) -> dict[str, Any]:
         "input_modalities": card.input_modalities,
         "status": card.status,
         "quality": card.quality,
+        "source": f"{card.source} {card.date}",
+        "price_source": f"{card.price.source} {card.price.date}" if card.price else None,
     }
+
+
+def _short(tokens: int | None) -> str:
+    if not tokens:
+        return "?"
+    for unit, size in (("M", 1_000_000), ("K", 1_000)):
+        if tokens >= size:
+            return f"{tokens / size:.3g}{unit}"
+    return str(tokens)
 
 
 def _price(card: ModelCard, kind: str, unknown: Any = "?") -> Any:
@@ -110,27 +127,107 @@ def _show(known: catalog.Catalog, fleet: build.Fleet, name: str, as_json: bool) 
         )
         return
     for card in cards:
-        console.print(
-            f"[bold]{escape(card.provider)}/{escape(card.id)}[/]  {escape(card.title)}"
-            + ("  [green]configured[/]" if card.provider in fleet.hosts else "")
+        _print_card(card, fleet)
+
+
+def _print_card(card: ModelCard, fleet: build.Fleet) -> None:
+    console.print(
+        f"[bold]{escape(card.provider)}/{escape(card.id)}[/]  {escape(card.title)}"
+        + ("  [green]configured[/]" if card.provider in fleet.hosts else "")
+    )
+    rows = table("", "")
+    rows.show_header = False
+    known = list(facts(card))
+    rows.columns[0].min_width = max(len(label) for label, _ in known)
+    rows.columns[1].no_wrap, rows.columns[1].overflow = False, "fold"
+    for label, value in known:
+        rows.add_row(f"[dim]{label}[/]", escape(value))
+    console.print(rows)
+    console.print()
+
+
+def facts(card: ModelCard) -> Iterator[tuple[str, str]]:
+    """Everything known, as a person reads it: (what, value)."""
+    yield "the same model", card.name
+    yield "status", card.status + (f", released {card.released}" if card.released else "")
+    limits = (
+        ("context", card.context),
+        ("input at most", card.max_input),
+        ("output at most", card.max_output),
+    )
+    yield from ((label, f"{tokens:,} tokens") for label, tokens in limits if tokens)
+    yield "takes", ", ".join(card.input_modalities or ()) or "unknown"
+    yield "gives", "embeddings" if card.embedding else ", ".join(card.output_modalities or ()) or "unknown"
+    for field, label in _ABILITIES.items():
+        value = getattr(card, field)
+        if value is not None:
+            yield label, "yes" if value else "no"
+    if card.quality:
+        figures = sorted(card.quality.items(), key=lambda item: (item[0] != "average", item[0]))
+        yield "quality", ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in figures)
+        yield "  from", card.quality_source or "unknown"
+    if card.price is not None:
+        yield from _prices(card.price)
+    yield "facts from", f"{card.source} {card.date}"
+    row = registry.get(card.provider)
+    if row is not None:
+        yield "data policy", policy(row.policy)
+
+
+_ABILITIES = {
+    "tools": "tools",
+    "structured_output": "JSON schema",
+    "reasoning": "reasoning",
+    "temperature": "temperature",
+    "prefill": "assistant prefill",
+    "adaptive_thinking": "adaptive thinking",
+}
+
+
+def _prices(price: Price) -> Iterator[tuple[str, str]]:
+    for tier in price.tiers:
+        above = f", over {tier.above_input_tokens:,} in" if tier.above_input_tokens else ""
+        parts = [
+            f"{field.replace('_', ' ')} {format_usd(amount * PER_MILLION)}"
+            for field in tier.__struct_fields__
+            if field != "above_input_tokens" and (amount := getattr(tier, field)) is not None
+        ]
+        yield f"$/M tokens{above}", ", ".join(parts)
+    if price.per_request:
+        yield "$ per request", format_usd(price.per_request)
+    for label in ("batch", "priority", "flex"):
+        percent = getattr(price, f"{label}_percent")
+        if percent is not None:
+            yield f"  {label}", f"{percent} % of it"
+    for span in price.off_peak:
+        yield (
+            f"  {_clock(span.start)}-{_clock(span.end)}",
+            f"{span.percent} % of it, {_days(span)}, {_zone(price)}",
         )
-        rows = table("", "")
-        rows.show_header = False
-        for key, value in msgspec.to_builtins(card).items():
-            if key not in ("id", "provider", "title", "price") and value not in (None, [], {}):
-                rows.add_row(f"[dim]{key}[/]", escape(str(value)))
-        if card.price is not None:
-            for tier in card.price.tiers:
-                above = f" above {tier.above_input_tokens:,} input tokens" if tier.above_input_tokens else ""
-                parts = {
-                    field: format_usd(amount * PER_MILLION)
-                    for field in tier.__struct_fields__
-                    if field != "above_input_tokens" and (amount := getattr(tier, field)) is not None
-                }
-                rows.add_row(
-                    f"[dim]$ per million{above}[/]",
-                    ", ".join(f"{field} {amount}" for field, amount in parts.items()),
-                )
-            rows.add_row("[dim]price source[/]", escape(f"{card.price.source} {card.price.date}"))
-        console.print(rows)
-        console.print()
+    yield "  from", f"{price.source} {price.date}".strip()
+
+
+def _clock(minute: int) -> str:
+    return f"{minute // 60:02}:{minute % 60:02}"
+
+
+def _days(span: OffPeak) -> str:
+    names = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+    return "every day" if len(span.days) == len(names) else " ".join(names[day] for day in span.days)
+
+
+def _zone(price: Price) -> str:
+    if not price.zone_minutes:
+        return "UTC"
+    sign = "-" if price.zone_minutes < 0 else "+"
+    return f"UTC{sign}{_clock(abs(price.zone_minutes))}"
+
+
+def policy(given: DataPolicy) -> str:
+    """What the vendor says, or why it is not known."""
+    place = ", ".join(given.jurisdictions) if given.jurisdictions else "unknown"
+    kept = "unknown" if given.retention_days is None else f"{given.retention_days} days"
+    trained = {None: "unknown", True: "yes", False: "no"}[given.trains]
+    source = f" ({given.source}, read {given.date})" if given.source else ""
+    note = f"; {given.note}" if given.note else ""
+    return f"place {place}; kept {kept}; trained on {trained}{note}{source}"

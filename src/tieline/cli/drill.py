@@ -16,6 +16,7 @@ from tieline.cli.terminal import console, table, write_json
 
 if TYPE_CHECKING:
     from tieline.config.load import Loaded
+    from tieline.drills.cases import Case
     from tieline.drills.faults import Verdict
     from tieline.drills.incident import Played
     from tieline.drills.scenario import Scenario
@@ -24,18 +25,21 @@ if TYPE_CHECKING:
 app = typer.Typer(name="drill", help="Rehearse outages.", no_args_is_help=True)
 FAULTS_SPEED = 10.0
 INCIDENTS_SPEED = 120.0
+_SHORT = {"openai_chat": "chat", "openai_responses": "responses", "anthropic_messages": "anthropic"}
+OWN_FAULTS_SPEED = 40.0
+"""Whoever has no alternative waits out whole deadlines."""
 
 
 @app.command("list")
 def list_(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
     """The faults and incidents there are."""
-    from tieline.drills import faults, scenario
+    from tieline.drills import cases, scenario
 
     incidents = scenario.packaged()
     if as_json:
         write_json(
             {
-                "faults": [{"name": case.name, "title": case.title} for case in faults.CASES],
+                "faults": [{"name": case.name, "title": case.title} for case in cases.CASES],
                 "incidents": [
                     {"name": one.name, "title": one.title, "about": one.about} for one in incidents
                 ],
@@ -47,7 +51,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="For machines.")]
         rows.add_row(f"{one.name}", f"[bold]{escape(one.title)}[/]\n{escape(one.about)}")
     console.print(rows)
     rows = table("drill", "fault", title="\nfaults")
-    for case in faults.CASES:
+    for case in cases.CASES:
         rows.add_row(case.name, escape(case.title))
     console.print(rows)
 
@@ -69,69 +73,87 @@ def run(
     ] = None,
 ) -> None:
     """Play a drill. Exit code 0 only if everything passed."""
-    from tieline.drills import clock, faults
+    from tieline.drills import cases, clock
     from tieline.types.errors import ConfigError
 
     if speed is not None and not 1 <= speed <= clock.MAX_SPEED:
         raise ConfigError(f"--speed {speed:g} is not between 1 and {clock.MAX_SPEED:g}.")
     logging.disable(logging.ERROR)
     quiet = json_file == "-"
-    single = faults.case_named(name)
+    single = cases.case_named(name)
     if name == "faults" or single is not None:
-        if config is not None:
-            raise ConfigError(
-                "--config is for incidents.", hint="Faults are drilled on a fleet of their own."
-            )
-        passed = _faults(
-            [single] if single else list(faults.CASES), speed or FAULTS_SPEED, json_file, html, quiet
-        )
+        chosen = [single] if single else list(cases.CASES)
+        usual = FAULTS_SPEED if config is None else OWN_FAULTS_SPEED
+        passed = _faults(chosen, speed or usual, json_file, html, _own(config), quiet)
     else:
         passed = _incidents(name, speed or INCIDENTS_SPEED, json_file, html, config, quiet)
     raise typer.Exit(0 if passed else 1)
 
 
-def _faults(cases: list[Any], speed: float, json_file: str | None, html: Path | None, quiet: bool) -> bool:
+def _faults(
+    chosen: list[Case],
+    speed: float,
+    json_file: str | None,
+    html: Path | None,
+    own: Loaded | None,
+    quiet: bool,
+) -> bool:
     from tieline.drills import clock, faults, report
+    from tieline.drills import own as owns
+    from tieline.types.errors import ConfigError
 
-    total = sum(len(case.modes) for case in cases)
+    if own is not None:
+        chosen = [case for case in chosen if owns.applicable(case)]
+        if not chosen:
+            raise ConfigError(
+                "this fault is about more than one provider's behaviour.", hint="Drill it without --config."
+            )
     began = monotonic()
     with _progress(quiet) as progress:
-        task = progress.add_task("faults", total=total)
+        task = progress.add_task("faults", total=None if own else sum(len(case.modes) for case in chosen))
 
         def told(verdict: Verdict) -> None:
             progress.update(task, advance=1, description=verdict.case)
 
-        verdicts = clock.run(lambda: faults.play_all(cases, told), speed)
-    passed = sum(verdict.passed for verdict in verdicts)
+        if own is None:
+            verdicts = clock.run(lambda: faults.play_all(chosen, told), speed)
+        else:
+            config = own.config
+            verdicts = clock.run(lambda: owns.play_all(config, os.environ, chosen, told), speed)
+    seconds = monotonic() - began
     if not quiet:
-        rows = table(
-            "fault", "", "mode", "answered", "tries", "slowest", "", right=("answered", "tries", "slowest")
-        )
-        for one in verdicts:
-            verdict = (
-                "[green]passed[/]" if one.passed else "[red]" + escape("; ".join(one.problems[:3])) + "[/]"
-            )
-            rows.add_row(
-                one.case,
-                escape(one.title),
-                one.mode,
-                f"{one.answered}/{one.requests}",
-                str(one.attempts),
-                f"{one.slowest_s:.2f} s",
-                verdict,
-            )
-        console.print(rows)
-        console.print(f"\n{passed} of {len(verdicts)} passed in {monotonic() - began:.1f} s")
+        _print_faults(verdicts, seconds)
     if html is not None:
         html.write_text(report.faults(verdicts), "utf-8")
-    document = {
-        "passed": passed == len(verdicts),
-        "total": len(verdicts),
-        "seconds": round(monotonic() - began, 1),
-        "faults": verdicts,
-    }
-    _write(json_file, document)
-    return passed == len(verdicts)
+    passed = all(verdict.passed for verdict in verdicts)
+    _write(
+        json_file,
+        {"passed": passed, "total": len(verdicts), "seconds": round(seconds, 1), "faults": verdicts},
+    )
+    return passed
+
+
+def _print_faults(verdicts: list[Verdict], seconds: float) -> None:
+    """Titles need a wide terminal; what went wrong stands below, whole."""
+    titles = console.width >= 110
+    right = ("answered", "tries", "slowest")
+    columns = ("fault", *(("what happens",) if titles else ()), "mode", "struck", *right, "")
+    rows = table(*columns, right=right, wide={"what happens": 26} if titles else None)
+    for one in verdicts:
+        title = (escape(one.title),) if titles else ()
+        answered, slowest = f"{one.answered}/{one.requests}", f"{one.slowest_s:.2f} s"
+        struck = _SHORT.get(one.upstream, one.upstream)
+        rows.add_row(
+            one.case, *title, one.mode, struck, answered, str(one.attempts), slowest, _mark(one.passed)
+        )
+    console.print(rows)
+    for one in verdicts:
+        for what in one.problems[:3]:
+            console.print(f"[red]{one.case}, {one.mode}[/]: {escape(what)}")
+    alone = sorted({model for verdict in verdicts for model in verdict.unprotected})
+    if alone:
+        console.print(f"\n[yellow]No other provider can serve[/] {escape(', '.join(alone))}")
+    console.print(f"\n{sum(one.passed for one in verdicts)} of {len(verdicts)} passed in {seconds:.1f} s")
 
 
 def _incidents(
@@ -139,46 +161,56 @@ def _incidents(
 ) -> bool:
     from tieline.drills import report, scenario
 
-    found = scenario.packaged() if name == "incidents" else [scenario.load(name)]
     own = _own(config)
+    found = scenario.packaged() if name == "incidents" else [scenario.load(name)]
+    if own is not None:
+        found = _striking(found, own)
     began = monotonic()
     results: list[tuple[Played, Score]] = []
-    rows = table(
-        "drill",
-        "served",
-        "first token p95",
-        "left",
-        "back",
-        "tries",
-        "wasted",
-        "",
-        right=("served", "left", "back", "tries", "wasted"),
-    )
     with _progress(quiet) as progress:
         for one in found:
-            played, score = _play(one, speed, own, progress)
-            results.append((played, score))
-            rows.add_row(*_row(score))
-    passed = sum(score.passed for _, score in results)
+            results += [_play(one, speed, own, progress)]
+    scores, seconds = [score for _, score in results], monotonic() - began
     if not quiet:
-        console.print(rows)
-        for _, score in results:
-            for what in score.problems:
-                console.print(f"[red]{score.name}[/]: {escape(what)}")
-        console.print(f"\n{passed} of {len(results)} survived as they should in {monotonic() - began:.1f} s")
+        _print_scores(scores, seconds)
     if html is not None:
         html.write_text(report.incidents(results), "utf-8")
-    scores = [score for _, score in results]
+    passed = all(score.passed for score in scores)
     _write(
         json_file,
-        {
-            "passed": passed == len(results),
-            "seconds": round(monotonic() - began, 1),
-            "speed": speed,
-            "incidents": scores,
-        },
+        {"passed": passed, "seconds": round(seconds, 1), "speed": speed, "incidents": scores},
     )
-    return passed == len(results)
+    return passed
+
+
+def _striking(found: list[Scenario], own: Loaded) -> list[Scenario]:
+    """Those that strike a provider of the user's. Raises ConfigError when none does."""
+    from tieline.drills.incident import hits
+    from tieline.types.errors import ConfigError
+
+    struck = [one for one in found if hits(one, own.config, os.environ)]
+    if not struck:
+        raise ConfigError(
+            f"{found[0].name} strikes {found[0].hit.provider}, which this configuration does not use."
+            if len(found) == 1
+            else "no incident strikes a provider of this configuration.",
+            hint="Run one that strikes a provider of yours, or write one.",
+        )
+    return struck
+
+
+def _print_scores(scores: list[Score], seconds: float) -> None:
+    first = ("first token p95",) if console.width >= 100 else ()
+    right = ("served", "added", "left", "back", "tries", "wasted", "over", "outside")
+    rows = table("drill", "served", *first, *right[1:], "", right=right)
+    for score in scores:
+        rows.add_row(*_row(score, wide=bool(first)))
+    console.print(rows)
+    for score in scores:
+        for what in score.problems:
+            console.print(f"[red]{score.name}[/]: {escape(what)}")
+    passed = sum(score.passed for score in scores)
+    console.print(f"\n{passed} of {len(scores)} survived as they should in {seconds:.1f} s")
 
 
 def _play(one: Scenario, speed: float, own: Loaded | None, progress: Progress) -> tuple[Played, Score]:
@@ -209,21 +241,29 @@ def _own(config: Path | None) -> Loaded | None:
     return load(config)
 
 
-def _row(score: Score) -> tuple[str, ...]:
+def _row(score: Score, *, wide: bool) -> tuple[str, ...]:
     def seconds(value: float | None) -> str:
         return "–" if value is None else f"{value:.1f} s"
 
-    mark = "[green]passed[/]" if score.passed else "[red]failed[/]"
+    first = f"{seconds(score.first_token_p95_before_s)} → {seconds(score.first_token_p95_during_s)}"
+    added = score.added_first_token_p95_s
     return (
-        score.name,
+        score.name.split("-")[0],
         f"{score.success:.2%}",
-        f"{seconds(score.first_token_p95_before_s)} → {seconds(score.first_token_p95_during_s)}",
+        *((first,) if wide else ()),
+        "–" if added is None else f"{added * 1000:.0f} ms",
         seconds(score.left_after_s),
         seconds(score.back_after_s),
         f"{score.attempts / max(1, score.requests):.3f}",
-        f"{score.wasted_share:.1%}",
-        mark,
+        f"{score.wasted_tokens} tok, {score.wasted_share:.1%}" if score.wasted_tokens else "0",
+        "–" if score.ceiling_usd is None else str(score.ceilings_exceeded),
+        "–" if score.allowed is None else str(score.outside_allowed),
+        _mark(score.passed),
     )
+
+
+def _mark(passed: bool) -> str:
+    return "[green]passed[/]" if passed else "[red]failed[/]"
 
 
 def _progress(quiet: bool) -> Progress:

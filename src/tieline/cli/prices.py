@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from random import Random
 from typing import Annotated, Any
@@ -89,7 +89,7 @@ def _first_difference(
     card: ModelCard, price: Price, calculate: Any, rng: Random, samples: int
 ) -> list[Difference] | None:
     """At most one for each model; None when genai-prices does not have it."""
-    at = datetime.now(UTC)
+    at = _weekday(datetime.now(UTC))
     provider = THEIRS.get(card.provider, card.provider)
     for usage in usages(price, rng, samples):
         theirs = calculate(usage, card.id, provider, at)
@@ -107,6 +107,11 @@ def _first_difference(
                 )
             ]
     return []
+
+
+def _weekday(moment: datetime) -> datetime:
+    """The same hour of the last weekday: genai-prices knows hours of the day, we also know free weekends."""
+    return moment - timedelta(days=max(0, moment.weekday() - 4))
 
 
 def usages(price: Price, rng: Random, count: int) -> Iterator[Usage]:

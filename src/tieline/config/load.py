@@ -46,9 +46,19 @@ class Loaded(Struct, frozen=True, kw_only=True):
 
     def located(self, error: ConfigError) -> ConfigError:
         """An error found later, whose place is a setting's path, with the line where that setting stands."""
+        if isinstance(error, ConfigErrors):
+            return ConfigErrors(self.located(one) for one in error.errors)
         if not error.place or error.place.partition(".")[0] not in Config.__struct_fields__:
             return error
-        return ConfigError(error.message, place=self.place(*error.place.split(".")), hint=error.hint)
+        return ConfigError(error.message, place=self._line_of(error.place), hint=error.hint)
+
+    def _line_of(self, place: str) -> str:
+        """Of the innermost setting around ``models.gpt-4.1.fallbacks[0]``: names may have dots in them."""
+        dotted = place.replace("[", ".").replace("]", "") + "."
+        around = [path for path in self.lines if dotted.startswith(".".join(path) + ".")]
+        if not around or self.path is None:
+            return place
+        return f"{self.path.name}:{self.lines[max(around, key=len)]}: {place}"
 
 
 def find(environ: Mapping[str, str]) -> Path | None:

@@ -56,6 +56,8 @@ class Routing(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     """What happens when a stream breaks after content has reached the caller."""
     hold_tokens: Annotated[int, Meta(ge=1, le=100_000)] = 40
     """With ``on_broken_stream: hold``: how many tokens are held back before the first is sent."""
+    hold_ms: Annotated[int, Meta(ge=0, le=600_000)] = 2000
+    """With ``on_broken_stream: hold``: after this long it is sent, however little it is; 0: only the tokens count."""
     hedge: bool = False
     """Start a second attempt elsewhere when the first token is later than usual."""
     explore: Share = 0.02

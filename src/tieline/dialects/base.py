@@ -7,6 +7,7 @@ writes what a provider gets and reads what the provider sent. When both sides ar
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -62,6 +63,8 @@ class Quirks(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Anthropic Messages: `anthropic_version` stands in the body with this value, and the model only in the path (Vertex)."""
     completions: str = ""
     """A regular expression of the model ids that the host serves under OpenAI's legacy `/completions`; empty: none."""
+    embed_config: bool = False
+    """Gemini: settings of embeddings stand in `embedContentConfig`, and models other than Gemini's are asked with `:predict` (Vertex)."""
     path: str = ""
     """Overrides the dialect's path below the base URL; `{model}` and, where a dialect has several, `{method}` are replaced."""
 
@@ -87,6 +90,7 @@ class Target(Struct, frozen=True, kw_only=True):
     """Claude: the model takes `thinking: adaptive` + effort rather than a budget."""
 
 
+@lru_cache(maxsize=4096)
 def segment(model: str) -> str:
     """A model's id for a path. Callers may name any model at a provider: what they write stays one segment."""
     return quote(model, safe="@:=,")
@@ -121,7 +125,11 @@ class Peek(Struct, kw_only=True, gc=False):
     input_chars: int = 0
     """Size of the text, for estimating tokens before sending."""
     fields: dict[str, msgspec.Raw] = field(default_factory=dict)
-    """The body's top level, undecoded, without `tieline` and OpenRouter's routing fields."""
+    """The body's top level, undecoded, without `tieline` and OpenRouter's routing fields. Of a ``plain`` body empty until
+    the dialect needs it."""
+    plain: bytes | None = None
+    """The whole body, where the dialect found nothing in it that needs a closer look: such a body is forwarded with one
+    piece exchanged."""
 
 
 class Frame(Struct, gc=False):

@@ -39,6 +39,7 @@ from tieline.dialects.params import (
     refuse_prefill,
     refuse_unset,
     unsupported,
+    without_idle_thought,
 )
 from tieline.dialects.schemas import stripped
 from tieline.dialects.sse import MEDIA_TYPE, SseSplitter
@@ -99,7 +100,7 @@ class Cohere:
 
     def encode_request(self, request: Request, target: Target) -> Outgoing:
         path = target.quirks.path.replace("{model}", target.model) or PATH
-        return Outgoing(path=path, body=to_json(_body(request, target)))
+        return Outgoing(path=path, body=to_json(_body(without_idle_thought(request, target), target)))
 
     def splitter(self) -> Splitter:
         return SseSplitter()
@@ -160,6 +161,8 @@ def _response_format(request: Request, target: Target) -> Json | None:
     wanted = request.response_format
     if wanted is None or wanted.kind == "text":
         return None
+    if request.tools and request.tool_choice is not None and request.tool_choice.mode in ("required", "tool"):
+        return None  # no text to format: instructor asks for both in its Responses mode
     if request.tools:
         # docs.cohere.com, "Structured Outputs": not together with tools.
         raise unsupported(request, "response_format", target, "does not take it together with tools")
@@ -201,8 +204,7 @@ def _tools(body: Json, request: Request, target: Target) -> None:
 
 def _tool(tool: Tool | ServerTool, request: Request, target: Target) -> Json:
     if isinstance(tool, ServerTool):
-        kind = tool.value.get("type") if isinstance(tool.value, dict) else None
-        raise unsupported(request, "tools", target, f"does not run the tool {kind or 'of another vendor'}")
+        raise unsupported(request, "tools", target, f"does not run the tool {tool.title}")
     parameters = stripped(tool.parameters, target.quirks.schema_strips)
     function = {"name": tool.name, "description": tool.description, "parameters": parameters}
     return {"type": "function", "function": without_nulls(function)}

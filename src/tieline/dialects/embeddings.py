@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from msgspec import Raw, Struct, field
 
-from tieline.dialects.base import Garbled, Outgoing, Peek, StreamFault, Target
+from tieline.dialects.base import Garbled, Outgoing, Peek, StreamFault, Target, segment
 from tieline.dialects.error_bodies import info_of_value, status_of
 from tieline.dialects.fields import (
     Json,
@@ -159,7 +159,7 @@ def _base64(vector: list[float]) -> str:
 def forward(peek: Peek, target: Target) -> Outgoing:
     """An OpenAI-compatible host: only the model changes."""
     fields = {**peek.fields, "model": Raw(to_json(target.model))}
-    return Outgoing(path="/embeddings", body=to_json(fields))
+    return Outgoing(path=_openai_path(target), body=to_json(fields))
 
 
 def encode_request(request: EmbeddingsRequest, target: Target) -> list[Outgoing]:
@@ -169,8 +169,10 @@ def encode_request(request: EmbeddingsRequest, target: Target) -> list[Outgoing]
     if request.tokens:
         raise _unsupported("input", target, "takes texts, not token numbers")
     for name, value in request.unmapped.items():
-        if value is not None:
+        if value is not None and not (name == "taskType" and target.dialect == "gemini"):
             raise _unsupported(name, target, "has no equivalent")
+    if target.dialect == "gemini" and target.quirks.embed_config:
+        return [_vertex(texts, request, target) for texts in _batches(request.texts, GEMINI_BATCH)]
     if target.dialect == "gemini":
         return [_gemini(texts, request, target) for texts in _batches(request.texts, GEMINI_BATCH)]
     if target.dialect == "cohere":
@@ -219,7 +221,13 @@ def _openai(request: EmbeddingsRequest, target: Target) -> Outgoing:
         "encoding_format": "float",
         **request.unmapped,
     }
-    return Outgoing(path="/embeddings", body=to_json(without_nulls(body)))
+    return Outgoing(path=_openai_path(target), body=to_json(without_nulls(body)))
+
+
+def _openai_path(target: Target) -> str:
+    """Azure's older API has the deployment in the path, and its chat's path in the row."""
+    template = target.quirks.path.replace("/chat/completions", "/embeddings")
+    return template.replace("{model}", segment(target.model)) or "/embeddings"
 
 
 def _from_openai(answer: Json) -> Embeddings:
@@ -254,7 +262,7 @@ def _from_base64(given: str) -> list[float]:
 
 def _gemini(texts: list[str], request: EmbeddingsRequest, target: Target) -> Outgoing:
     name = target.model.removeprefix("models/")
-    task = _task(request, target, _GEMINI_TASKS)
+    task = _gemini_task(request, target)
     requests = [
         without_nulls(
             {
@@ -269,6 +277,30 @@ def _gemini(texts: list[str], request: EmbeddingsRequest, target: Target) -> Out
     return Outgoing(path=path_of(target, "batchEmbedContents"), body=to_json({"requests": requests}))
 
 
+def _vertex(texts: list[str], request: EmbeddingsRequest, target: Target) -> Outgoing:
+    """As google-genai 3.4 asks Vertex: Gemini's models for content with a configuration, others with `:predict`."""
+    task = _gemini_task(request, target)
+    if "gemini" not in target.model:
+        instances = [without_nulls({"content": text, "task_type": task}) for text in texts]
+        parameters = without_nulls({"outputDimensionality": request.dimensions})
+        body: Json = {"instances": instances, **({"parameters": parameters} if parameters else {})}
+        return Outgoing(path=path_of(target, "predict"), body=to_json(body))
+    config = without_nulls({"outputDimensionality": request.dimensions, "taskType": task})
+    asked: list[Json] = [
+        {"content": {"parts": [{"text": text}], "role": "user"}}
+        | ({"embedContentConfig": config} if config else {})
+        for text in texts
+    ]
+    if len(asked) == 1:
+        return Outgoing(path=path_of(target, "embedContent"), body=to_json(asked[0]))
+    return Outgoing(path=path_of(target, "batchEmbedContents"), body=to_json({"requests": asked}))
+
+
+def _gemini_task(request: EmbeddingsRequest, target: Target) -> str | None:
+    own = request.unmapped.get("taskType")
+    return own if isinstance(own, str) else _task(request, target, _GEMINI_TASKS)
+
+
 def _task(request: EmbeddingsRequest, target: Target, words: dict[str, str]) -> str | None:
     if request.input_type is None:
         return None
@@ -278,12 +310,22 @@ def _task(request: EmbeddingsRequest, target: Target, words: dict[str, str]) -> 
 
 
 def _from_gemini(answer: Json) -> Embeddings:
+    if "predictions" in answer:
+        return _from_predict(answer)
     usage = answer.get("usageMetadata")
     counted = Usage(input_tokens=count_of(usage.get("promptTokenCount"))) if isinstance(usage, dict) else None
     single = answer.get("embedding")
     listed = [single] if single is not None else list_of(answer.get("embeddings"))
     given = [object_of(one).get("values") for one in listed]
     return Embeddings(vectors=_vectors(given), usage=counted)
+
+
+def _from_predict(answer: Json) -> Embeddings:
+    found = [object_of(object_of(one).get("embeddings")) for one in list_of(answer.get("predictions"))]
+    counts = [object_of(one.get("statistics")).get("token_count") for one in found]
+    known = all(count is not None for count in counts)
+    usage = Usage(input_tokens=sum(count_of(count) for count in counts)) if known else None
+    return Embeddings(vectors=_vectors([one.get("values") for one in found]), usage=usage)
 
 
 def _cohere_body(texts: list[str], request: EmbeddingsRequest, target: Target) -> Json:

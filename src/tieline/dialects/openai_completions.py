@@ -45,6 +45,15 @@ DEFAULT_MAX_TOKENS = 16
 _SENT = ("temperature", "top_p", "frequency_penalty", "presence_penalty", "logit_bias", "seed", "user")
 
 
+def _prompts(fields: Fields) -> int:
+    """How many answers are asked for, so that all of them are held for; a list of numbers is one prompt."""
+    raw = bytes(fields["prompt"]).lstrip()
+    if not raw.startswith(b"["):
+        return 1
+    listed = read(fields, "prompt", _LIST)
+    return len(listed) if listed and not all(isinstance(one, int) for one in listed) else 1
+
+
 class _StreamOptions(Struct):
     include_usage: bool | None = None
 
@@ -90,6 +99,7 @@ _BODY = msgspec.json.Decoder(_Body)
 _STREAM_OPTIONS = msgspec.json.Decoder(_StreamOptions)
 _RAW_OBJECT = msgspec.json.Decoder(dict[str, Raw])
 _WIRE = msgspec.json.Decoder(_Wire)
+_LIST = msgspec.json.Decoder(list[Any])
 
 
 class OpenAICompletions:
@@ -119,6 +129,7 @@ class OpenAICompletions:
         )
         if seen.n > 1:
             seen.features = frozenset(("n",))
+        seen.n *= _prompts(fields)
         if not ROUTING.isdisjoint(fields):
             take_routing(fields, seen)
         seen.fields = fields

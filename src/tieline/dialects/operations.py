@@ -38,8 +38,13 @@ class Operation(Protocol):
     def encode(self, call: Call, peek: Peek, target: Target) -> list[Outgoing]:
         """In order; empty when the target has no such operation. Raises Unsupported."""
 
-    def decode(self, call: Call, peek: Peek, target: Target, bodies: list[bytes]) -> Answered:
-        """From the upstream's answers, in the order of ``encode``. Raises StreamFault or Garbled."""
+    def decode(
+        self, call: Call, peek: Peek, target: Target, bodies: list[bytes], counted: Usage | None = None
+    ) -> Answered:
+        """From the upstream's answers, in the order of ``encode``. Raises StreamFault or Garbled.
+
+        ``counted`` is what the answers' headers say, for bodies that say nothing of usage.
+        """
 
     def estimate(self, peek: Peek) -> bytes | None:
         """The answer without any upstream; None when there cannot be one."""
@@ -65,7 +70,9 @@ class CountTokens:
             return []
         return [self._dialect.forward(call, peek, target)]
 
-    def decode(self, call: Call, peek: Peek, target: Target, bodies: list[bytes]) -> Answered:
+    def decode(
+        self, call: Call, peek: Peek, target: Target, bodies: list[bytes], counted: Usage | None = None
+    ) -> Answered:
         self._decode(bodies[0])
         return Answered(bodies[0])
 
@@ -86,8 +93,11 @@ class OpenAIEmbeddings:
             return [embeddings.forward(peek, target)]
         return embeddings.encode_request(embeddings.decode_request(call, peek), target)
 
-    def decode(self, call: Call, peek: Peek, target: Target, bodies: list[bytes]) -> Answered:
+    def decode(
+        self, call: Call, peek: Peek, target: Target, bodies: list[bytes], counted: Usage | None = None
+    ) -> Answered:
         found = embeddings.decode_responses(bodies, target)
+        found.usage = found.usage or counted
         if target.dialect in embeddings.OPENAI_DIALECTS:
             return Answered(bodies[0], found.usage)
         request = embeddings.decode_request(call, peek)
@@ -106,13 +116,16 @@ class GeminiEmbeddings:
         return gemini_embeddings.peek(call)
 
     def encode(self, call: Call, peek: Peek, target: Target) -> list[Outgoing]:
-        if target.dialect == GEMINI.name:
+        if gemini_embeddings.is_forwarded(target):
             return [gemini_embeddings.forward(call, peek, target)]
         return embeddings.encode_request(gemini_embeddings.decode_request(call, peek), target)
 
-    def decode(self, call: Call, peek: Peek, target: Target, bodies: list[bytes]) -> Answered:
+    def decode(
+        self, call: Call, peek: Peek, target: Target, bodies: list[bytes], counted: Usage | None = None
+    ) -> Answered:
         found = embeddings.decode_responses(bodies, target)
-        if target.dialect == GEMINI.name:
+        found.usage = found.usage or counted
+        if gemini_embeddings.is_forwarded(target):
             return Answered(bodies[0], found.usage)
         return Answered(gemini_embeddings.encode_response(found, call), found.usage)
 

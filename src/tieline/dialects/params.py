@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
 from tieline.dialects import effort
 from tieline.dialects.base import Target
 from tieline.dialects.unmapped import caller_field
@@ -38,6 +40,17 @@ def refuse_unset(request: Request, target: Target, *fields: str) -> None:
     for name in fields:
         if getattr(request, name) not in (None, False, [], {}):
             raise unsupported(request, name, target)
+
+
+def without_idle_thought(request: Request, target: Target) -> Request:
+    """Without Anthropic's ``adaptive`` thinking where the model has none: to think or not was left to the model.
+
+    Claude Code asks for it whatever the model.
+    """
+    asked = request.reasoning
+    if asked is None or not asked.adaptive or target.reasoning is not False:
+        return request
+    return replace(request, reasoning=None)
 
 
 def asks_for_thought(request: Request) -> bool:

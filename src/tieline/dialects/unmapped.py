@@ -21,6 +21,15 @@ def _is(*harmless: Any) -> Callable[[Any], bool]:
     return lambda value: value in harmless
 
 
+def _only_clears(value: Any) -> bool:
+    """Anthropic's clearing of old thinking and tool results saves room; compaction answers with a block of its own."""
+    edits = value.get("edits", []) if isinstance(value, dict) else None
+    return isinstance(edits, list) and all(
+        isinstance(edit, dict) and str(edit.get("type")).startswith(("clear_thinking_", "clear_tool_uses_"))
+        for edit in edits
+    )
+
+
 _HARMLESS: dict[str, Callable[[Any], bool]] = {
     # Cache hints change the price, not the answer.
     "prompt_cache_key": _always,
@@ -33,6 +42,8 @@ _HARMLESS: dict[str, Callable[[Any], bool]] = {
     "anthropic_version": _always,
     # Who the end user is: not telling another vendor is the more private choice.
     "safety_identifier": _always,
+    # Claude Code sends it with every request; without it nothing is cleared.
+    "context_management": _only_clears,
     # A guess of the answer that only speeds it up.
     "prediction": _always,
     # Asks the vendor not to keep it; a vendor of another dialect has no such store. True asks for the store: refused.

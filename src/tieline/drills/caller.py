@@ -16,6 +16,8 @@ from tieline.transport.http1 import Http1Transport
 from tieline.transport.pool import PoolLimits
 
 DIALECTS = ("openai_chat", "anthropic_messages", "openai_responses", "gemini")
+PATIENCE_S = 3600.0
+"""Longer than a gateway may be silent."""
 MAX_BODY = 64 * 1024 * 1024
 PROMPT = "Why do ships carry bells, and who rings them at night?"
 
@@ -47,6 +49,8 @@ class Heard(Struct, kw_only=True):
     arguments: str = ""
     """Of tool calls, joined."""
     thinking: str = ""
+    model: str | None = None
+    """As the answer itself names it."""
     finish: str | None = None
     complete: bool = False
     """It ended as a complete answer of its dialect ends."""
@@ -111,11 +115,15 @@ class Caller:
 
     async def _exchange(self, ask: Ask, heard: Heard, now: Callable[[], float]) -> None:
         path, body, headers = request_of(ask)
-        sent = [(b"content-type", b"application/json"), (b"authorization", b"Bearer unused")]
-        sent += [(name.encode(), value.encode()) for name, value in headers.items()]
+        headers = {"content-type": "application/json", "authorization": "Bearer unused"} | headers
+        sent = [(name.encode(), value.encode()) for name, value in headers.items()]
         response = await self._transport.send(
             UpstreamRequest(
-                url=self.url + path, headers=sent, body=msgspec.json.encode(body), connect_timeout_s=600.0
+                url=self.url + path,
+                headers=sent,
+                body=msgspec.json.encode(body),
+                connect_timeout_s=PATIENCE_S,
+                response_timeout_s=PATIENCE_S,
             )
         )
         try:
@@ -205,7 +213,8 @@ class _Reader:
         self._rest = b""
 
     def feed(self, data: bytes) -> None:
-        *frames, self._rest = (self._rest + data).split(b"\n\n")
+        # Gemini ends its lines with CRLF.
+        *frames, self._rest = (self._rest + data).replace(b"\r\n", b"\n").split(b"\n\n")
         for frame in frames:
             self._frame(frame)
 
@@ -247,6 +256,7 @@ def _chat_event(said: Any, heard: Heard) -> None:
     if "error" in said:
         _fault(heard, said["error"])
         return
+    heard.model = heard.model or said.get("model")
     for choice in said.get("choices", ()):
         delta = choice.get("delta") or {}
         heard.text += delta.get("content") or ""
@@ -261,6 +271,7 @@ def _anthropic_event(said: Any, heard: Heard) -> None:
         case "error":
             _fault(heard, said.get("error"))
         case "message_start":
+            heard.model = said["message"].get("model")
             _count(heard, said["message"].get("usage"), "input_tokens", "output_tokens")
         case "content_block_delta":
             delta = said["delta"]
@@ -278,6 +289,8 @@ def _responses_event(said: Any, heard: Heard) -> None:
     kind = said.get("type", "")
     if kind == "error":
         _fault(heard, said.get("error") or said)
+    elif kind == "response.created":
+        heard.model = said["response"].get("model")
     elif kind == "response.output_text.delta":
         heard.text += said["delta"]
     elif kind == "response.function_call_arguments.delta":
@@ -293,6 +306,7 @@ def _gemini_event(said: Any, heard: Heard) -> None:
     if "error" in said:
         _fault(heard, said["error"])
         return
+    heard.model = heard.model or said.get("modelVersion")
     for candidate in said.get("candidates", ()):
         for part in (candidate.get("content") or {}).get("parts") or ():
             if "functionCall" in part:
@@ -323,6 +337,7 @@ def _read_whole(dialect: str, heard: Heard, body: bytes, now: float) -> None:
     if heard.status != 200 or not isinstance(said, dict):
         _fault(heard, said.get("error") if isinstance(said, dict) else None)
         return
+    heard.model = said.get("model") or said.get("modelVersion")
     _WHOLE[dialect](said, heard)
     heard.complete = heard.finish is not None
     heard.first_s = now

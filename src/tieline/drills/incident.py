@@ -7,18 +7,21 @@ from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from random import Random
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
-from tieline.config.schema import Config
+from tieline.config.schema import Config, PolicyRules
 from tieline.drills.caller import Ask, Heard
 from tieline.drills.clock import speed_of
 from tieline.drills.fleet import keyed, twin
 from tieline.drills.scenario import Scenario
 from tieline.drills.stage import Stage
+from tieline.providers import build, catalog
 from tieline.providers.deployment import Deployment
+from tieline.route.candidates import policy_reason
 from tieline.simulator.ledger import Entry
 from tieline.types.errors import ConfigError
+from tieline.types.money import parse_usd
 from tieline.types.record import Record
 
 SETTLE_S = 90.0
@@ -60,6 +63,10 @@ class Played(Struct):
     log: list[Entry]
     speed: float
     leaks: list[str]
+    allowed: list[str] | None = None
+    """The only providers that may see a request; None: all."""
+    ceilings: dict[str, str] = field(default_factory=dict)
+    """Model asked -> the most that one request for it may cost."""
 
 
 Told = Callable[[float, int, int], None]
@@ -78,22 +85,55 @@ async def play(
     if base is None:
         base, environ = scenario.config, keyed(*scenario.keys)
     own = base is not scenario.config
+    if own:
+        # Its ceiling fits its own models; theirs have what their configuration says.
+        scenario = replace(scenario, load=replace(scenario.load, max_cost_usd=None))
     async with Stage(
         lambda url: twin(base, environ or {}, url), seed=seed, schedule=scenario.schedule
     ) as stage:
-        models = _models_of(stage, scenario) if own else scenario.load.models
-        drive = _Drive(stage, replace(scenario, load=replace(scenario.load, models=models)), seed, told)
-        return await drive.run()
+        models = models_of(stage, scenario.hit.provider) if own else scenario.load.models
+        scenario = replace(scenario, load=replace(scenario.load, models=models))
+        played = await _Drive(stage, scenario, seed, told).run()
+        played.allowed = _allowed(stage) if own else scenario.goals.only
+        played.ceilings = _ceilings(stage, scenario)
+        return played
 
 
-def _models_of(stage: Stage, scenario: Scenario) -> list[str]:
+def hits(scenario: Scenario, config: Config, environ: Mapping[str, str]) -> bool:
+    """Whether it strikes any provider that ``config`` uses. Raises ConfigError."""
+    hosts = build.build(config, environ, catalog.packaged()).hosts
+    return any(
+        fnmatchcase(name, phase.provider) for name in hosts for phase in scenario.phases if phase.behaviour
+    )
+
+
+def _allowed(stage: Stage) -> list[str] | None:
+    """Whom the configuration's own data policy lets see prompts."""
+    rules = stage.gateway.config.policy
+    if rules == PolicyRules():
+        return None
+    return sorted(
+        {one.provider.name for one in stage.gateway.fleet.all() if not policy_reason(one, (rules,))}
+    )
+
+
+def _ceilings(stage: Stage, scenario: Scenario) -> dict[str, str]:
+    match, load = stage.gateway.line.router.match, scenario.load
+    own = {name: match(name).routing.max_cost_usd for name in load.models}
+    both = {
+        name: [one for one in (limit, load.max_cost_usd) if one is not None] for name, limit in own.items()
+    }
+    return {name: min(limits, key=parse_usd) for name, limits in both.items() if limits}
+
+
+def models_of(stage: Stage, hit: str = "*") -> list[str]:
     """What a load on the user's own configuration asks for: its public names, or else models of who is hit."""
     named = list(stage.gateway.config.models)
     if named:
         return named
-    fleet = stage.gateway.fleet
-    hit = [name for name in fleet.hosts if fnmatchcase(name, scenario.hit.provider)] or list(fleet.hosts)
-    found = [one.id for name in hit for one in _rated(stage, name)][:4]
+    hosts = stage.gateway.fleet.hosts
+    names = [name for name in hosts if fnmatchcase(name, hit)] or list(hosts)
+    found = [one.id for name in names for one in _rated(stage, name)][:4]
     if not found:
         raise ConfigError(
             "There is no model to ask for.", hint="Set a provider's key, or name models in tieline.yaml."

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from fnmatch import fnmatchcase
 from html import escape
 
 from tieline.drills.faults import Verdict
 from tieline.drills.incident import Line, Played
 from tieline.drills.score import Score
+from tieline.simulator.schedule import Phase
+from tieline.types.record import SUCCESS
 
-_WIDTH, _LEFT, _RIGHT = 1000, 130, 12
-_BARS_H, _LATENCY_H, _LANE_H = 170, 110, 15
+_WIDTH, _LEFT, _RIGHT = 1000, 150, 12
+_BARS_H, _FAILED_H, _LATENCY_H, _LANE_H = 150, 34, 96, 15
+_GAP = 30
 _BUCKETS = 100
 _PALETTE = ("#2b6cb0", "#2f9e6e", "#8a63d2", "#d08a1d", "#1a9aa8", "#b0568f", "#6b7f2b", "#7a6a5a")
 _FAILED = "#c92a2a"
+_LATER = ".55"
+"""Opacity of what was served only at the second try or later."""
+MAX_LANES = 12
 _STATES = {
     "closed": "#cfe8d8",
     "ramp": "#9ccfb4",
@@ -49,7 +56,7 @@ def incidents(results: list[tuple[Played, Score]]) -> str:
     rows = "".join(_row(score) for _, score in results)
     head = (
         "<tr><th>drill<th><th class=n>served<th class=n>first token p95<th class=n>left after<th class=n>back after"
-        "<th class=n>tries<th class=n>wasted</tr>"
+        "<th class=n>tries<th class=n>wasted<th class=n>over ceiling<th class=n>outside<th></tr>"
     )
     body = "".join(_incident(played, score) for played, score in results)
     summary = f"<section><table>{head}{rows}</table></section>"
@@ -88,10 +95,11 @@ def _verdict(verdict: Verdict) -> str:
 def _row(score: Score) -> str:
     return (
         f'<tr><td><a href="#{escape(score.name)}">{escape(score.name.split("-")[0])}</a><td>{escape(score.title)}'
-        f"<td class=n>{score.success:.2%}<td class=n>{_seconds(score.first_token_p95_before_s)} → "
-        f"{_seconds(score.first_token_p95_during_s)}<td class=n>{_seconds(score.left_after_s)}"
+        f"<td class=n>{score.success:.2%}<td class=n>{_seconds(score.first_token_p95_before_s)} + "
+        f"{_brief(score.added_first_token_p95_s)}<td class=n>{_seconds(score.left_after_s)}"
         f"<td class=n>{_seconds(score.back_after_s)}<td class=n>{score.attempts / max(1, score.requests):.2f}"
-        f"<td class=n>{score.wasted_share:.1%}<td>{_mark(score.passed)}</tr>"
+        f"<td class=n>{_wasted(score)}<td class=n>{_over(score)}<td class=n>{_outside(score)}"
+        f"<td>{_mark(score.passed)}</tr>"
     )
 
 
@@ -99,14 +107,18 @@ def _incident(played: Played, score: Score) -> str:
     figures = {
         "requests": str(score.requests),
         "served": f"{score.success:.2%}",
-        "added to first token, p95": _seconds(score.added_first_token_p95_s),
-        "left after": _seconds(score.left_after_s),
-        "back after": _seconds(score.back_after_s),
+        "first token p95, before": _brief(score.first_token_p95_before_s),
+        "added to it": _brief(score.added_first_token_p95_s),
+        "left the failing after": _seconds(score.left_after_s),
+        "back after its end": _seconds(score.back_after_s),
         "tries per request": f"{score.attempts / max(1, score.requests):.3f}",
-        "failed tries at the failing": str(score.failed_at_failing),
+        "failed tries there": str(score.failed_at_failing),
         "streams spliced": str(score.splices),
         "spent": _money(score.cost_usd),
-        "wasted": _money(score.wasted_usd),
+        "wasted": f"{_money(score.wasted_usd)}, {score.wasted_tokens} tokens",
+        "dearest request": _money(score.dearest_usd),
+        "over the ceiling": _over(score),
+        "outside allowed places": _outside(score),
     }
     cells = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in figures.items()
@@ -121,34 +133,66 @@ def _incident(played: Played, score: Score) -> str:
 
 
 def timeline(played: Played) -> str:
-    """Requests by provider and outcome, time to first token, and breaker states, over one axis of time."""
+    """What failed when, requests by provider and outcome, failed tries, first tokens, breakers; over one axis of time."""
     length = played.scenario.length_s
-    providers = [
-        name for name, _ in Counter(line.provider for line in played.lines if line.provider).most_common(8)
-    ]
-    colours = dict(zip(providers, _PALETTE, strict=False))
-    lanes = sorted({name for look in played.looks for name in look.states})[:12]
-    height = 24 + _BARS_H + 34 + _LATENCY_H + 30 + _LANE_H * len(lanes) + 24
+    colours = _colours(played)
+    lanes = _lanes(played)
+    faults = [phase for phase in played.scenario.phases if phase.behaviour or phase.provider != "*"]
+    tops = [24.0]
+    for height in (_LANE_H * len(faults) + 8, _BARS_H + _GAP, _FAILED_H + _GAP, _LATENCY_H + _GAP):
+        tops.append(tops[-1] + height)
+    height = int(tops[-1]) + _LANE_H * len(lanes) + 24
     parts = [
         f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="Time line of {escape(played.scenario.title)}">',
         _shade(played, length, height),
-        _bars(played.lines, length, colours, 24),
-        _latency(played.lines, length, 24 + _BARS_H + 34),
-        _breakers(played, lanes, length, 24 + _BARS_H + 34 + _LATENCY_H + 30),
+        _phases(faults, _known(played), length, tops[0]),
+        _bars(played.lines, length, colours, tops[1]),
+        _failures(played.lines, length, tops[2]),
+        _latency(played.lines, length, tops[3]),
+        _breakers(played, lanes, length, tops[4]),
         _axis(length, height),
         "</svg>",
     ]
     legend = "".join(
         f'<span><i style="background:{colour}"></i>{escape(name)}</span>' for name, colour in colours.items()
     )
-    legend += f'<span><i style="background:{_FAILED}"></i>not served</span>'
-    seen = {state for look in played.looks for state in look.states.values()}
+    legend += (
+        f'<span><i style="background:#555;opacity:{_LATER}"></i>paler: after a failed try</span>'
+        f'<span><i style="background:{_FAILED}"></i>not served</span>'
+    )
+    seen = {look.states[lane] for look in played.looks for lane in lanes if lane in look.states}
     states = "".join(
         f'<span><i style="background:{colour}"></i>{state.replace("_", " ")}</span>'
         for state, colour in _STATES.items()
         if state in seen
     )
-    return f'{"".join(parts)}<p class="legend">{legend}</p><p class="legend">breakers: {states}</p>'
+    return (
+        f'{"".join(parts)}<p class="legend">served by: {legend}</p><p class="legend">breakers: {states}</p>'
+    )
+
+
+def _colours(played: Played) -> dict[str, str]:
+    """Who is hit is always of the first colour, the others follow by their share."""
+    most = Counter(line.provider for line in played.lines if line.provider).most_common(len(_PALETTE))
+    hit = played.scenario.hit.provider
+    names = sorted((name for name, _ in most if name), key=lambda name: not fnmatchcase(name, hit))
+    return dict(zip(names, _PALETTE, strict=False))
+
+
+def _known(played: Played) -> list[str]:
+    return sorted({lane.partition("/")[0] for look in played.looks for lane in look.states})
+
+
+def _lanes(played: Played) -> list[str]:
+    """Deployments that were asked, those that are hit first."""
+    hit = played.scenario.hit
+    asked = {entry.deployment for line in played.lines if line.record for entry in line.record.attempts}
+
+    def struck(lane: str) -> bool:
+        provider, _, model = lane.partition("/")
+        return fnmatchcase(provider, hit.provider) and fnmatchcase(model, hit.model)
+
+    return sorted(asked, key=lambda lane: (not struck(lane), lane))[:MAX_LANES]
 
 
 def _x(at_s: float, length: float) -> float:
@@ -164,35 +208,87 @@ def _shade(played: Played, length: float, height: int) -> str:
     )
 
 
-def _bars(lines: list[Line], length: float, colours: dict[str, str], top: int) -> str:
-    buckets: list[Counter[str]] = [Counter() for _ in range(_BUCKETS)]
+def _label(top: float, *lines: str) -> str:
+    return "".join(
+        f'<text x="4" y="{top + 12 + 15 * number:.0f}">{line}</text>' for number, line in enumerate(lines)
+    )
+
+
+def _phases(phases: list[Phase], known: list[str], length: float, top: float) -> str:
+    """What the simulated providers were told to do."""
+    out = []
+    for row, phase in enumerate(phases):
+        y = top + row * _LANE_H
+        left, right = _x(phase.at_s, length), _x(phase.at_s + phase.for_s, length)
+        what = phase.behaviour or f"+{phase.add_ms / 1000:g} s"
+        share = f" {phase.share:.0%}" if phase.share < 1 and phase.share_to is None else ""
+        struck = ", ".join(name for name in known if fnmatchcase(name, phase.provider)) or phase.provider
+        told = f"{struck}/{phase.model} {what}{share}".replace("/* ", " ")
+        if phase.share_to is not None:
+            told += f" {phase.share:.0%} to {phase.share_to:.0%}"
+        if phase.period_s is not None:
+            told += ", on and off"
+        out.append(
+            f'<rect x="{left:.1f}" y="{y:.1f}" width="{right - left:.1f}" height="{_LANE_H - 3}" fill="#f3c1b5"/>'
+            f'<text x="{left + 4:.1f}" y="{y + 9:.1f}" style="font-size:9.5px;fill:#6b2a1c">{escape(told)}</text>'
+        )
+    return _label(top, "what fails") + "".join(out) if phases else ""
+
+
+def _bars(lines: list[Line], length: float, colours: dict[str, str], top: float) -> str:
+    """Stacked: who is not served at the bottom, then each provider, paler where another try failed before."""
+    buckets: list[Counter[tuple[str, bool]]] = [Counter() for _ in range(_BUCKETS)]
     for line in lines:
-        at = min(_BUCKETS - 1, int(line.at_s / length * _BUCKETS))
-        buckets[at][(line.provider or "?") if line.ok else ""] += 1
+        later = line.record is not None and len(line.record.attempts) > 1
+        buckets[_bucket(line, length)][((line.provider or "?") if line.ok else "", later and line.ok)] += 1
     most = max((sum(bucket.values()) for bucket in buckets), default=1) or 1
     width = (_WIDTH - _LEFT - _RIGHT) / _BUCKETS
-    out = [f'<text x="4" y="{top + 14}">requests</text><text x="4" y="{top + 30}">by who served</text>']
+    out = [_label(top, "requests", "by who served")]
+    order = [("", False), *((name, later) for name in (*colours, "?") for later in (False, True))]
     for number, bucket in enumerate(buckets):
-        y = float(top + _BARS_H)
-        for name in ("", *colours, "?"):
-            if not bucket[name]:
+        y = top + _BARS_H
+        for key in order:
+            if not bucket[key]:
                 continue
-            tall = bucket[name] / most * _BARS_H
+            tall = bucket[key] / most * _BARS_H
             y -= tall
-            fill = colours.get(name, "#999") if name else _FAILED
+            fill = colours.get(key[0], "#999") if key[0] else _FAILED
+            pale = f' fill-opacity="{_LATER}"' if key[1] else ""
             out.append(
-                f'<rect x="{_LEFT + number * width:.1f}" y="{y:.1f}" width="{width - 0.6:.1f}" height="{tall:.1f}" fill="{fill}"/>'
+                f'<rect x="{_LEFT + number * width:.1f}" y="{y:.1f}" width="{width - 0.6:.1f}" height="{tall:.1f}" fill="{fill}"{pale}/>'
             )
     return "".join(out)
 
 
-def _latency(lines: list[Line], length: float, top: int) -> str:
+def _bucket(line: Line, length: float) -> int:
+    return min(_BUCKETS - 1, int(line.at_s / length * _BUCKETS))
+
+
+def _failures(lines: list[Line], length: float, top: float) -> str:
+    """Tries that failed, whatever came of their requests."""
+    buckets: Counter[int] = Counter()
+    for line in lines:
+        if line.record is not None:
+            buckets[_bucket(line, length)] += sum(entry.outcome != SUCCESS for entry in line.record.attempts)
+    most = max(buckets.values(), default=0)
+    out = [_label(top, "failed tries", f"0 to {most}"), _rule(top + _FAILED_H)]
+    width = (_WIDTH - _LEFT - _RIGHT) / _BUCKETS
+    for number, count in buckets.items():
+        tall = count / most * _FAILED_H if most else 0.0
+        out.append(
+            f'<rect x="{_LEFT + number * width:.1f}" y="{top + _FAILED_H - tall:.1f}" width="{width - 0.6:.1f}" height="{tall:.1f}" fill="#e08a7a"/>'
+        )
+    return "".join(out)
+
+
+def _rule(y: float) -> str:
+    return f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#d5dae0"/>'
+
+
+def _latency(lines: list[Line], length: float, top: float) -> str:
     seen = [(line.at_s, line.heard.first_s) for line in lines if line.ok and line.heard.first_s is not None]
     most = max((first for _, first in seen), default=1.0) or 1.0
-    out = [
-        f'<text x="4" y="{top + 12}">first token</text><text x="4" y="{top + 27}">0 to {most:.1f} s</text>',
-        f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{top + _LATENCY_H}" y2="{top + _LATENCY_H}" stroke="#d5dae0"/>',
-    ]
+    out = [_label(top, "first token", f"0 to {most:.1f} s"), _rule(top + _LATENCY_H)]
     for at, first in seen:
         y = top + _LATENCY_H - first / most * _LATENCY_H
         out.append(
@@ -201,11 +297,11 @@ def _latency(lines: list[Line], length: float, top: int) -> str:
     return "".join(out)
 
 
-def _breakers(played: Played, lanes: list[str], length: float, top: int) -> str:
+def _breakers(played: Played, lanes: list[str], length: float, top: float) -> str:
     out = []
     for row, lane in enumerate(lanes):
         y = top + row * _LANE_H
-        shown = lane if len(lane) <= 21 else f"…{lane[-20:]}"
+        shown = lane if len(lane) <= 24 else f"{lane[:9]}…{lane[-14:]}"
         out.append(f'<text x="4" y="{y + 10}"><title>{escape(lane)}</title>{escape(shown)}</text>')
         for number, look in enumerate(played.looks):
             state = look.states.get(lane)
@@ -231,6 +327,22 @@ def _axis(length: float, height: int) -> str:
 
 def _mark(passed: bool) -> str:
     return '<span class="mark ok">passed</span>' if passed else '<span class="mark bad">failed</span>'
+
+
+def _brief(value: float | None) -> str:
+    return "–" if value is None else f"{value * 1000:.0f} ms"
+
+
+def _wasted(score: Score) -> str:
+    return f"{score.wasted_tokens} tok, {score.wasted_share:.1%}" if score.wasted_tokens else "0"
+
+
+def _over(score: Score) -> str:
+    return "no ceiling" if score.ceiling_usd is None else f"{score.ceilings_exceeded} of ${score.ceiling_usd}"
+
+
+def _outside(score: Score) -> str:
+    return "–" if score.allowed is None else str(score.outside_allowed)
 
 
 def _seconds(value: float | None) -> str:

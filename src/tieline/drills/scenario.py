@@ -13,7 +13,7 @@ from msgspec import Meta, Struct, field, inspect
 from tieline.config import document
 from tieline.config.check import Checker
 from tieline.config.load import ConfigErrors
-from tieline.config.schema import Config
+from tieline.config.schema import Config, DecimalText
 from tieline.drills.caller import DIALECTS
 from tieline.simulator.schedule import Phase, Schedule, ScheduleError
 from tieline.types.errors import ConfigError
@@ -34,7 +34,7 @@ class Load(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     """Share of requests that stream."""
     dialects: list[str] = field(default_factory=lambda: list(DIALECTS))
     max_tokens: Annotated[int, Meta(ge=1, le=100_000)] = 200
-    max_cost_usd: str | None = None
+    max_cost_usd: DecimalText | None = None
     """Sent with every request as its ceiling."""
 
 
@@ -100,7 +100,7 @@ def load(name: str) -> Scenario:
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
         try:
-            return parse(path.read_text("utf-8"), path.name)
+            return parse(path.read_text("utf-8"), path.name, whole=True)
         except OSError as error:
             raise ConfigErrors([ConfigError(f"cannot be read: {error.strerror}", place=name)]) from None
     for known in names():
@@ -112,8 +112,8 @@ def load(name: str) -> Scenario:
     raise ConfigErrors([ConfigError(f"there is no drill `{name}`.", hint=hint)])
 
 
-def parse(text: str, name: str) -> Scenario:
-    """Raises ConfigErrors."""
+def parse(text: str, name: str, *, whole: bool = False) -> Scenario:
+    """Raises ConfigErrors. ``whole``: its providers, models and routes are looked up as well, which takes longer."""
     try:
         root = document.compose(text, name)
     except document.Syntax as error:
@@ -129,6 +129,10 @@ def parse(text: str, name: str) -> Scenario:
     except msgspec.ValidationError as error:
         raise ConfigErrors([ConfigError(str(error), place=name)]) from None
     errors = _senseless(found, name, checker.lines)
+    if whole and not errors:
+        from tieline.drills.rehearsal import impossible
+
+        errors = [_at_line(error, name, checker.lines) for error in impossible(found)]
     if errors:
         raise ConfigErrors(errors)
     return found
@@ -138,8 +142,7 @@ def _senseless(scenario: Scenario, name: str, lines: dict[tuple[str, ...], int])
     """What is well formed and still makes no sense."""
 
     def wrong(message: str, hint: str, *path: str) -> ConfigError:
-        line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
-        return ConfigError(message, place=f"{name}:{line}" if line else name, hint=hint)
+        return _at_line(ConfigError(message, place=".".join(path), hint=hint), name, lines)
 
     found: list[ConfigError] = []
     hit, load = scenario.hit, scenario.load
@@ -185,12 +188,21 @@ def _senseless(scenario: Scenario, name: str, lines: dict[tuple[str, ...], int])
                         str(index),
                     )
                 )
-    return found or _overlaps(scenario)
+    return found or _overlaps(scenario, name, lines)
 
 
-def _overlaps(scenario: Scenario) -> list[ConfigError]:
+def _at_line(error: ConfigError, name: str, lines: dict[tuple[str, ...], int]) -> ConfigError:
+    """Its place, so far a setting's path, as the line of the innermost setting that is in the file."""
+    dotted = (error.place or "").replace("[", ".").replace("]", "") + "."
+    around = [path for path in lines if path and dotted.startswith(".".join(path) + ".")]
+    place = f"{name}:{lines[max(around, key=len)]}" if around else name
+    return ConfigError(error.message, place=place, hint=error.hint)
+
+
+def _overlaps(scenario: Scenario, name: str, lines: dict[tuple[str, ...], int]) -> list[ConfigError]:
     try:
-        scenario.schedule.checked(scenario.name)
+        scenario.schedule.checked("")
     except ScheduleError as error:
-        return [ConfigError(str(error))]
+        said = str(error).removeprefix(": ")
+        return [_at_line(ConfigError(said, place=said.partition(" ")[0]), name, lines)]
     return []

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from tieline.drills.incident import Line, Played
 from tieline.types.money import format_usd, parse_usd
+from tieline.types.record import SUCCESS, Record
 
 WINDOW_S = 10.0
 LEFT_SHARE = 0.2
@@ -41,13 +42,21 @@ class Score(Struct, kw_only=True):
     cost_usd: str
     wasted_share: float
     wasted_tokens: int
+    ceiling_usd: str | None
+    """Of every request, all its attempts together; where models differ, the lowest. None: there is none."""
+    dearest_usd: str
+    """What the dearest request cost."""
     ceilings_exceeded: int
+    """Requests that cost more, or nobody knows how much."""
+    allowed: list[str] | None
+    """The only providers that may see a request; None: the incident is not about that."""
     outside_allowed: int
+    """Requests that another provider saw, by its own log."""
     errors: dict[str, int]
 
 
 def score(played: Played) -> Score:
-    scenario, lines, hit, goals = played.scenario, played.lines, played.scenario.hit, played.scenario.goals
+    scenario, lines, hit = played.scenario, played.lines, played.scenario.hit
     during = [line for line in lines if hit.from_s <= line.at_s < hit.to_s]
     before = [line for line in lines if line.at_s < hit.from_s]
     first_before, first_during = _p95(before), _p95(during)
@@ -65,15 +74,10 @@ def score(played: Played) -> Score:
     entries = [entry for record in records for entry in record.attempts]
     known = not any(entry.cost is None for entry in entries)
     cost = sum(entry.cost or 0 for entry in entries)
+    known_costs = [record.cost for record in records if record.cost is not None]
     wasted = sum(record.wasted or 0 for record in records)
-    wasted_tokens = sum(
-        entry.usage.input_tokens + entry.usage.output_tokens
-        for record in records
-        for entry in record.attempts
-        if entry.usage is not None and entry.outcome != "success"
-    )
-    over = _over_ceiling(played)
-    outside = sum(goals.only is not None and entry.provider not in goals.only for entry in played.log)
+    allowed = played.allowed
+    outside = sum(allowed is not None and entry.provider not in allowed for entry in played.log)
     success = served / len(lines) if lines else 0.0
     made = Score(
         name=scenario.name,
@@ -91,13 +95,16 @@ def score(played: Played) -> Score:
         back_after_s=_rounded(back),
         attempts=len(entries),
         attempts_at_failing=len(failing),
-        failed_at_failing=sum(entry.outcome != "success" for entry in failing),
+        failed_at_failing=sum(entry.outcome != SUCCESS for entry in failing),
         splices=sum(record.splices for record in records),
         wasted_usd=format_usd(wasted if known else None),
         cost_usd=format_usd(cost if known else None),
         wasted_share=round(wasted / cost, 4) if cost else 0.0,
-        wasted_tokens=wasted_tokens,
-        ceilings_exceeded=over,
+        wasted_tokens=sum(map(_wasted, records)),
+        ceiling_usd=min(played.ceilings.values(), key=parse_usd, default=None),
+        dearest_usd=format_usd(max(known_costs) if known_costs else None),
+        ceilings_exceeded=_over_ceiling(played),
+        allowed=allowed,
         outside_allowed=outside,
         errors=_errors(lines),
     )
@@ -181,11 +188,26 @@ def _back(played: Played) -> float | None:
 
 
 def _over_ceiling(played: Played) -> int:
-    limit = played.scenario.load.max_cost_usd
-    if limit is None:
-        return 0
-    most = parse_usd(limit)
-    return sum(line.record is not None and (line.record.cost or 0) > most for line in played.lines)
+    """A cost that is unknown is over every ceiling."""
+    most = {model: parse_usd(limit) for model, limit in played.ceilings.items()}
+    return sum(_costs_more(line, most) for line in played.lines)
+
+
+def _costs_more(line: Line, most: dict[str, int]) -> bool:
+    limit = most.get(line.heard.asked.model) if line.heard.asked else None
+    if limit is None or line.record is None:
+        return False
+    return line.record.cost is None or line.record.cost > limit
+
+
+def _wasted(record: Record) -> int:
+    """Tokens of attempts that were of no use to a caller; every part of a spliced answer is."""
+    spliced = record.splices and record.outcome == SUCCESS
+    return sum(
+        entry.usage.input_tokens + entry.usage.output_tokens
+        for entry in record.attempts
+        if entry.usage is not None and entry.outcome != SUCCESS and not (spliced and entry.chars_out)
+    )
 
 
 def _ends_clean(line: Line) -> bool:

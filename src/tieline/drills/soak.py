@@ -20,14 +20,17 @@ from time import monotonic
 import msgspec
 from msgspec import Struct, field
 
+from tieline.admit.accounts import Accounts
+from tieline.admit.rules import BudgetRule, Limits, Rules
 from tieline.config.schema import Config, ModelConfig, Routing, Timeouts
-from tieline.drills.caller import DIALECTS, Ask
+from tieline.drills.caller import DIALECTS, Ask, Heard
 from tieline.drills.fleet import PRICE, provider
 from tieline.drills.stage import Stage
 from tieline.simulator.ledger import Entry
 from tieline.simulator.schedule import Phase, Schedule
 from tieline.store import queries
 from tieline.store.database import Database
+from tieline.types.money import Pico, format_usd, parse_usd
 from tieline.types.record import SUCCESS, Attempt
 
 SEGMENT_S = 10.0
@@ -51,16 +54,50 @@ FAULTS = (
     "stall:after=6,for_ms=3000",
     "fail-401",
     "fail-quota",
+    "fail-400-vague",
 )
 PROVIDERS = ("alpha", "beta", "gamma", "delta")
+FILES_KEPT = 4
+"""What a process opens once and keeps: its selector's, the standard streams' duplicates."""
 GROWTH_MB = 24.0
 """What memory may grow between the first third and the end: caches fill, the simulator's log is cleared."""
+
+
+class Purse(Struct, kw_only=True):
+    """A project whose key is used: what it may spend, and how large its part of the load is."""
+
+    name: str
+    usd_per_minute: str
+    """Of the soak's length: so a short one exhausts it as well."""
+    hard: bool
+    share: float
+    project_id: str = ""
+    secret: str = ""
+    amount: Pico = 0
+    charged: Pico = 0
+    """By the records."""
+
+
+def purses() -> list[Purse]:
+    """One that lasts, one that is exhausted, one that warns."""
+    return [
+        Purse(name="steady", usd_per_minute="100", hard=True, share=0.6),
+        Purse(name="tight", usd_per_minute="0.05", hard=True, share=0.2),
+        Purse(name="soft", usd_per_minute="0.01", hard=False, share=0.18),
+    ]
+
+
+STRANGER = "tl-nobody-knows-this-key"
 
 
 class Report(Struct, kw_only=True):
     minutes: float
     requests: int = 0
     served: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+    """By us, before anything was sent."""
+    failed: int = 0
+    """Told so in a clean error, because every way was struck."""
     left: int = 0
     """Callers that hung up on purpose."""
     attempts: int = 0
@@ -71,6 +108,13 @@ class Report(Struct, kw_only=True):
     """Whose tokens the simulator and the ledger both know exactly."""
     compared_tokens: int = 0
     estimated_attempts: int = 0
+    charged_usd: dict[str, str] = field(default_factory=dict)
+    """By project, the same in records, in memory and in the database."""
+    most_held: Pico = 0
+    """Pico-dollars at one moment."""
+    open_connections: list[int] = field(default_factory=list)
+    """To the simulated providers, after each segment."""
+    open_files: list[int] = field(default_factory=list)
 
 
 def main() -> None:
@@ -93,14 +137,18 @@ async def soak(minutes: float, rate: float, seed: int, folder: Path) -> Report:
     report = Report(minutes=minutes)
     stage = Stage(_config, seed=seed, database=f"sqlite:///{folder}/soak.db", spool=f"{folder}/spool")
     tasks_before = len(asyncio.all_tasks())
+    files_before = _open_files()
     async with stage:
-        await _Soak(stage, report, rate, Random(seed)).run(minutes * 60)
+        soaking = _Soak(stage, report, rate, Random(seed))
+        await soaking.run(minutes * 60)
         database = stage.gateway.database
     if database is not None:
         database.open()
-        report.problems += _stored(database, report)
+        report.problems += soaking.stored(database)
         database.close()
     await asyncio.sleep(0.2)
+    if (files := _open_files()) > files_before + FILES_KEPT:
+        report.problems.append(f"{files - files_before} files or connections are left open")
     if (tasks := len(asyncio.all_tasks())) > tasks_before:
         report.problems.append(f"{tasks - tasks_before} tasks are left")
     return report
@@ -129,19 +177,48 @@ class _Soak:
         self.rate = rate
         self.random = random
         self.running: set[asyncio.Task[None]] = set()
-        self.seen: Counter[str] = Counter()
+        self.purses = purses()
+        self.known = 0
+        """Requests whose records were looked at."""
+        self.tokens: Counter[str] = Counter()
+        self.costs: Counter[str] = Counter()
+        """By provider, as the records have them."""
 
     async def run(self, seconds: float) -> None:
+        await self._open_purses(seconds / 60)
         deadline = monotonic() + seconds
         while monotonic() < deadline:
             self.stage.simulator.set_schedule(self._faults())
             await self._load(min(SEGMENT_S, deadline - monotonic()))
             await self._settle()
             self._compare()
-        self._leaks()
+            self._leaks()
+        self._budgets()
         rss = self.report.rss_mb
         if len(rss) >= 6 and rss[-1] - rss[len(rss) // 3] > GROWTH_MB:
             self.report.problems.append(f"memory grew from {rss[len(rss) // 3]:.0f} to {rss[-1]:.0f} MB")
+
+    async def _open_purses(self, minutes: float) -> None:
+        """Projects and keys are made as an operator makes them."""
+        gateway = self.stage.gateway
+        if gateway.accounts is None or gateway.watch is None:
+            raise RuntimeError("a soak needs a database")
+        for purse in self.purses:
+            purse.amount = parse_usd(purse.usd_per_minute) * max(1, round(minutes * 60)) // 60
+            rule = BudgetRule(amount_usd=format_usd(purse.amount), period="lifetime", hard=purse.hard)
+            project = gateway.accounts.create_project(purse.name, Rules(budgets=[rule]))
+            limits = Limits(concurrency=1_000, requests_per_minute=1_000_000)
+            _, purse.secret = gateway.accounts.create_key(project.id, purse.name, Rules(limits=limits))
+            purse.project_id = project.id
+        await gateway.watch.look()
+
+    def _secret(self) -> str:
+        draw = self.random.random()
+        for purse in self.purses:
+            draw -= purse.share
+            if draw < 0:
+                return purse.secret
+        return STRANGER
 
     def _faults(self) -> Schedule:
         """One or two of the four providers misbehave for a part of their requests."""
@@ -177,16 +254,28 @@ class _Soak:
             stream=random.random() < 0.6,
             max_tokens=200,
             leave_after_s=random.uniform(0.001, 0.01) if leaves else None,
+            headers={"authorization": f"Bearer {self._secret()}"},
         )
         heard = await self.stage.caller.ask(ask)
         report = self.report
         report.requests += 1
         report.served += heard.ok
         report.left += heard.error == "left"
+        if heard.error is not None and heard.error not in ("left", "connection", "unreadable"):
+            self._count_refusal(heard)
+        held = sum(meter.held for meter in self.stage.gateway.admission.meters())
+        report.most_held = max(report.most_held, held)
         if heard.error in ("connection", "unreadable"):
             report.problems.append(f"no clean end: {heard.error_message}")
         if not heard.ok and heard.error is None:
             report.problems.append("neither an answer nor an error")
+
+    def _count_refusal(self, heard: Heard) -> None:
+        code = _OURS.get(heard.status)
+        if code is None:
+            self.report.failed += 1
+        else:
+            self.report.refused[code] = self.report.refused.get(code, 0) + 1
 
     async def _settle(self) -> None:
         if self.running:
@@ -201,6 +290,11 @@ class _Soak:
         """One segment's accounts, from both sides; then both are forgotten, so that memory shows what leaks."""
         stage, report = self.stage, self.report
         records = list(stage.records.values())
+        self.known += len(records)
+        if self.known != report.requests:
+            report.problems.append(
+                f"{report.requests} requests were made, {self.known} have a record of their own"
+            )
         attempts = [entry for record in records for entry in record.attempts]
         log = stage.simulator.log
         report.attempts += len(attempts)
@@ -216,10 +310,18 @@ class _Soak:
             cost = sum(entry.cost or 0 for entry in record.attempts)
             if record.cost is not None and record.cost != cost:
                 report.problems.append(f"{record.id} costs {record.cost}, its attempts {cost}")
+            for purse in self.purses:
+                purse.charged += (record.charged or 0) if record.project == purse.project_id else 0
+        for entry in attempts:
+            self.costs[entry.provider] += entry.cost or 0
+            if entry.usage is not None:
+                self.tokens[entry.provider] += entry.usage.input_tokens + entry.usage.output_tokens
         stage.records.clear()
         stage.simulator.ledger.clear()
         gc.collect()
         report.rss_mb.append(round(_rss_mb(), 1))
+        report.open_files.append(_open_files())
+        report.open_connections.append(stage.upstream.open_connections)
 
     def _compare_tokens(self, attempts: list[Attempt], log: list[Entry]) -> None:
         """Complete answers with usage: the same sums, provider by provider."""
@@ -249,26 +351,63 @@ class _Soak:
                 report.problems.append(f"{name} produced {theirs[name]} tokens, the ledger has {ours[name]}")
 
     def _leaks(self) -> None:
+        """With nothing under way nothing is held, counted or connected on anybody's behalf."""
         gateway, problems = self.stage.gateway, self.report.problems
         if gateway.in_flight:
             problems.append(f"{gateway.in_flight} requests are still under way")
         if gateway.admission.inflight:
             problems.append(f"{gateway.admission.inflight} permits were not given back")
-        if held := sum(getattr(meter, "held", 0) for meter in gateway.admission.meters()):
+        if counted := sum(gate.inflight for gate in gateway.admission.gates()):
+            problems.append(f"{counted} requests are still counted against a limit")
+        if held := sum(meter.held for meter in gateway.admission.meters()):
             problems.append(f"{held} pico-dollars are still held")
         if left := sum(view.inflight for view in gateway.health.snapshot(gateway.clock())):
             problems.append(f"{left} attempts are still counted as under way")
+        if busy := self.stage.upstream.in_flight:
+            problems.append(f"{busy} connections to providers are still in use")
         if gateway.handled != self.report.requests:
             problems.append(f"{gateway.handled} requests were handled, {self.report.requests} were sent")
 
+    def _budgets(self) -> None:
+        """What budgets bear is what the records charge, once each; a hard one is never overspent."""
+        meters = {meter.scope: meter for meter in self.stage.gateway.admission.meters()}
+        for purse in self.purses:
+            spent = meters[f"project:{purse.project_id}"].total
+            self.report.charged_usd[purse.name] = f"{format_usd(purse.charged)} of {format_usd(purse.amount)}"
+            if spent != purse.charged:
+                self.report.problems.append(
+                    f"{purse.name} has spent {spent}, its records say {purse.charged}"
+                )
+            if purse.hard and spent > purse.amount:
+                self.report.problems.append(f"{purse.name} has spent {spent}, its budget is {purse.amount}")
 
-def _stored(database: Database, report: Report) -> list[str]:
-    total = sum(row.requests for row in queries.spend(database, by="total"))
-    return (
-        []
-        if total == report.requests
-        else [f"{total} records are stored, {report.requests} requests were made"]
-    )
+    def stored(self, database: Database) -> list[str]:
+        """What the database says after everything is written: the same records, the same sums."""
+        total = sum(row.requests for row in queries.spend(database, by="total"))
+        found = []
+        if total != self.report.requests:
+            found.append(f"{total} records are stored, {self.report.requests} requests were made")
+        for row in queries.spend(database, by="provider"):
+            name = row.group or ""
+            if row.cost != self.costs[name]:
+                found.append(f"{name} cost {self.costs[name]}, {row.cost} is stored")
+            if (tokens := row.input_tokens + row.output_tokens) != self.tokens[name]:
+                found.append(f"{name} used {self.tokens[name]} tokens, {tokens} are stored")
+        spent = Accounts(database).spent()
+        for purse in self.purses:
+            kept = spent.get(f"project:{purse.project_id}")
+            amount = kept.before + sum(kept.slots.values()) if kept else 0
+            if amount != purse.charged:
+                found.append(f"{purse.name} was charged {purse.charged}, {amount} is stored as spent")
+        return found
+
+
+_OURS = {401: "stranger", 402: "budget"}
+"""Statuses that are never a provider's."""
+
+
+def _open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
 
 
 def _rss_mb() -> float:

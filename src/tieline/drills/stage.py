@@ -16,6 +16,7 @@ from tieline.gateway import Gateway
 from tieline.server.serve import Service, bind
 from tieline.simulator import SimulatorServer
 from tieline.simulator.schedule import Schedule
+from tieline.transport.http1 import Http1Transport
 from tieline.types.call import Call, Reply
 from tieline.types.record import Record
 
@@ -60,6 +61,8 @@ class Stage:
         self._stack = contextlib.AsyncExitStack()
         self.simulator: SimulatorServer
         self.gateway: WatchedGateway
+        self.upstream: Http1Transport
+        """The gateway's connections to the simulated providers."""
         self.caller: Caller
         self.url = ""
 
@@ -91,7 +94,8 @@ class Stage:
             discover=False,
         )
         config = replace(config, routing=_patient(config.routing, clock.speed_of(loop)))
-        self.gateway = WatchedGateway(config, environ={}, clock=loop.time)
+        self.upstream = Http1Transport()
+        self.gateway = WatchedGateway(config, environ={}, clock=loop.time, transport=self.upstream)
         sock = bind("127.0.0.1", 0)
         stack.callback(sock.close)
         up: asyncio.Future[str] = loop.create_future()

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from tieline.providers.card import Price, PriceTier
+from tieline.providers.card import OffPeak, Price, PriceTier
 from tieline.types.money import Pico
 from tieline.types.usage import Usage
 
 STANDARD_TIERS = frozenset({None, "", "auto", "default", "standard", "standard_only", "on_demand"})
 """Names that vendors give to what their price list calls the price."""
 
-_SECONDS_PER_DAY = 86_400
+_MINUTES_PER_DAY = 1_440
+_EPOCH_WEEKDAY = 3
+"""1970-01-01 was a Thursday."""
 _FULL = 10_000
 """100 % as a product of two percentages."""
 
@@ -57,7 +59,7 @@ def cost(
     """
     if price is None or usage is None or not price.tiers:
         return None
-    if service_tier in STANDARD_TIERS and price.off_peak is None and _is_plain(usage):
+    if service_tier in STANDARD_TIERS and not price.off_peak and _is_plain(usage):
         tier = _tier_for(price, usage.input_tokens)
         return usage.input_tokens * tier.input + usage.output_tokens * tier.output + price.per_request
     parts = cost_parts(price, usage, at_unix=at_unix, service_tier=service_tier)
@@ -112,7 +114,7 @@ def upper_bound(
     reachable = [tier for tier in price.tiers if tier.above_input_tokens < input_tokens] or price.tiers[:1]
     dearest_in = max(_dearest_input(tier, cache_writes, media) for tier in reachable)
     dearest_out = max(max(tier.output, _or(tier.output_audio, 0) if media else 0) for tier in reachable)
-    scale = percent * max(100, price.off_peak[2] if price.off_peak else 100)
+    scale = percent * max((100, *(span.percent for span in price.off_peak)))
     tokens = max(0, input_tokens) * dearest_in + max(0, output_tokens) * dearest_out
     # Parts are rounded one by one, each by half a pico-dollar at most; eight parts carry tokens.
     slack = 0 if scale == _FULL else 4
@@ -191,12 +193,17 @@ def _percent(price: Price, service_tier: str | None) -> int | None:
 
 
 def _off_peak_percent(price: Price, at_unix: float) -> int:
-    if price.off_peak is None:
+    if not price.off_peak:
         return 100
-    start, end, percent = price.off_peak
-    minute = int(at_unix) % _SECONDS_PER_DAY // 60
-    inside = start <= minute < end if start <= end else minute >= start or minute < end
-    return percent if inside else 100
+    days, minute = divmod(int(at_unix // 60) + price.zone_minutes, _MINUTES_PER_DAY)
+    day = (days + _EPOCH_WEEKDAY) % 7
+    return max((span.percent for span in price.off_peak if _inside(span, day, minute)), default=100)
+
+
+def _inside(span: OffPeak, day: int, minute: int) -> bool:
+    if span.start < span.end:
+        return span.start <= minute < span.end and day in span.days
+    return (minute >= span.start and day in span.days) or (minute < span.end and (day - 1) % 7 in span.days)
 
 
 def _scaled(amount: Pico, scale: int) -> Pico:

@@ -8,12 +8,24 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from tieline.providers.aws_sources import (
+    AwsContainer,
+    AwsFileKeys,
+    AwsKeys,
+    AwsMachine,
+    AwsProcess,
+    AwsRole,
+    AwsSource,
+    AwsSso,
+    AwsWebIdentity,
+)
 from tieline.providers.credentials import (
     AuthorizedUser,
-    AwsKeys,
     EntraApp,
+    ManagedIdentity,
     MetadataIdentity,
     ServiceAccount,
+    WorkloadIdentity,
 )
 from tieline.providers.errors import MAX_MESSAGE
 from tieline.providers.row import Credential, Provider
@@ -23,7 +35,10 @@ _ABOUT_PLACE = frozenset({FailureClass.MODEL_GONE, FailureClass.REGION_BLOCKED})
 
 
 def advised(failure: Failure, provider: Provider, model: str, credential: Credential) -> Failure:
-    """The same failure with provider, credential and fix in its message; as it was where there is nothing to add."""
+    """The same failure with provider, credential and fix in its message; as it was where there is nothing to add.
+
+    Of connections that fail only those whose host name is not found should come here: a cloud's names hold its places.
+    """
     cloud = _cloud(provider)
     if cloud is None:
         return failure
@@ -31,6 +46,8 @@ def advised(failure: Failure, provider: Provider, model: str, credential: Creden
         who, fix = f"{provider.name} ({credential.label})", _for_credential(failure, provider, credential)
     elif failure.kind in _ABOUT_PLACE:
         who, fix = provider.name, _PLACES[cloud](failure, provider, model)
+    elif failure.kind is FailureClass.CONNECT:
+        who, fix = provider.name, _NAMES[cloud].format(**_place_names(provider))
     else:
         return failure
     room = MAX_MESSAGE - len(who) - len(fix) - 4
@@ -50,7 +67,7 @@ def _ended(text: str) -> str:
 
 def _for_credential(failure: Failure, provider: Provider, credential: Credential) -> str:
     secret, said = credential.secret, failure.message.casefold()
-    if isinstance(secret, AwsKeys):
+    if isinstance(secret, AwsKeys | AwsSource):
         return _for_aws(secret, said, provider)
     if failure.status == 403:
         return _MAY_NOT.get(type(secret), f"Allow {credential.label} to use this model.")
@@ -65,6 +82,13 @@ def _for_credential(failure: Failure, provider: Provider, credential: Credential
             f"Check tenant, client id and secret of {credential.label}; a client secret that has expired is renewed in "
             "Entra ID under App registrations."
         )
+    if isinstance(secret, WorkloadIdentity):
+        return (
+            "Check AZURE_TENANT_ID and AZURE_CLIENT_ID, and that the federated credential of the identity names this service "
+            "account."
+        )
+    if isinstance(secret, ManagedIdentity):
+        return "Assign a managed identity; of several, name one in AZURE_CLIENT_ID."
     return f"Set a valid key in {credential.label}."
 
 
@@ -73,15 +97,25 @@ _MAY_NOT: dict[type, str] = {
     AuthorizedUser: "Grant yourself the role Vertex AI User (roles/aiplatform.user) in this project.",
     MetadataIdentity: "Grant this machine's service account the role Vertex AI User (roles/aiplatform.user).",
     EntraApp: "Grant the application the role Cognitive Services OpenAI User on this resource.",
+    WorkloadIdentity: "Grant the identity the role Cognitive Services OpenAI User on this resource.",
+    ManagedIdentity: "Grant the managed identity the role Cognitive Services OpenAI User on this resource.",
 }
 
 
-def _for_aws(keys: AwsKeys, said: str, provider: Provider) -> str:
+def _for_aws(keys: AwsKeys | AwsSource, said: str, provider: Provider) -> str:
     region = provider.params.get("region", "us-east-1")
     if "valid region" in said:
         return (
             f"It was signed for {region}, its address is in another region: set AWS_REGION, or name the provider "
             "`bedrock@REGION`."
+        )
+    if (
+        isinstance(keys, AwsSource)
+        and "access to the model" not in said
+        and "not authorized to perform: bedrock" not in said
+    ):
+        return _FIXES.get(type(keys), "Check where its keys come from.").format(
+            profile=getattr(keys, "profile", "")
         )
     if "token" in said and "expired" in said:
         return "Sign in again (`aws sso login`, `aws sts assume-role`) and set the three AWS_ variables anew."
@@ -94,8 +128,19 @@ def _for_aws(keys: AwsKeys, said: str, provider: Provider) -> str:
             "Allow bedrock:InvokeModel and bedrock:InvokeModelWithResponseStream, and ask for access to the model in "
             f"{region}."
         )
-    session = ", AWS_SESSION_TOKEN" if keys.session_token else ""
+    session = ", AWS_SESSION_TOKEN" if isinstance(keys, AwsKeys) and keys.session_token else ""
     return f"Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY{session}; temporary keys need AWS_SESSION_TOKEN."
+
+
+_FIXES: dict[type, str] = {
+    AwsFileKeys: "Renew the keys of the profile `{profile}`: they are read again within minutes.",
+    AwsSso: "Run `aws sso login --profile {profile}`.",
+    AwsProcess: "Run the command of the profile `{profile}` by hand to see what it says.",
+    AwsRole: "Allow these keys sts:AssumeRole on the role, and let its trust policy name them.",
+    AwsWebIdentity: "Check AWS_ROLE_ARN, and that the role's trust policy names this identity provider and subject.",
+    AwsContainer: "Check the task role (ECS) or the pod identity association (EKS).",
+    AwsMachine: "Give this instance a role, and let containers on it reach its metadata (hop limit 2).",
+}
 
 
 def _bedrock_place(failure: Failure, provider: Provider, model: str) -> str:
@@ -130,4 +175,14 @@ def _azure_place(failure: Failure, provider: Provider, model: str) -> str:
     )
 
 
+def _place_names(provider: Provider) -> dict[str, str]:
+    place = {"region": "us-east-1", "location": "global", "resource": "its resource", **provider.params}
+    return place | {"base": provider.name.partition("@")[0]}
+
+
+_NAMES = {
+    "aws": "`{region}` may be no region of AWS, or one without Bedrock: set AWS_REGION, or name the provider `bedrock@REGION`.",
+    "google": "`{location}` may be no location of Vertex AI: set GOOGLE_CLOUD_LOCATION, or name the provider `{base}@LOCATION`.",
+    "azure": "There may be no resource of this name: set AZURE_OPENAI_ENDPOINT, or name the provider `{base}@RESOURCE`.",
+}
 _PLACES = {"aws": _bedrock_place, "google": _vertex_place, "azure": _azure_place}

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from tieline.config.schema import Config, ProviderConfig
 from tieline.dialects.base import Target
 from tieline.providers import names, registry
+from tieline.providers.aws_sources import AwsSource, region_of_profile
 from tieline.providers.card import ModelCard, Price, PriceTier
 from tieline.providers.credentials import credentials_of
 from tieline.providers.deployment import Deployment, Endpoint
@@ -161,7 +162,8 @@ class Fleet:
                     yield self.build_one(provider, model)
 
     def all(self) -> Iterator[Deployment]:
-        """What routing may choose from of its own accord: each model once at each host. Decodes every card."""
+        """What routing may choose from of its own accord: each model once at each host, but every deployment that was
+        configured there (Azure has several of one model). Decodes every card."""
         for provider, host in self.hosts.items():
             by_name: dict[str, list[str]] = {}
             for model in self.ids(provider):
@@ -169,8 +171,9 @@ class Fleet:
                     by_name.setdefault(self._name(host, model), []).append(model)
             for name, models in by_name.items():
                 chosen = preferred(host, models, name)
-                if chosen is not None:
-                    yield self.build_one(provider, chosen)
+                listed = models if host.config.models is not None else [chosen] if chosen else []
+                for model in listed:
+                    yield self.build_one(provider, model)
 
     def rated(self) -> Iterator[Deployment]:
         """The part of ``all`` whose quality the catalog knows: where equally capable models are looked for."""
@@ -328,13 +331,19 @@ def _configured_host(
         wanted = " or ".join(provider.env) or "a key"
         hint = f"Set {wanted} in the environment, or `api_key`."
         raise ConfigError("no credential.", place=f"providers.{name}", hint=hint)
-    provider = placed(_with_project(provider, credentials), environ, override=config.base_url is None)
+    provider = placed(_with_place(provider, credentials, environ), environ, override=config.base_url is None)
     return Host(provider=provider, credentials=credentials, config=config)
 
 
-def _with_project(provider: Provider, credentials: tuple[Credential, ...]) -> Provider:
-    """A service account names its project. Only for a configured provider: the key file alone may be for other uses."""
+def _with_place(
+    provider: Provider, credentials: tuple[Credential, ...], environ: Mapping[str, str]
+) -> Provider:
+    """A service account names its project, a profile its region. Only for a configured provider: the key file alone may be
+    for other uses."""
     secret = credentials[0].secret
+    if isinstance(secret, AwsSource) and "region" not in provider.params:
+        region = region_of_profile(environ)
+        return replace(provider, params={**provider.params, "region": region}) if region else provider
     project = getattr(secret, "project_id", None) or getattr(secret, "quota_project_id", None)
     if not project or "project" in provider.params:
         return provider

@@ -22,6 +22,18 @@ class PriceTier(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The tier holds for requests with more input tokens than this, for the whole request (WIRE_FACTS 31)."""
 
 
+class OffPeak(Struct, frozen=True, array_like=True):
+    """A span of the day at another price, in the zone of the price that it belongs to."""
+
+    start: int
+    """Minute of the day, the first inside."""
+    end: int
+    """Minute of the day, the first outside; not after ``start``: on the next day."""
+    percent: int
+    days: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6)
+    """On which days it begins, 0 = Monday."""
+
+
 class Price(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tiers: tuple[PriceTier, ...]
     """Ascending by ``above_input_tokens``; the first starts at 0."""
@@ -29,8 +41,10 @@ class Price(Struct, frozen=True, kw_only=True, omit_defaults=True):
     batch_percent: int | None = None
     priority_percent: int | None = None
     flex_percent: int | None = None
-    off_peak: tuple[int, int, int] | None = None
-    """(start minute of the UTC day, end minute, percent of the price)."""
+    off_peak: tuple[OffPeak, ...] = ()
+    """Outside them the tiers hold as they are; where two overlap, the dearer."""
+    zone_minutes: int = 0
+    """East of UTC, for ``off_peak``. No price list's zone has summer time."""
     source: str = ""
     date: str = ""
 

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from tieline.config.expand import ExpansionError, read_secret, reference_name
 from tieline.config.schema import ProviderConfig
+from tieline.providers import aws_sources
+from tieline.providers.aws_sources import DMI, AwsKeys, said_by
 from tieline.providers.row import Auth, Credential, Provider
 from tieline.types.errors import ConfigError
 
 MAX_PER_NAME = 9
 """NAME, NAME_2 … NAME_9."""
 
+AZURE_METADATA = "http://169.254.169.254"
+_AZURE_CHASSIS = "7783-7084-3265-9085-8269-3286-77"
+"""What the firmware of Azure's machines says (cloud-init tells them by it too)."""
+
 _HEADER: dict[str, bytes] = {
     "x-api-key": b"x-api-key",
     "x-goog-api-key": b"x-goog-api-key",
     "api-key": b"api-key",
 }
-
-
-class AwsKeys(Struct, frozen=True):
-    access_key_id: str
-    secret_access_key: str
-    session_token: str | None = None
-
-    def __repr__(self) -> str:
-        return "AwsKeys(…)"
 
 
 class ServiceAccount(Struct, frozen=True, rename={"key_id": "private_key_id"}):
@@ -75,6 +73,32 @@ class EntraApp(Struct, frozen=True):
         return "EntraApp(…)"
 
 
+class WorkloadIdentity(Struct, frozen=True):
+    """A client of Entra ID that proves itself with a token which Kubernetes writes into a file."""
+
+    tenant: str
+    client_id: str
+    token_file: str
+    authority: str = "https://login.microsoftonline.com"
+
+    def __repr__(self) -> str:
+        return "WorkloadIdentity(…)"
+
+
+class ManagedIdentity(Struct, frozen=True, kw_only=True):
+    """The identity that an Azure machine or app has of itself."""
+
+    endpoint: str = f"{AZURE_METADATA}/metadata/identity/oauth2/token"
+    version: str = "2018-02-01"
+    header: str | None = None
+    """What an app's endpoint wants to see; None: a machine's."""
+    client_id: str | None = None
+    """Of several identities this one."""
+
+    def __repr__(self) -> str:
+        return "ManagedIdentity(…)"
+
+
 def constant_headers(auth: Auth, secret: object) -> tuple[tuple[bytes, bytes], ...] | None:
     """The header that proves a plain key; None when it must be made for each request. Raises ValueError."""
     if auth == "none" and secret is None:
@@ -112,7 +136,8 @@ def credentials_of(
     kept = tuple(stored_credential(row, label, secret, environ) for label, secret in stored)
     if config is not None and config.api_key is not None:
         return (*_configured(row, config.api_key, environ), *kept)
-    found = (*_discovered(row, environ), *kept) if discover or config is not None else kept
+    asked = config is not None
+    found = (*_discovered(row, environ, asked), *kept) if discover or asked else kept
     if not found and row.auth == "none":
         return (Credential("none", None, ()),)
     return found
@@ -154,7 +179,7 @@ def _typed(auth: Auth, secret: str, label: str, environ: Mapping[str, str]) -> o
     return secret
 
 
-def _discovered(row: Provider, environ: Mapping[str, str]) -> Iterator[Credential]:
+def _discovered(row: Provider, environ: Mapping[str, str], asked: bool) -> Iterator[Credential]:
     seen: set[str] = set()
     # A key of Azure's is no token of Entra's: where tokens are asked for, the keys of the environment are left alone.
     for name in row.env if row.auth != "entra" else ():
@@ -164,26 +189,22 @@ def _discovered(row: Provider, environ: Mapping[str, str]) -> Iterator[Credentia
                 seen.add(secret)
                 yield make(label, "bearer" if row.auth == "none" else row.auth, secret)
     if not seen:
-        yield from _cloud_identity(row, environ)
+        yield from _cloud_identity(row, environ, asked)
 
 
 def numbered(name: str) -> tuple[str, ...]:
     return (name, *(f"{name}_{number}" for number in range(2, MAX_PER_NAME + 1)))
 
 
-def _cloud_identity(row: Provider, environ: Mapping[str, str]) -> Iterator[Credential]:
+def _cloud_identity(row: Provider, environ: Mapping[str, str], asked: bool) -> Iterator[Credential]:
     if row.auth == "sigv4":
-        yield from _aws(environ)
+        found = aws_sources.discover(environ, asked=asked)
+        if found is not None:
+            yield Credential(*found)
     elif row.auth == "google_oauth":
         yield from _google(environ)
     elif row.auth in ("entra", "api-key"):  # Azure takes either
-        yield from _entra(environ)
-
-
-def _aws(environ: Mapping[str, str]) -> Iterator[Credential]:
-    key, secret = environ.get("AWS_ACCESS_KEY_ID"), environ.get("AWS_SECRET_ACCESS_KEY")
-    if key and secret:
-        yield Credential("AWS_ACCESS_KEY_ID", AwsKeys(key, secret, environ.get("AWS_SESSION_TOKEN") or None))
+        yield from _entra(environ, asked)
 
 
 def _google(environ: Mapping[str, str]) -> Iterator[Credential]:
@@ -217,10 +238,38 @@ def parse_google_key(text: str, label: str) -> ServiceAccount | AuthorizedUser:
         raise ConfigError("is not a key that Google Cloud made.", place=label, hint=hint) from error
 
 
-def _entra(environ: Mapping[str, str]) -> Iterator[Credential]:
-    parts = [environ.get(name, "") for name in ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET")]
-    if all(parts):
-        yield Credential("AZURE_CLIENT_ID", EntraApp(parts[0], parts[1], parts[2], _authority(environ)))
+def _entra(environ: Mapping[str, str], asked: bool) -> Iterator[Credential]:
+    """In the order of Azure's own SDKs: a client secret, a workload's token, what an app or machine has of itself."""
+    tenant, client_id = environ.get("AZURE_TENANT_ID", ""), environ.get("AZURE_CLIENT_ID", "")
+    secret, token_file = environ.get("AZURE_CLIENT_SECRET"), environ.get("AZURE_FEDERATED_TOKEN_FILE")
+    if tenant and client_id and secret:
+        yield Credential("AZURE_CLIENT_ID", EntraApp(tenant, client_id, secret, _authority(environ)))
+    elif tenant and client_id and token_file:
+        identity = WorkloadIdentity(tenant, client_id, token_file, _authority(environ))
+        yield Credential("AZURE_FEDERATED_TOKEN_FILE", identity)
+    elif environ.get("IDENTITY_ENDPOINT") and environ.get("IDENTITY_HEADER"):
+        app = ManagedIdentity(
+            endpoint=environ["IDENTITY_ENDPOINT"],
+            version="2019-08-01",
+            header=environ["IDENTITY_HEADER"],
+            client_id=client_id or None,
+        )
+        yield Credential("IDENTITY_ENDPOINT", app)
+    else:
+        yield from _azure_machine(environ, client_id or None, asked)
+
+
+def _azure_machine(
+    environ: Mapping[str, str], client_id: str | None, asked: bool, dmi: Path = DMI
+) -> Iterator[Credential]:
+    given = environ.get("AZURE_POD_IDENTITY_AUTHORITY_HOST", "").rstrip("/")
+    if given:
+        endpoint = f"{given}/metadata/identity/oauth2/token"
+        yield Credential(
+            "AZURE_POD_IDENTITY_AUTHORITY_HOST", ManagedIdentity(endpoint=endpoint, client_id=client_id)
+        )
+    elif asked and said_by(dmi, "chassis_asset_tag") == _AZURE_CHASSIS:
+        yield Credential("managed identity", ManagedIdentity(client_id=client_id))
 
 
 def _authority(environ: Mapping[str, str]) -> str:

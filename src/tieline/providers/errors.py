@@ -100,6 +100,12 @@ def _from_code(provider: str, dialect: str, status: int | None, info: ErrorInfo)
     return None
 
 
+def names_fault(info: ErrorInfo) -> bool:
+    """Whether its code alone says that the request was checked and found wrong."""
+    words = [_normal(word) for word in (info.code, info.type) if word]
+    return any(_CODES.get(word) is Class.CALLER_FAULT or word in _CHECKED for word in words)
+
+
 def _from_message(provider: str, status: int | None, info: ErrorInfo) -> Class | None:
     for row in MESSAGES:
         if (row.provider is None or row.provider == provider) and row.pattern.search(info.message):
@@ -224,6 +230,10 @@ _CODES = _table(
 )
 """Codes and types of every vendor. What means different things at different vendors is in ``_CODE_OF``."""
 
+_CHECKED = frozenset(
+    map(_normal, ("extra_forbidden", "missing", "value_error", "literal_error", "unprocessable_entity"))
+)
+"""Types of a body's own validation, as pydantic names them (Mistral, vLLM)."""
 _VAGUE = frozenset(map(_normal, ("api_error", "server_error", "internal_error", "unknown")))
 """Types that some hosts (Ollama) put on everything: beside a 4xx status they say nothing."""
 _AMBIGUOUS = frozenset((_normal("RESOURCE_EXHAUSTED"), "429"))

@@ -22,7 +22,11 @@ class DataPolicy(Struct, frozen=True, kw_only=True):
     source: str | None = None
     """URL of the vendor's statement."""
     date: str | None = None
-    """When it was read, ISO."""
+    """When it was read or, where there is no claim, looked for; ISO."""
+    page_date: str | None = None
+    """The day that the page itself says it is of; ISO."""
+    note: str | None = None
+    """What the page leaves open or ties to a condition; where nothing is known, what was looked for."""
 
 
 class Provider(Struct, frozen=True, kw_only=True):

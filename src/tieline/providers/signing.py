@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from urllib.parse import quote, unquote, urlsplit
 
-from tieline.providers.credentials import AuthorizedUser, AwsKeys
+from tieline.providers.aws_sources import AwsKeys
+from tieline.providers.credentials import AuthorizedUser
 from tieline.providers.row import Credential, Provider
 from tieline.types.call import Headers
 
@@ -27,15 +28,15 @@ def sign(
     headers: Headers,
     body: bytes,
     now: datetime,
-    token: str | None = None,
+    token: str | AwsKeys | None = None,
 ) -> Headers:
     """The headers to add. ``token`` is what ``tokens.TokenSource`` gave, for cloud identities. Pure."""
     if credential.headers is not None:
         return list(credential.headers)
-    if isinstance(credential.secret, AwsKeys):
-        region = region_of(provider, url)
-        return sigv4(credential.secret, region, "bedrock", method, url, headers, body, now)
-    if token is None:
+    keys = credential.secret if isinstance(credential.secret, AwsKeys) else token
+    if isinstance(keys, AwsKeys):
+        return sigv4(keys, region_of(provider, url), "bedrock", method, url, headers, body, now)
+    if not isinstance(token, str):
         raise ValueError(f"{credential!r} needs a token")
     proof: Headers = [(b"authorization", b"Bearer " + token.encode("latin-1"))]
     if isinstance(credential.secret, AuthorizedUser) and credential.secret.quota_project_id:
@@ -47,6 +48,17 @@ def sign(
 def needs_token(credential: Credential) -> bool:
     """Whether a token must be fetched before ``sign``."""
     return credential.headers is None and not isinstance(credential.secret, AwsKeys)
+
+
+def ended(status: int, errortype: bytes | None) -> bool:
+    """Whether a refusal is of the token or temporary keys themselves, so that fresh ones may be accepted.
+
+    AWS says 403 to everything; which of it, it says in ``x-amzn-errortype`` too.
+    """
+    return status == 401 or (status == 403 and (errortype or b"").startswith(_ENDED))
+
+
+_ENDED = (b"ExpiredToken", b"UnrecognizedClient", b"InvalidClientTokenId")
 
 
 def region_of(provider: Provider, url: str) -> str:

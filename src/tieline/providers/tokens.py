@@ -1,4 +1,4 @@
-"""Short-lived access tokens of cloud identities: fetched through the Transport seam, kept, renewed ahead of their end."""
+"""Short-lived tokens and keys of cloud identities: fetched through the Transport seam, kept, renewed ahead of their end."""
 
 from __future__ import annotations
 
@@ -11,8 +11,18 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 from msgspec import Struct
 
-from tieline.providers.credentials import AuthorizedUser, EntraApp, MetadataIdentity, ServiceAccount
+from tieline.providers import aws_keys
+from tieline.providers.aws_sources import AwsKeys, AwsSource
+from tieline.providers.credentials import (
+    AuthorizedUser,
+    EntraApp,
+    ManagedIdentity,
+    MetadataIdentity,
+    ServiceAccount,
+    WorkloadIdentity,
+)
 from tieline.providers.row import Credential
+from tieline.providers.token_error import TokenError
 from tieline.transport.base import Transport, TransportError, UpstreamRequest
 from tieline.types.errors import ConfigError, FailureClass
 
@@ -35,21 +45,22 @@ _AZURE_SUFFIXES = {
 }
 """Authorities of the sovereign clouds, whose resources have names of their own."""
 _JWT_GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+_ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _FORM = [(b"content-type", b"application/x-www-form-urlencoded")]
-
-
-class TokenError(Exception):
-    """No token could be had. ``kind`` says whose fault: CREDENTIAL (refused), TRANSIENT or CONNECT."""
-
-    def __init__(self, kind: FailureClass, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.message = message
 
 
 class _Answer(Struct):
     access_token: str
-    expires_in: float = 3600.0
+    expires_in: float | str | None = None
+    """Azure's metadata service writes numbers as text."""
+    expires_on: float | str | None = None
+    """Unix seconds: all that App Service says."""
+
+    def until(self, now: float) -> float:
+        """Raises ValueError."""
+        if self.expires_in is None and self.expires_on is not None:
+            return float(self.expires_on)
+        return now + float(self.expires_in if self.expires_in is not None else 3600)
 
 
 class _Refusal(Struct):
@@ -57,8 +68,12 @@ class _Refusal(Struct):
     error_description: str = ""
 
 
+Proof = str | AwsKeys
+"""What an identity proves itself with: a bearer token, or keys to sign with."""
+
+
 class _Token(Struct, frozen=True):
-    text: str
+    proof: Proof
     until: float
 
 
@@ -72,7 +87,7 @@ class TokenSource:
         self._under_way: dict[Credential, asyncio.Task[_Token]] = {}
         self._not_before: dict[Credential, float] = {}
 
-    def cached(self, credential: Credential) -> str | None:
+    def cached(self, credential: Credential) -> Proof | None:
         """Without waiting; None when ``token`` must be awaited. Renews in the background when the end is near."""
         token = self._tokens.get(credential)
         if token is None:
@@ -82,21 +97,21 @@ class TokenSource:
             return None
         if left <= RENEW_BEFORE_S and self._clock() >= self._not_before.get(credential, 0.0):
             self._renew(credential)
-        return token.text
+        return token.proof
 
-    def forget(self, credential: Credential, text: str) -> None:
+    def forget(self, credential: Credential, proof: Proof) -> None:
         """The provider refuses this token although its time is not over: revoked, or its clock differs from ours."""
         token = self._tokens.get(credential)
-        if token is not None and token.text == text:
+        if token is not None and token.proof == proof:
             del self._tokens[credential]
 
-    async def token(self, credential: Credential) -> str:
+    async def token(self, credential: Credential) -> Proof:
         """Callers at the same time share one exchange, which goes on if one of them is cancelled. Raises TokenError."""
         known = self.cached(credential)
         if known is not None:
             return known
         token = await asyncio.shield(self._renew(credential))
-        return token.text
+        return token.proof
 
     async def aclose(self) -> None:
         tasks = list(self._under_way.values())
@@ -116,13 +131,17 @@ class TokenSource:
         self._under_way.pop(credential, None)
         if task.cancelled():
             return
+        known = self._tokens.get(credential)
         if task.exception() is None:
             self._tokens[credential] = task.result()
-        else:
+        if task.exception() is not None or known == task.result():
+            # Refused, or handed out once more: the service has no newer one yet.
             self._not_before[credential] = self._clock() + RENEW_AGAIN_S
 
     async def _exchange(self, credential: Credential) -> _Token:
         now = self._clock()
+        if isinstance(credential.secret, AwsSource):
+            return _Token(*await aws_keys.fetch(credential.secret, self._send, now))
         try:
             request = exchange_request(credential.secret, now)
         except ConfigError as error:
@@ -132,11 +151,11 @@ class TokenSource:
             raise _refused(status, body)
         try:
             answer = msgspec.json.decode(body, type=_Answer)
-        except msgspec.DecodeError as error:
+            return _Token(answer.access_token, answer.until(now))
+        except (msgspec.DecodeError, ValueError) as error:
             raise TokenError(FailureClass.TRANSIENT, "the token service's answer holds no token.") from error
-        return _Token(answer.access_token, now + answer.expires_in)
 
-    async def _send(self, request: UpstreamRequest) -> tuple[int, bytes]:
+    async def _send(self, request: UpstreamRequest, service: str = "the token service") -> tuple[int, bytes]:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 response = await self._transport.send(request)
@@ -145,9 +164,9 @@ class TokenSource:
                 finally:
                     response.close()
         except TimeoutError as error:
-            raise TokenError(FailureClass.TRANSIENT, "the token service did not answer in time.") from error
+            raise TokenError(FailureClass.TRANSIENT, f"{service} did not answer in time.") from error
         except TransportError as error:
-            raise TokenError(FailureClass.CONNECT, f"the token service: {error.message}") from error
+            raise TokenError(FailureClass.CONNECT, f"{service}: {error.message}") from error
 
 
 def _refused(status: int, body: bytes) -> TokenError:
@@ -185,7 +204,31 @@ def exchange_request(secret: object, now: float) -> UpstreamRequest:
         path = "/computeMetadata/v1/instance/service-accounts/default/token"
         headers = [(b"metadata-flavor", b"Google")]
         return UpstreamRequest(method="GET", url=f"http://{secret.host}{path}", headers=headers)
+    if isinstance(secret, WorkloadIdentity):
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": secret.client_id,
+            "client_assertion_type": _ASSERTION_TYPE,
+            "client_assertion": aws_keys.token_in(secret.token_file),
+            "scope": _azure_scope(secret.authority),
+        }
+        return _post(f"{secret.authority}/{secret.tenant}/oauth2/v2.0/token", form)
+    if isinstance(secret, ManagedIdentity):
+        return _managed(secret)
     raise TypeError(f"{type(secret).__name__} needs no token")
+
+
+def _managed(identity: ManagedIdentity) -> UpstreamRequest:
+    """An app's endpoint proves itself by a secret header, a machine's by answering only who says `Metadata`."""
+    asked = {"api-version": identity.version, "resource": "https://cognitiveservices.azure.com"}
+    if identity.client_id:
+        asked["client_id"] = identity.client_id
+    proof = (
+        (b"x-identity-header", identity.header.encode("latin-1"))
+        if identity.header
+        else (b"metadata", b"true")
+    )
+    return UpstreamRequest(method="GET", url=f"{identity.endpoint}?{urlencode(asked)}", headers=[proof])
 
 
 def _azure_scope(authority: str) -> str:

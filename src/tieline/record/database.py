@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tieline.record.chain import GENESIS, link
 from tieline.record.rows import PLAIN, entry_rows, is_plain, plain_row, record_row, spend_rows, tag_rows
 from tieline.record.sinks import Away, Item
+from tieline.types.errors import DatabaseAway
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
@@ -68,7 +69,7 @@ class DatabaseSink:
                 return list(batch)
             middle = len(batch) // 2
             return self.write(batch[:middle], replay=True) + self.write(batch[middle:], replay=True)
-        except (sa.exc.SQLAlchemyError, sqlite3.Error, OSError) as error:
+        except (sa.exc.SQLAlchemyError, sqlite3.Error, OSError, DatabaseAway) as error:
             # A connection that broke during COMMIT may have committed.
             self._in_doubt = True
             raise Away(_reason(error)) from error

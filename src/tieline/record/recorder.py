@@ -68,6 +68,8 @@ class RecorderHealth(Struct, frozen=True, kw_only=True):
     """No journal and no room: these are gone."""
     journal_failing: bool
     """The disk is full or gone: records are only in memory."""
+    waiting_s: float
+    """How long the oldest record in memory has waited for the database, at least."""
     failing_since: float | None
     """Unix time since when the database takes nothing."""
     last_error: str | None
@@ -124,6 +126,7 @@ class Recorder:
         """How many may be queued now: none from an overflow until what it spooled is known, and after the end."""
         self._journal_failing = False
         self._accepted = self._written = self._spooled = self._recovered = self._refused = self._lost = 0
+        self._moved_at = time.monotonic()
         self._failing_since: float | None = None
         self._last_error: str | None = None
         self.recovered = threading.Event()
@@ -140,6 +143,9 @@ class Recorder:
         return self._journal is not None
 
     def start(self) -> None:
+        """Idempotent."""
+        if self._thread is not None:
+            return
         if self._unrecovered:
             self._wake.set()
         self._thread = threading.Thread(target=self._run, name="tieline-recorder", daemon=True)
@@ -223,6 +229,7 @@ class Recorder:
             refused=self._refused,
             lost=self._lost,
             journal_failing=self._journal_failing,
+            waiting_s=round(time.monotonic() - self._moved_at, 1) if self._queue else 0.0,
             failing_since=self._failing_since,
             last_error=self._last_error,
         )
@@ -271,6 +278,8 @@ class Recorder:
         while True:
             self._wake.wait(_RETRY_S[min(failures, 5) - 1] if failures else self._interval)
             self._wake.clear()
+            if not self._queue:
+                self._moved_at = time.monotonic()
             self._observe()
             try:
                 self._recover()
@@ -296,7 +305,10 @@ class Recorder:
             if self._store:
                 self._keep(batch)
             self._done(batch)
-        if self._spooled:
+            if len(self._queue) < _WAKE_AT:
+                # What came meanwhile waits for more: each turn of this thread costs the event loop some of its own.
+                break
+        if self._spooled and not self._queue:
             self._replay_own()
         elif self._journal:
             with self._lock:
@@ -344,6 +356,7 @@ class Recorder:
         for _ in batch:
             popleft()
         self._observed -= len(batch)
+        self._moved_at = time.monotonic()
 
     def _failed(self, error: Away) -> None:
         self._last_error = str(error)

@@ -70,5 +70,6 @@ def _p99(seen: Histogram) -> float | None:
 
 def _reasons(lane: Lane, needs: Needs) -> bool:
     return (
-        "reasoning" in needs.features or lane.deployment.endpoint_for(needs.dialect).target.reasoning is True
+        not needs.features.isdisjoint(("reasoning", "may_reason"))
+        or lane.deployment.endpoint_for(needs.dialect).target.reasoning is True
     )

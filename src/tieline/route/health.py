@@ -342,7 +342,7 @@ class Health:
             lane.breaker.abandon()
             lane.key.abandon()
             if kind in AGAINST_CALLER and shape is not None:
-                lane.storms.refusal(shape, now)
+                lane.storms.refusal(shape, now, doubtful=failure.doubtful)
 
 
 def state_of(lane: Lane, now: float) -> str:

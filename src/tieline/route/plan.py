@@ -56,6 +56,7 @@ class Past:
         "dead_deployments",
         "dead_keys",
         "dead_lanes",
+        "doubt",
         "failures",
         "fits",
         "found",
@@ -63,6 +64,7 @@ class Past:
         "ready_at",
         "reshaped",
         "retried",
+        "stormed",
         "struck",
         "trial",
         "waited",
@@ -84,8 +86,12 @@ class Past:
         """Provider or edge -> what failed there: two of them, and the rest is asked last."""
         self.reshaped: set[Lane] = set()
         """Resumed without the partial answer."""
+        self.doubt: Failure | None = None
+        """A refusal that may be the provider's fault: others are asked, and it is what the caller hears if none accepts."""
+        self.stormed = False
+        """A refusal was certainly the provider's fault."""
         self.trial: Deployment | None = None
-        """It seems to storm; a sibling is being asked whether it is us."""
+        """It refused in doubt; somebody else is being asked whether it is us."""
         self.hops = 0
         self.waited = 0.0
         self.window = 0
@@ -270,9 +276,12 @@ class Plan:
         if failure.kind in FINAL or not self._time_left():
             return self._give_up(failure)
         if outcome.committed:
+            self.past.doubt = self.past.trial = None
             return self._resume(step, lane, failure) if outcome.resumable else self._give_up(failure)
         if failure.kind in REFUSED:
             return self._refused(lane, failure)
+        if self.past.trial is not None:
+            return self._ask_another(lane, failure)
         if failure.kind is FailureClass.RATE_LIMITED:
             return self._limited(lane, failure)
         if failure.kind in RETRY_ONCE and self._may_retry(lane):
@@ -319,22 +328,41 @@ class Plan:
         self.why_not[deployment.id] = reason
 
     def _refused(self, lane: Lane, failure: Failure) -> Step:
-        """A 400 is the caller's, unless it is an outage (a storm), or an alternative is merely fussier than M."""
-        deployment, shape = lane.deployment, self.needs.features
-        if self.past.trial is not None:
-            self._health.storm_refuted(self.past.trial, shape, self._now)
+        """A 400 is the caller's, unless it is an outage, which others tell; or an alternative is merely fussier than M."""
+        past, deployment, shape = self.past, lane.deployment, self.needs.features
+        if failure.kind is FailureClass.UNSUPPORTED_PARAMETER and self._fussy(lane, failure):
+            self._rule_out(deployment, failure.kind.value)
+            return self._next("failover") if past.trial is None else self._ask_another(lane, failure)
+        if past.doubt is not None or past.stormed:
+            if past.trial is not None:
+                self._health.storm_refuted(past.trial, shape, self._now)
             return self._give_up(failure)
-        if failure.status in (None, 400) and lane.storms.suspected(shape, self._now):
-            if any(other.storms.accepts(shape, self._now) for other in self._siblings(deployment)):
-                self._health.storm_confirmed(deployment, self._now)
-            else:
-                self.past.trial = deployment
+        if failure.status not in (None, 400):
+            return self._give_up(failure)
+        suspected = lane.storms.suspected(shape, self._now)
+        if suspected and any(one.storms.accepts(shape, self._now) for one in self._siblings(deployment)):
+            past.stormed = True
+            self._health.storm_confirmed(deployment, self._now)
             self._rule_out(deployment, "refuses what it and others accept")
             return self._next("failover")
-        if failure.kind is FailureClass.UNSUPPORTED_PARAMETER and self._is_alternative(lane):
-            self._rule_out(deployment, failure.kind.value)
-            return self._next("failover")
+        if suspected or (failure.doubtful and lane.storms.may_doubt(self._now)):
+            past.doubt, past.trial = failure, deployment
+            return self._ask_another(lane, failure)
         return self._give_up(failure)
+
+    def _fussy(self, lane: Lane, failure: Failure) -> bool:
+        """Whether an alternative cannot do what M can, which says nothing of the request."""
+        return self._is_alternative(lane) and not failure.doubtful
+
+    def _ask_another(self, lane: Lane, failure: Failure) -> Step:
+        """Who is healthy and at hand, each once; nobody is tried again or waited for on behalf of a doubt."""
+        self._exclude(lane, failure)
+        picked = self._pick(last_resort=False) if self._may_send() else None
+        return (
+            self._give_up(failure)
+            if picked is None
+            else self._send_to(picked[0], "failover", probe=picked[1])
+        )
 
     def _limited(self, lane: Lane, failure: Failure) -> Step:
         """Another credential, the same model elsewhere, a short wait, a different model: in this order."""
@@ -675,7 +703,9 @@ class Plan:
         return step
 
     def _give_up(self, failure: Failure | None) -> GiveUp:
-        if failure is not None and failure.kind in LESS_TELLING:
+        if failure is not None and failure.kind not in FINAL and self.past.doubt is not None:
+            failure = self.past.doubt
+        elif failure is not None and failure.kind in LESS_TELLING:
             telling = [one for one in self.past.failures if one.kind not in LESS_TELLING]
             failure = telling[-1] if telling else failure
         return GiveUp(failure, excluded_of(self.pool, self.why_not), self.attempts)

@@ -39,6 +39,6 @@ def check(routing: Routing) -> None:
         raise ValueError(f"max_price_ratio must be above 0, not {routing.max_price_ratio:g}")
     if not 0 <= routing.explore <= 1:
         raise ValueError(f"explore is a share between 0 and 1, not {routing.explore:g}")
-    for name in ("patience_s", "lesser_band", "hold_tokens"):
+    for name in ("patience_s", "lesser_band", "hold_tokens", "hold_ms"):
         if not getattr(routing, name) >= 0:
             raise ValueError(f"{name} must not be negative, not {getattr(routing, name):g}")

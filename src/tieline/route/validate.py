@@ -43,7 +43,7 @@ def _ceiling(place: str, routing: Routing) -> Iterator[ConfigError]:
     hint = 'Write it as a decimal string such as "0.05".'
     try:
         if parse_usd(routing.max_cost_usd) <= 0:
-            yield ConfigError("must be above 0", place=f"{place}.max_cost_usd", hint=hint)
+            yield ConfigError("must be above 0.", place=f"{place}.max_cost_usd", hint=hint)
     except ValueError as error:
         yield ConfigError(str(error), place=f"{place}.max_cost_usd", hint=hint)
 
@@ -60,7 +60,7 @@ def _overrides(place: str, base: Routing, model: ModelConfig) -> Iterator[Config
     if routing.fallback == "none" and model.fallbacks:
         hint = 'Remove the fallbacks, or set fallback to "listed".'
         yield ConfigError(
-            'fallback is "none", so its fallbacks are never tried', place=f"{place}.fallbacks", hint=hint
+            'fallback is "none", so its fallbacks are never tried.', place=f"{place}.fallbacks", hint=hint
         )
 
 
@@ -75,7 +75,7 @@ def _names(place: str, model: ModelConfig, router: Router) -> Iterator[ConfigErr
                 yield ConfigError(error.message, place=f"{place}.{kind}[{number}]", hint=error.hint)
     if len(set(model.deployments)) < len(model.deployments):
         yield ConfigError(
-            "names a deployment twice", place=f"{place}.deployments", hint="Remove the repetition."
+            "names a deployment twice.", place=f"{place}.deployments", hint="Remove the repetition."
         )
 
 
@@ -84,7 +84,7 @@ def _cycle(place: str, start: str, config: Config) -> Iterator[ConfigError]:
     if path:
         shown = " -> ".join(path)
         hint = f"Remove {path[-1]!r} from the fallbacks of {path[-2]!r}."
-        yield ConfigError(f"its fallbacks lead back to it: {shown}", place=f"{place}.fallbacks", hint=hint)
+        yield ConfigError(f"its fallbacks lead back to it: {shown}.", place=f"{place}.fallbacks", hint=hint)
 
 
 def _path_back(start: str, at: str, config: Config, path: tuple[str, ...]) -> tuple[str, ...]:
@@ -103,32 +103,39 @@ def _candidates(place: str, name: str, config: Config, router: Router) -> Iterat
     try:
         route = router.match(name)
     except UnknownModel as error:
-        yield ConfigError(error.message, place=place, hint=error.hint)
+        if config.models[name].deployments:
+            yield ConfigError(error.message, place=place, hint=error.hint)
+        else:
+            hint = "List some under deployments, such as openai/gpt-5-mini."
+            yield ConfigError(
+                "no candidate: it names no deployment and is no model we know.", place=place, hint=hint
+            )
         return
     everyone = [deployment for tier in route.tiers for deployment in tier]
     reasons = {one.id: policy_reason(one, (config.policy,)) for one in everyone}
     if all(reasons.values()):
         shown = "; ".join(f"{one}: {reason}" for one, reason in reasons.items())
         yield ConfigError(
-            f"no candidate is left: {shown}", place=place, hint="Loosen policy, or add a deployment."
+            f"no candidate is left: {shown}.", place=place, hint="Loosen policy, or add a deployment."
         )
     else:
-        yield from _too_dear(place, route, [one for one in everyone if not reasons[one.id]], router)
+        yield from _too_dear(place, name, route, [one for one in everyone if not reasons[one.id]], router)
 
 
 def _too_dear(
-    place: str, route: Route, candidates: list[Deployment], router: Router
+    place: str, name: str, route: Route, candidates: list[Deployment], router: Router
 ) -> Iterator[ConfigError]:
     """A ceiling that not even a short request at the cheapest candidate stays under."""
     if route.routing.max_cost_usd is None:
         return
     ceiling = parse_usd(route.routing.max_cost_usd)
-    where = f"{place}.routing.max_cost_usd"
+    own = "max_cost_usd" in router.config.models[name].routing
+    where = f"{place}.routing.max_cost_usd" if own else "routing.max_cost_usd"
     prices = {one.id: _typical(one, router) for one in candidates}
     known = {one: price for one, price in prices.items() if price is not None}
     if not known:
         yield ConfigError(
-            "no candidate has a known price, so all are refused under a ceiling",
+            "no candidate has a known price, so all are refused under a ceiling.",
             place=where,
             hint="State prices under providers.<name>.prices, or remove the ceiling.",
         )
@@ -136,7 +143,7 @@ def _too_dear(
         cheapest = min(known, key=lambda one: known[one])
         yield ConfigError(
             f"{format_usd(ceiling)} USD is below the cheapest candidate: {cheapest} costs {format_usd(known[cheapest])} USD"
-            f" for {USUAL_INPUT} tokens in and {USUAL_OUTPUT} out",
+            f" for {USUAL_INPUT} tokens in and {USUAL_OUTPUT} out.",
             place=where,
             hint=f"Set it to {format_usd(known[cheapest])} or more.",
         )

@@ -20,6 +20,7 @@ from uvicorn.server import ServerState
 
 from tieline.dialects import paths
 from tieline.server.asgi import Cycle, scope_of
+from tieline.transport.outbox import Outbox
 from tieline.types.call import Call, Headers
 from tieline.types.errors import Fault
 
@@ -31,6 +32,8 @@ log = logging.getLogger("tieline")
 MAX_PIPELINED = 64
 """Requests of one connection that wait for their turn; reading stops at the first, so one segment can hold more."""
 MAX_ROUTES = 512
+MAX_OUT = 65_536
+"""Bytes that may wait for the end of a turn: the transport must learn soon that the caller does not keep up."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _STATUS_LINES = {
@@ -48,6 +51,7 @@ class Door(asyncio.Protocol):
     """One connection. Subclassed with its ``gateway`` by ``door_for``, as uvicorn wants a class."""
 
     gateway: ClassVar[Gateway]
+    outbox: ClassVar[Outbox]
     routes: ClassVar[dict[bytes, Route]] = {}
     linger_s: ClassVar[float] = 2.0
     """A refused upload is thrown away until it pauses for this long, so that the client sees the answer, not a reset."""
@@ -75,6 +79,9 @@ class Door(asyncio.Protocol):
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
         self.parser: Any = httptools.HttpRequestParser(self)
         self.replies: deque[Answer] = deque()
+        self.out: list[bytes] = []
+        """Written at the end of this turn of the loop."""
+        self.out_bytes = 0
         self.url = b""
         self.headers: Headers = []
         self.body: list[bytes] = []
@@ -126,6 +133,28 @@ class Door(asyncio.Protocol):
         if self.replies and self.replies[0].drained is not None:
             self.replies[0].drained()
 
+    def send(self, data: bytes) -> None:
+        if not self.out:
+            self.outbox.add(self)
+        self.out.append(data)
+        self.out_bytes += len(data)
+        if self.out_bytes > MAX_OUT:
+            self.flush()
+
+    def flush(self) -> None:
+        out, self.out, self.out_bytes = self.out, [], 0
+        if not out or self.transport.is_closing():
+            return
+        if len(out) == 1:
+            self.transport.write(out[0])
+        else:
+            self.transport.writelines(out)
+
+    def close(self) -> None:
+        """After what was sent so far."""
+        self.flush()
+        self.transport.close()
+
     def shutdown(self) -> None:
         """uvicorn is stopping: close when the answers under way are out. A request that is coming in is still taken."""
         self.closing = True
@@ -133,7 +162,7 @@ class Door(asyncio.Protocol):
             if reply.cycle is not None:
                 reply.cycle.leave()
         if not self.replies and not self.receiving:
-            self.transport.close()
+            self.close()
 
     def sweep(self, now: float) -> None:
         """Called every second: ends what waits beyond its bound."""
@@ -152,7 +181,7 @@ class Door(asyncio.Protocol):
                     f"The request was not complete after {self.limits.receive_timeout_s:g} s.",
                 )
         elif not self.replies and waited > self.idle_s:
-            self.transport.close()
+            self.close()
 
     # receiving --------------------------------------------------------------------------------------------------
 
@@ -254,7 +283,7 @@ class Door(asyncio.Protocol):
         """The go-ahead for a body, once no other answer is on the line."""
         if self.continue_owed and not self.replies and not self.discarding:
             self.continue_owed = False
-            self.transport.write(CONTINUE)
+            self.send(CONTINUE)
 
     def on_body(self, body: bytes) -> None:
         self.body_bytes += len(body)
@@ -352,7 +381,7 @@ class Door(asyncio.Protocol):
         self.server_state.total_requests += 1
         self.since = self.loop.time()
         if not reply.keep_alive or (self.closing and not self.replies and not self.receiving):
-            self.transport.close()
+            self.close()
             return
         if self.replies:
             begin, self.replies[0].begin = self.replies[0].begin, None
@@ -412,6 +441,7 @@ class Door(asyncio.Protocol):
         if self.held_back:
             self.held_back = False
             self.transport.resume_reading()
+        self.flush()
         if self.transport.can_write_eof():
             self.transport.write_eof()
 
@@ -487,7 +517,7 @@ class Answer:
         if self.head:
             data, self.head = self.head + data, b""
         if data:
-            door.transport.write(data)
+            door.send(data)
         return not door.paused
 
     def whole(self, status: int, headers: Headers, body: bytes) -> None:
@@ -508,7 +538,7 @@ class Answer:
             last += b"0\r\n\r\n"
         self.head = b""
         if last:
-            door.transport.write(last)
+            door.send(last)
         self.drained = None
         if self.lingers:
             door.linger()
@@ -548,4 +578,4 @@ def _why_not_http(data: bytes, error: Exception) -> str:
 
 
 def door_for(gateway: Gateway) -> type[Door]:
-    return type("Door", (Door,), {"gateway": gateway, "routes": {}})
+    return type("Door", (Door,), {"gateway": gateway, "outbox": Outbox(), "routes": {}})

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from tieline.simulator.behaviour import Behaviour
 from tieline.simulator.samples import sample
@@ -70,6 +71,8 @@ class Ask(Struct, kw_only=True):
     max_tokens: int | None = None
     stop: list[str] = field(default_factory=list)
     n: int = 1
+    prompts: list[str] = field(default_factory=list)
+    """Legacy completions: each is answered ``n`` times, in order; empty: there is one, ``first_user``."""
     json_mode: bool = False
     json_schema: Any = None
     thinking: bool = False
@@ -140,6 +143,9 @@ def compose(ask: Ask, behaviour: Behaviour, *, seed: int, provider: str) -> list
     text_seed = seed
     if behaviour.word("text", "shared") == "own":
         text_seed = seeded("own", seed, provider, ask.model).getrandbits(31)
+    if ask.prompts:
+        alone = [replace(ask, first_user=one, last_user=one, prompts=[]) for one in ask.prompts]
+        return [answer for one in alone for answer in compose(one, behaviour, seed=seed, provider=provider)]
     return [_one(ask, behaviour, text_seed + 1_000_003 * choice) for choice in range(ask.n)]
 
 

@@ -68,6 +68,9 @@ _KINDS: dict[str, tuple[int, str, str]] = {
     "context": (400, "invalid_request_error", "prompt is too long: 209041 tokens > 200000 maximum"),
     "filter": (400, "invalid_request_error", "Output blocked by content filtering policy"),
     "unsupported": (400, "invalid_request_error", "`temperature` is deprecated for this model."),
+    "payment": (402, "billing_error", "Your account has no means of payment."),
+    "request_timeout": (408, "timeout_error", "Request timed out"),
+    "vague": (400, "invalid_request_error", "Error"),
     "too_large": (413, "request_too_large", "Request exceeds the maximum size"),
     "unprocessable": (422, "invalid_request_error", "Unprocessable request"),
 }

@@ -12,6 +12,7 @@ from tieline.simulator.exchange import Exchange, Headers, Piece, Reply, bearer, 
 from tieline.simulator.openai_base import OpenAIBase
 from tieline.simulator.openai_chat import OpenAIChat
 from tieline.simulator.openai_responses import OpenAIResponses
+from tieline.simulator.openai_small import OpenAISmall
 
 _DENIED = (
     "Access denied due to invalid subscription key or wrong API endpoint. Make sure to provide a valid key for an active "
@@ -114,6 +115,10 @@ class AzureChat(_Azure, OpenAIChat):
 
 
 class AzureResponses(_Azure, OpenAIResponses):
+    pass
+
+
+class AzureEmbeddings(_Azure, OpenAISmall):
     pass
 
 

@@ -101,6 +101,9 @@ _KINDS: dict[str, tuple[int, str, str]] = {
         "ValidationException",
         "This model doesn't support the temperature field. Remove it and try again.",
     ),
+    "payment": (402, "PaymentRequiredException", "Payment is required."),
+    "request_timeout": (408, "ModelTimeoutException", "The model did not answer in time."),
+    "vague": (400, "ValidationException", "The request is not valid. Try again."),
     "too_large": (413, "RequestEntityTooLargeException", "Request size exceeds the limit"),
     "unprocessable": (
         424,
@@ -199,14 +202,17 @@ class Bedrock:
         if not isinstance(texts, list) or not texts:
             raise Refusal("invalid", "Malformed input request: #: required key [inputText] not found")
         tokens = sum(count_tokens(str(text)) for text in texts)
-        vectors = [embed(str(text)) for text in texts]
+        vectors = [embed(str(text), int(body.get("output_dimension") or 64)) for text in texts]
+        by_type = "embedding_types" in body
         answer = {
             "id": exchange.id(""),
-            "response_type": "embeddings_floats",
-            "embeddings": vectors,
+            "response_type": "embeddings_by_type" if by_type else "embeddings_floats",
+            "embeddings": {"float": vectors} if by_type else vectors,
             "texts": texts,
         }
-        return _json(200, answer, tokens)
+        reply = _json(200, answer, tokens)
+        reply.headers.append(("x-amzn-bedrock-input-token-count", str(tokens)))
+        return reply
 
     def headers(self, exchange: Exchange) -> Headers:
         return [("x-amzn-requestid", exchange.id("", 32).lower())]

@@ -1,12 +1,14 @@
 """Who may use the simulated clouds, and the services that hand out their tokens: Google's, its metadata server's, Entra's.
 
-They live under ``/google-oauth/token``, ``/computeMetadata/v1/…`` and ``/entra/{tenant}/oauth2/v2.0/token``.
+They live under ``/google-oauth/token``, ``/computeMetadata/v1/…`` and ``/entra/{tenant}/oauth2/v2.0/token``; AWS's are in
+``aws_services``, Azure's machines and apps ask ``/metadata/identity/oauth2/token`` and ``/msi/token``.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import math
 import time
 from functools import cache
 from typing import Any
@@ -16,12 +18,17 @@ import msgspec
 from msgspec import Struct
 
 from tieline.simulator.answer import Refusal
+from tieline.simulator.aws_services import AwsServices
 from tieline.simulator.exchange import Reply, encode
 from tieline.simulator.wire import HttpRequest
 
 GOOGLE_TOKEN_PATH = "/google-oauth/token"  # noqa: S105
 METADATA_PATH = "/computeMetadata/v1/"
 ENTRA_PATH = "/entra/"
+AZURE_MACHINE_PATH = "/metadata/identity/oauth2/token"
+AZURE_APP_PATH = "/msi/token"
+APP_SECRET = "simulated-identity-header"  # noqa: S105
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _GOOGLE_SCOPES = frozenset({"https://www.googleapis.com/auth/cloud-platform"})
 _AZURE_SCOPES = frozenset({"https://cognitiveservices.azure.com/.default", "https://ai.azure.com/.default"})
@@ -36,6 +43,8 @@ class AwsIdentity(Struct, frozen=True):
     session_token: str | None = None
     """What must come with it, for temporary credentials."""
     expired: bool = False
+    until: float = math.inf
+    """When temporary keys end."""
 
 
 class EntraClient(Struct, frozen=True):
@@ -57,6 +66,12 @@ class Clouds:
         self.clock = time.time
         self.aws = {"AKIASIMULATED": AwsIdentity("simulated-secret")}
         self.entra = {("simulated-tenant", "simulated-client"): EntraClient("simulated-secret")}
+        self.federated = {"simulated-kubernetes-token"}
+        """What an Entra client may prove itself with instead of its secret."""
+        self.azure_identities: set[str] = set()
+        """Client ids of the identities that the machine has besides its own; None of these is asked for: its own."""
+        self.has_identity = True
+        self.aws_services = AwsServices(self)
         self.project = "simulated-project"
         self.locations = {"global", "us", "eu", "us-central1", "us-east5", "europe-west1", "europe-west4"}
         """Where Vertex has its models."""
@@ -89,6 +104,11 @@ class Clouds:
             }
         )
 
+    def issue_aws(self, key: str, secret: str, session_token: str, until: float) -> None:
+        while len(self.aws) >= MAX_TOKENS:
+            del self.aws[next(iter(self.aws))]
+        self.aws[key] = AwsIdentity(secret, session_token, until=until)
+
     def forget_account(self, email: str = "robot@simulated-project.iam.gserviceaccount.com") -> None:
         """As if its key had been deleted."""
         self._accounts.pop(email, None)
@@ -118,7 +138,9 @@ class Clouds:
         if request.path.startswith(ENTRA_PATH):
             tenant = request.path.removeprefix(ENTRA_PATH).partition("/")[0]
             return self._entra(tenant, dict(parse_qsl(request.body.decode("utf-8", "replace"))))
-        return None
+        if request.path in (AZURE_MACHINE_PATH, AZURE_APP_PATH):
+            return self._managed(request)
+        return self.aws_services.answer(request)
 
     def _google(self, form: dict[str, str], url: str) -> Reply:
         if form.get("grant_type") == "refresh_token":
@@ -199,7 +221,13 @@ class Clouds:
             return _json(
                 401, {"error": "invalid_client", "error_description": said, "error_codes": [7000222]}
             )
-        if form.get("client_secret") != client.secret:
+        if form.get("client_assertion_type") == ASSERTION_TYPE:
+            if form.get("client_assertion") not in self.federated:
+                said = "AADSTS700213: No matching federated identity record found for presented assertion subject."
+                return _json(
+                    401, {"error": "invalid_client", "error_description": said, "error_codes": [700213]}
+                )
+        elif form.get("client_secret") != client.secret:
             said = (
                 "AADSTS7000215: Invalid client secret provided. Ensure the secret being sent in the request is the client "
                 "secret value, not the client secret ID."
@@ -211,6 +239,28 @@ class Clouds:
             said = "AADSTS1002012: The provided value for scope is not valid for client credential flows."
             return _json(400, {"error": "invalid_scope", "error_description": said, "error_codes": [1002012]})
         return self._token("azure", scope, "eyJ0eXAiOiJKV1Qi.sim-")
+
+    def _managed(self, request: HttpRequest) -> Reply:
+        """Numbers are text here, and an app is told when a token ends, not how long it lives."""
+        app = request.path == AZURE_APP_PATH
+        self.exchanges.append("managed_app" if app else "managed_machine")
+        if app and request.headers.get("x-identity-header") != APP_SECRET:
+            return _json(401, {"statusCode": 401, "message": "Unauthorized"})
+        if not app and request.headers.get("metadata") != "true":
+            said = "Required metadata header not specified"
+            return _json(400, {"error": "invalid_request", "error_description": said})
+        if request.query.get("api-version") != ("2019-08-01" if app else "2018-02-01"):
+            return _json(400, {"error": "invalid_request", "error_description": "Invalid API version"})
+        wanted = request.query.get("client_id")
+        if not self.has_identity or (wanted and wanted not in self.azure_identities):
+            return _json(400, {"error": "invalid_request", "error_description": "Identity not found"})
+        issued = self._token(
+            "azure", request.query.get("resource", "") + "/.default", "eyJ0eXAiOiJKV1Qi.sim-"
+        )
+        body = json.loads(issued.body)
+        life = body.pop("expires_in")
+        ends = {"expires_on": str(int(self.clock() + life))} | ({} if app else {"expires_in": str(life)})
+        return _json(200, body | ends)
 
     def _token(self, cloud: str, audience: str, prefix: str) -> Reply:
         token = f"{prefix}{len(self.exchanges):08d}"

@@ -62,6 +62,9 @@ _KINDS: dict[str, tuple[int, str]] = {
     ),
     "filter": (400, "the request was blocked by our safety system"),
     "unsupported": (400, "invalid request: temperature is not supported by the provided model"),
+    "payment": (402, "Please add or update your payment method."),
+    "request_timeout": (408, "request timed out"),
+    "vague": (400, "invalid request"),
     "too_large": (413, "request body too large"),
     "unprocessable": (422, "unprocessable entity"),
 }

@@ -84,6 +84,9 @@ _KINDS: dict[str, tuple[int, str, str]] = {
         "The input token count (1250000) exceeds the maximum number of tokens allowed (1048576).",
     ),
     "unsupported": (400, "INVALID_ARGUMENT", "Penalty is not enabled for models/{model}"),
+    "payment": (402, "FAILED_PRECONDITION", "Payment is required."),
+    "request_timeout": (408, "DEADLINE_EXCEEDED", "The request timed out."),
+    "vague": (400, "INVALID_ARGUMENT", "Request contains an invalid argument."),
     "too_large": (413, "INVALID_ARGUMENT", "Request payload size exceeds the limit: 20971520 bytes."),
     "unprocessable": (422, "INVALID_ARGUMENT", "The request could not be processed."),
 }
@@ -346,7 +349,10 @@ def _embed_request(request: dict[str, Any]) -> tuple[str, int]:
     text = "\n".join(str(part.get("text", "")) for part in parts)
     if not text:
         raise invalid("* EmbedContentRequest.content: content is empty\n")
-    dimensions = request.get("outputDimensionality") or DEFAULT_DIMENSIONS
+    config = {camel(name): value for name, value in (request.get("embedContentConfig") or {}).items()}
+    dimensions = (
+        request.get("outputDimensionality") or config.get("outputDimensionality") or DEFAULT_DIMENSIONS
+    )
     if not 1 <= dimensions <= MAX_DIMENSIONS:
         raise invalid(
             f"* EmbedContentRequest.output_dimensionality: must be between 1 and {MAX_DIMENSIONS}\n"

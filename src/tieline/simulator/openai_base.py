@@ -125,6 +125,9 @@ _KINDS: dict[str, tuple[int, str, str | None, str]] = {
         "unsupported_parameter",
         "Unsupported parameter: 'temperature' is not supported with this model.",
     ),
+    "payment": (402, "unknown_error", "invalid_request_error", "Insufficient Balance"),
+    "request_timeout": (408, "timeout", "request_timeout", "Request timed out."),
+    "vague": (400, "invalid_request_error", None, "The request could not be processed."),
     "too_large": (
         413,
         "invalid_request_error",

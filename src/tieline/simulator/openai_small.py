@@ -35,14 +35,16 @@ class OpenAICompletions(OpenAIBase):
         body = exchange.body
         check_fields(body, _COMPLETION_FIELDS)
         prompt = body.get("prompt")
+        several: list[str] = []
         if isinstance(prompt, list) and prompt and all(isinstance(item, str) for item in prompt):
-            prompt = prompt[0]
+            prompt, several = prompt[0], prompt[:] if len(prompt) > 1 else []
         if not isinstance(prompt, str):
             raise invalid("Missing required parameter: 'prompt'.", "prompt", "missing_required_parameter")
         ranged(body, "max_tokens", 0, 10_000_000, int)
         ranged(body, "n", 1, 128, int)
         ask = Ask(model=exchange.model, stream=bool(body.get("stream")), first_user=prompt, last_user=prompt)
-        ask.text_chars.append(prompt)
+        ask.prompts = several
+        ask.text_chars += several or [prompt]
         ask.max_tokens = _DEFAULT_MAX_TOKENS if body.get("max_tokens") is None else body["max_tokens"]
         ask.n, ask.stop = body.get("n") or 1, read_stop(body.get("stop"))
         ask.include_usage = bool((body.get("stream_options") or {}).get("include_usage"))

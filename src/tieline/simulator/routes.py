@@ -7,7 +7,7 @@ import re
 from msgspec import Struct
 
 from tieline.simulator.anthropic import Anthropic
-from tieline.simulator.azure import AzureChat, AzureResponses
+from tieline.simulator.azure import AzureChat, AzureEmbeddings, AzureResponses
 from tieline.simulator.bedrock import Bedrock
 from tieline.simulator.cohere import Cohere
 from tieline.simulator.exchange import Dialect
@@ -36,6 +36,7 @@ _BEDROCK = Bedrock()
 _COHERE = Cohere()
 _AZURE_CHAT = AzureChat()
 _AZURE_RESPONSES = AzureResponses()
+_AZURE_EMBEDDINGS = AzureEmbeddings()
 _VERTEX_GEMINI = VertexGemini()
 _VERTEX_ANTHROPIC = VertexAnthropic()
 _PUBLISHERS = r".*/projects/[^/]+/locations/[^/]+/publishers"
@@ -50,9 +51,12 @@ _TABLE: tuple[tuple[re.Pattern[str], Dialect, str], ...] = tuple(
         (_VERTEX_MODEL + ":generateContent", _VERTEX_GEMINI, "chat"),
         (_VERTEX_MODEL + "(?P<stream>:streamGenerateContent)", _VERTEX_GEMINI, "chat"),
         (_VERTEX_MODEL + ":countTokens", _VERTEX_GEMINI, "count"),
+        (_VERTEX_MODEL + ":(?:embedContent|batchEmbedContents|predict)", _VERTEX_GEMINI, "embed"),
         (r".*/openai/deployments/(?P<model>[^/]+)/chat/completions", _AZURE_CHAT, "chat"),
         (r".*/openai/v1/chat/completions", _AZURE_CHAT, "chat"),
         (r".*/openai/v1/responses", _AZURE_RESPONSES, "chat"),
+        (r".*/openai/deployments/(?P<model>[^/]+)/embeddings", _AZURE_EMBEDDINGS, "embed"),
+        (r".*/openai/v1/embeddings", _AZURE_EMBEDDINGS, "embed"),
         (r".*/deployments/(?P<model>[^/]+)/chat/completions", _CHAT, "chat"),
         (r".*/chat/completions", _CHAT, "chat"),
         (r".*/completions", _COMPLETIONS, "chat"),

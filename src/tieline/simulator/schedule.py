@@ -14,6 +14,7 @@ import yaml
 from msgspec import Struct
 from msgspec.structs import replace
 
+from tieline.config import document
 from tieline.simulator.behaviour import Behaviour, UnknownBehaviour, nearest, parse
 from tieline.simulator.text import seeded
 
@@ -81,12 +82,18 @@ class Schedule(Struct, kw_only=True, forbid_unknown_fields=True):
 
     @classmethod
     def loads(cls, text: str, place: str = "schedule") -> Schedule:
-        """Reads YAML or JSON: ``phases: [...]``, or the list alone. Raises ScheduleError."""
+        """Reads YAML or JSON: ``phases: [...]``, or the list alone. Raises ScheduleError with the line."""
         try:
-            raw = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ScheduleError(f"{place}: not YAML: {error}") from None
-        return cls.of(raw, place)
+            root = document.compose(text, place)
+        except document.Syntax as error:
+            raise ScheduleError(str(error)) from None
+        if root is None:
+            raise ScheduleError(f"{place}: is empty; it needs phases, as docs/simulator.md shows")
+        try:
+            return cls.of(yaml.safe_load(text), place)
+        except ScheduleError as error:
+            said = str(error).removeprefix(f"{place}: ")
+            raise ScheduleError(f"{place}:{_line(root, said)}: {said}") from None
 
     @classmethod
     def of(cls, raw: Any, place: str = "schedule") -> Schedule:
@@ -179,6 +186,26 @@ def _hides(first: Phase, second: Phase) -> bool:
     together = first.at_s < second.at_s + second.for_s and second.at_s < first.at_s + first.for_s
     same = fnmatchcase(second.provider, first.provider) and fnmatchcase(second.model, first.model)
     return bool(total and together and same and second.behaviour)
+
+
+_PLACE = re.compile(r"phases\[(\d+)\](?:\.(\w+))?")
+
+
+def _line(root: yaml.Node, said: str) -> int:
+    """Of the phase, and in it of the field, that a message names first."""
+    found = _PLACE.search(said)
+    phases = root if isinstance(root, yaml.SequenceNode) else _value(root, "phases")
+    if found is None or not isinstance(phases, yaml.SequenceNode) or int(found[1]) >= len(phases.value):
+        return document.line_of(root)
+    phase = phases.value[int(found[1])]
+    unknown = re.search(r"unknown field `(\w+)`", said)
+    named = unknown[1] if unknown else found[2]
+    return document.line_of(_value(phase, named) or phase)
+
+
+def _value(node: yaml.Node, key: str | None) -> yaml.Node | None:
+    pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+    return next((value for name, value in pairs if name.value == key), None)
 
 
 def _with_hint(message: str) -> str:

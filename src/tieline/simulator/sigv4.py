@@ -6,11 +6,13 @@ import hashlib
 import hmac
 import re
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
 from tieline.simulator.answer import Refusal
-from tieline.simulator.clouds import AwsIdentity, Clouds
-from tieline.simulator.exchange import Exchange
+
+if TYPE_CHECKING:
+    from tieline.simulator.clouds import AwsIdentity, Clouds
 
 _SCHEME = re.compile(
     r"AWS4-HMAC-SHA256 Credential=(?P<key>[^/,]+)/(?P<day>\d{8})/(?P<region>[^/,]+)/(?P<service>[^/,]+)/aws4_request, ?"
@@ -20,7 +22,20 @@ _SKEW_S = 300
 _MUST_SIGN = {"host", "x-amz-date"}
 
 
-def verify(exchange: Exchange, clouds: Clouds, region: str | None) -> str:
+class Signed(Protocol):
+    """What a signature is about: an exchange with a model, or a request to another service."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def target(self) -> str: ...
+    @property
+    def headers(self) -> dict[str, str]: ...
+    @property
+    def raw(self) -> bytes: ...
+
+
+def verify(exchange: Signed, clouds: Clouds, region: str | None, service: str = "bedrock") -> str:
     """The access key id. ``region`` is the door's; None takes any. Raises Refusal as AWS says no."""
     given = _SCHEME.fullmatch(exchange.headers.get("authorization", ""))
     stamp = exchange.headers.get("x-amz-date", "")
@@ -29,19 +44,19 @@ def verify(exchange: Exchange, clouds: Clouds, region: str | None) -> str:
     identity = clouds.aws.get(given["key"])
     if identity is None:
         raise Refusal("auth")
-    _check_session(exchange, identity)
+    _check_session(exchange, identity, clouds)
     if region is not None and given["region"] != region:
         raise Refusal("signature", "Credential should be scoped to a valid region.")
-    if given["service"] != "bedrock":
-        raise Refusal("signature", "Credential should be scoped to correct service: 'bedrock'.")
+    if given["service"] != service:
+        raise Refusal("signature", f"Credential should be scoped to correct service: '{service}'.")
     _check_time(stamp, given["day"], clouds)
     if not hmac.compare_digest(_signature(exchange, given, stamp, identity), given["signature"]):
         raise Refusal("signature")
     return given["key"]
 
 
-def _check_session(exchange: Exchange, identity: AwsIdentity) -> None:
-    if identity.expired:
+def _check_session(exchange: Signed, identity: AwsIdentity, clouds: Clouds) -> None:
+    if identity.expired or identity.until <= clouds.clock():
         raise Refusal("expired")
     if exchange.headers.get("x-amz-security-token") != identity.session_token:
         raise Refusal("auth")
@@ -58,7 +73,7 @@ def _check_time(stamp: str, day: str, clouds: Clouds) -> None:
         )
 
 
-def _signature(exchange: Exchange, given: re.Match[str], stamp: str, identity: AwsIdentity) -> str:
+def _signature(exchange: Signed, given: re.Match[str], stamp: str, identity: AwsIdentity) -> str:
     names = given["headers"].split(";")
     if not set(names) >= _MUST_SIGN or names != sorted(names):
         raise Refusal("signature")

@@ -11,6 +11,8 @@ from tieline.simulator.anthropic_blocks import invalid as claude_invalid
 from tieline.simulator.exchange import Exchange, Reply, bearer, encode
 from tieline.simulator.gemini import Gemini
 from tieline.simulator.gemini_checks import camel, invalid, read_generate
+from tieline.simulator.text import count_tokens
+from tieline.simulator.vectors import DEFAULT_DIMENSIONS, embed
 
 ANTHROPIC_VERSIONS = ("vertex-2023-10-16", "2026-10-21")
 """The documented one, and what Anthropic's own Vertex client sends since its version 2."""
@@ -127,12 +129,45 @@ class VertexGemini(Gemini):
             raise invalid(
                 'Invalid JSON payload received. Unknown name "generateContentRequest": Cannot find field.'
             )
+        if exchange.path.endswith(":predict"):
+            return _predict(exchange)
+        if exchange.operation == "embed":
+            _check_embed(exchange)
         if exchange.operation == "count":
             read_generate(exchange, {camel(name): value for name, value in exchange.body.items()})
         return super().other(exchange)
 
     def refuse(self, exchange: Exchange, refusal: Refusal) -> Reply:
         return _refused(exchange, refusal) or super().refuse(exchange, refusal)
+
+
+def _check_embed(exchange: Exchange) -> None:
+    """Gemini's embedding models only; which model it is stands in the path."""
+    if "gemini" not in exchange.model:
+        raise Refusal("model_not_found")
+    asked = exchange.body.get("requests") or [exchange.body]
+    for one in asked:
+        for name in one:
+            if camel(name) in ("taskType", "outputDimensionality", "title"):
+                raise invalid(f"`{name}` belongs into embedContentConfig.")
+
+
+def _predict(exchange: Exchange) -> Reply:
+    """Embedding models that are not Gemini's."""
+    instances = exchange.body.get("instances")
+    if "gemini" in exchange.model or not isinstance(instances, list) or not instances:
+        raise invalid("Invalid instances.")
+    dimensions = (exchange.body.get("parameters") or {}).get("outputDimensionality") or DEFAULT_DIMENSIONS
+    made, tokens = [], 0
+    for instance in instances:
+        count = count_tokens(str(instance.get("content", "")))
+        tokens += count
+        statistics = {"truncated": False, "token_count": count}
+        values = embed(str(instance.get("content", "")), dimensions)
+        made.append({"embeddings": {"values": values, "statistics": statistics}})
+    reply = Reply(200, encode({"predictions": made}), [("content-type", "application/json; charset=UTF-8")])
+    reply.input_tokens = tokens
+    return reply
 
 
 class VertexAnthropic(Anthropic):

@@ -30,6 +30,10 @@ class HttpRequest(Struct):
     body: bytes = b""
     keep_alive: bool = True
 
+    @property
+    def raw(self) -> bytes:
+        return self.body
+
 
 class ClientGone(Exception):
     """The caller closed the connection before the answer was sent."""

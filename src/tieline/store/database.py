@@ -6,14 +6,15 @@ Drivers are synchronous (docs/decisions/0002): call from a thread, not from the 
 from __future__ import annotations
 
 import logging
+import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tieline.store.schema import prepare
-from tieline.types.errors import ConfigError
+from tieline.types.errors import ConfigError, DatabaseAway
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
@@ -24,33 +25,55 @@ _BUSY_TIMEOUT_MS = 5_000
 _STATEMENT_TIMEOUT_MS = 15_000
 """A statement that takes longer fails, and the records stay in the journal until the database recovers."""
 _CONNECT_TIMEOUT_S = 5
+_SILENT_S = 20
+"""A connection whose other end acknowledges nothing for this long is given up."""
+_WRITING = {"tieline_begin": "BEGIN IMMEDIATE"}
+
+
+_TRANSIENT_SQLITE = ("locked", "busy", "full", "disk I/O")
+_REFUSED = re.compile(r"FATAL:|password|does not exist|pg_hba|no pg_hba|SSL")
+_STARTING = re.compile(r"starting up|shutting down|recovery|too many|connection slots|terminat")
+"""Of what a server says instead of letting us in, these pass by themselves; the rest is for a person to put right."""
+
+
+class Unreachable(ConfigError):
+    """The database does not answer now: it may come by itself, and what does not need it may be served until then."""
 
 
 class Database:
-    """``url`` is the setting ``store.database``. ``open()`` before use."""
+    """``url`` is the setting ``store.database``. ``open()`` before use.
+
+    After an ``open`` that ended with Unreachable every use raises DatabaseAway until one succeeds: what is written to
+    a schema that was not looked at could be lost.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = _parse(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.engine: Engine = _engine(self.url, self.is_sqlite)
+        self.is_away = False
 
     def __repr__(self) -> str:
         return f"<Database {self.url.render_as_string(hide_password=True)}>"
 
     def open(self) -> None:
-        """Connects and brings the schema up to date; several replicas may do so at once. Raises ConfigError."""
+        """Connects and brings the schema up to date; several replicas may do so at once. Raises ConfigError, and
+        Unreachable where waiting may help."""
         import sqlalchemy as sa
 
         try:
             if self.is_sqlite:
                 self._check_folder()
-            with self.write() as connection:
+            with self._transaction(_WRITING) as connection:
                 if not self.is_sqlite:
                     connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
                 prepare(connection)
         except (sa.exc.DBAPIError, sqlite3.Error, OSError) as error:
             # Not chained: the driver's frames hold the password, and crash reporters show frames' variables.
-            raise self._explained(error) from None
+            explained = self._explained(error)
+            self.is_away = self.is_away or isinstance(explained, Unreachable)
+            raise explained from None
+        self.is_away = False
 
     def close(self) -> None:
         self.engine.dispose()
@@ -58,16 +81,26 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A consistent view for several queries."""
-        with self.engine.connect() as connection, connection.begin():
+        self._check_opened()
+        with self._transaction({}) as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction: committed at the end, rolled back on an exception. SQLite: takes the write lock at once,
         since a transaction that reads first and writes later would fail when another wrote in between."""
-        options = {"tieline_begin": "BEGIN IMMEDIATE"}
+        self._check_opened()
+        with self._transaction(_WRITING) as connection:
+            yield connection
+
+    @contextmanager
+    def _transaction(self, options: Mapping[str, Any]) -> Iterator[Connection]:
         with self.engine.connect().execution_options(**options) as connection, connection.begin():
             yield connection
+
+    def _check_opened(self) -> None:
+        if self.is_away:
+            raise DatabaseAway("The database has not answered since the start.", retry_after_s=5.0)
 
     @property
     def path(self) -> Path | None:
@@ -84,7 +117,8 @@ class Database:
             )
 
     def _explained(self, error: Exception) -> ConfigError:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        text = str(getattr(error, "orig", None) or error).strip()
+        reason = text.splitlines()[0]
         if self.is_sqlite:
             message, hint = (
                 f"cannot use the database file {self.path}: {reason}.",
@@ -95,9 +129,27 @@ class Database:
         else:
             place = f"{self.url.host}:{self.url.port or 5432}"
             message, hint = f"cannot use PostgreSQL at {place}: {reason}.", "Start it, or correct the URL"
-        return ConfigError(
-            message, place="store.database", hint=f"{hint}; `store.database: none` keeps nothing."
-        )
+        kind = Unreachable if self._may_pass(error, text) else ConfigError
+        return kind(message, place="store.database", hint=f"{hint}; `store.database: none` keeps nothing.")
+
+    def _may_pass(self, error: Exception, text: str) -> bool:
+        """By its text: neither driver gives a code for a connection that was not made."""
+        import sqlalchemy as sa
+
+        if self.is_sqlite:
+            return any(word in text for word in _TRANSIENT_SQLITE)
+        if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError | sa.exc.InternalError):
+            return bool(_STARTING.search(text)) or not _REFUSED.search(text)
+        return isinstance(error, OSError)
+
+
+def database_away(error: Exception) -> bool:
+    """Whether ``error``, raised by any use of a database, says that it does not answer (now)."""
+    from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError, TimeoutError
+
+    if isinstance(error, IntegrityError | ProgrammingError):
+        return False
+    return isinstance(error, Unreachable | DatabaseAway | DBAPIError | TimeoutError | OSError)
 
 
 def _parse(url: str) -> URL:
@@ -141,6 +193,10 @@ def _engine(url: URL, is_sqlite: bool) -> Engine:
             pool_pre_ping=True,
             connect_args={
                 "connect_timeout": _CONNECT_TIMEOUT_S,
+                "tcp_user_timeout": _SILENT_S * 1_000,
+                "keepalives_idle": _SILENT_S // 2,
+                "keepalives_interval": 3,
+                "keepalives_count": 3,
                 "options": f"-c statement_timeout={_STATEMENT_TIMEOUT_MS}",
             },
         )

@@ -158,6 +158,8 @@ class RedisShared:
             url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, decode_responses=True
         )
         self._prefix = prefix
+        self.server = ""
+        """Which Redis it is, once it has answered."""
 
     async def exchange(self, process: str, claims: Sequence[Claim]) -> list[Answer]:
         answers: dict[str, Answer] = {}
@@ -192,6 +194,7 @@ class RedisShared:
                 pipe.hgetall(self._key(claim.name))
             (seconds, micros), epoch, server, *found = await pipe.execute()
         now = seconds + micros / 1e6
+        self.server = str(server["run_id"])
         born = await self._born(epoch, server["run_id"], now)
         answers: dict[str, Answer] = {}
         async with self._redis.pipeline(transaction=False) as pipe:

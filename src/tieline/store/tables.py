@@ -225,4 +225,23 @@ config_history = sa.Table(
     sa.Column("actor", sa.Text, nullable=False),
     sa.Column("digest", sa.Text, nullable=False),
     sa.Column("text", sa.Text, nullable=False),
+    sa.Column("common", sa.Text, comment="Digest of what holds on every host: all but server and store"),
+    sa.Column("replaced", sa.Text, comment="The same of the text before"),
+    sa.Column("origin", sa.Text, comment="Host and path of the file that was replaced"),
+)
+
+replicas = sa.Table(
+    "replicas",
+    metadata,
+    sa.Column("writer", sa.Text, primary_key=True, comment="As in writers"),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("version", sa.Text, nullable=False, comment="Of Tieline"),
+    sa.Column("started_ms", Big, nullable=False),
+    sa.Column("seen_ms", Big, nullable=False, comment="By the clock of the database"),
+    sa.Column("shared", sa.Text, nullable=False, comment="Which Redis shares its allowances; empty: none"),
+    sa.Column("config", sa.Text, nullable=False, comment="As config_history.common, of what is in force"),
+    sa.Column(
+        "trouble", sa.Text, nullable=False, comment="Why the newest configuration is not; empty: it is"
+    ),
 )

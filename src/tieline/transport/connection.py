@@ -9,6 +9,7 @@ import httptools
 
 from tieline.transport.base import TransportError
 from tieline.transport.exchange import Exchange
+from tieline.transport.outbox import Outbox
 from tieline.types.call import Headers
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ _SLICE = 65_536
 
 
 class Owner(Protocol):
+    outbox: Outbox
+
     def freed(self, connection: Connection) -> None:
         """The response is complete and the connection can carry another request."""
 
@@ -41,6 +44,7 @@ class Connection(asyncio.Protocol):
         "_headers",
         "_interim",
         "_loop",
+        "_message",
         "_owner",
         "_parser",
         "_paused",
@@ -73,6 +77,8 @@ class Connection(asyncio.Protocol):
         self._switched = False
         self._surplus = False
         self._unusable = False
+        self._message = b""
+        """A whole request, until the end of the turn."""
         self._unsent: memoryview | None = None
         self._paused = False
         self._write_paused = False
@@ -87,12 +93,18 @@ class Connection(asyncio.Protocol):
         if self._unusable or self._transport.is_closing():
             self.fail(_reset("the connection was closed before the request"))
         elif len(body) < _JOIN_BELOW:
-            self._transport.write(head + body)
+            self._message = head + body
+            self._owner.outbox.add(self)
         else:
             self._transport.write(head)
             self._unsent = memoryview(body)
             self._send_more()
         return exchange
+
+    def flush(self) -> None:
+        message, self._message = self._message, b""
+        if not self._unusable and not self._transport.is_closing():
+            self._transport.write(message)
 
     def fail(self, error: BaseException) -> None:
         """Ends the exchange with ``error`` and closes the connection at once."""

@@ -11,6 +11,7 @@ from tieline.transport.base import TransportError, UpstreamRequest
 from tieline.transport.connection import Connection
 from tieline.transport.dial import dial
 from tieline.transport.exchange import Exchange
+from tieline.transport.outbox import Outbox
 from tieline.transport.pool import Pool, PoolLimits
 from tieline.transport.target import Heads, Origin, split_url
 
@@ -43,6 +44,7 @@ class Http1Transport:
         ca_file: str | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
+        self.outbox = Outbox()
         self._limits = limits or PoolLimits()
         self._ca_file = ca_file
         self._tls = tls

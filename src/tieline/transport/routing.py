@@ -104,12 +104,13 @@ class RoutingTransport:
 
 
 def proxy_for(origin: Origin, environ: Mapping[str, str]) -> str | None:
-    """The proxy that the usual variables name for ``origin``; loopback is never proxied.
+    """The proxy that the usual variables name for ``origin``; loopback is never proxied, and no link-local address: a
+    cloud's metadata service asked through a proxy would answer with the proxy's identity.
 
     ``NO_PROXY`` holds ``*``, names (which cover their subdomains), addresses, networks, each perhaps with a port.
     """
     proxy = _variable(environ, f"{origin.scheme}_proxy") or _variable(environ, "all_proxy")
-    if not proxy or _is_loopback(origin.host):
+    if not proxy or _is_near(origin.host):
         return None
     excepted = _variable(environ, "no_proxy").split(",")
     if any(_covers(entry.strip().lower(), origin) for entry in excepted):
@@ -121,9 +122,10 @@ def _variable(environ: Mapping[str, str], name: str) -> str:
     return (environ.get(name) or environ.get(name.upper()) or "").strip()
 
 
-def _is_loopback(host: str) -> bool:
+def _is_near(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
+        return address.is_loopback or address.is_link_local
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
 

@@ -74,6 +74,8 @@ class Failure(Struct, frozen=True, kw_only=True):
     status: int | None = None
     info: ErrorInfo | None = None
     retry_after_s: float | None = None
+    doubtful: bool = False
+    """It blames the caller and points at nothing that was sent: perhaps the provider is out of order."""
 
 
 class TielineError(Exception):
@@ -162,6 +164,13 @@ class NoCandidate(Refused):
 class Shedding(Refused):
     status = 503
     code = "overloaded"
+
+
+class DatabaseAway(Refused):
+    """What the request needs is in the database, and it has not answered since the start."""
+
+    status = 503
+    code = "database_away"
 
 
 _STATUS_OF_CLASS: dict[FailureClass, int] = {

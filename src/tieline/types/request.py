@@ -121,6 +121,18 @@ class ServerTool(Struct):
     origin: str
     value: Any
 
+    @property
+    def title(self) -> str:
+        """What a refusal calls it: its type, or its name and the fields that only its vendor knows."""
+        value = self.value if isinstance(self.value, dict) else {}
+        kind = value.get("type")
+        if kind not in (None, "custom", "function"):
+            return str(kind)
+        own = sorted(
+            value.keys() - {"type", "name", "description", "input_schema", "strict", "cache_control"}
+        )
+        return f"{value.get('name', 'of another vendor')} ({', '.join(own)})" if own else "of another vendor"
+
 
 class ToolChoice(Struct):
     mode: Literal["auto", "required", "none", "tool"] = "auto"

@@ -1,37 +1,36 @@
 """instructor: wraps an official client that was given a `base_url`."""
 
-import json
-import os
-
 import anthropic
 import instructor
 import openai
-from pydantic import BaseModel
+from asked import HARBOUR, KEY, MODELS, URL, Harbour, errors, tell
+from instructor import Mode
 
-URL, MODELS = os.environ["TIELINE_URL"], os.environ["TIELINE_MODELS"].split()
-
-
-class Harbour(BaseModel):
-    name: str
-    depth_m: int
-
-
-asked = {
+ASKED = {
     "response_model": Harbour,
-    "messages": [{"role": "user", "content": "Describe the harbour."}],
+    "messages": [{"role": "user", "content": HARBOUR}],
     "max_retries": 0,
 }
-gpt = openai.OpenAI(base_url=f"{URL}/v1", api_key="caller", max_retries=0)
-claude = anthropic.Anthropic(base_url=URL, api_key="caller", max_retries=0)
+
+
+def gpt(key: str = KEY, mode: Mode = Mode.TOOLS) -> instructor.Instructor:
+    return instructor.from_openai(openai.OpenAI(base_url=f"{URL}/v1", api_key=key, max_retries=0), mode=mode)
+
+
+def claude(key: str = KEY) -> instructor.Instructor:
+    return instructor.from_anthropic(anthropic.Anthropic(base_url=URL, api_key=key, max_retries=0))
 
 
 def ask(model: str) -> dict:
-    found = {
-        mode.value: instructor.from_openai(gpt, mode=mode).create(model=model, **asked).model_dump()
-        for mode in (instructor.Mode.TOOLS, instructor.Mode.JSON_SCHEMA)
-    }
-    made = instructor.from_anthropic(claude).create(model=model, max_tokens=500, **asked)
-    return {"structured": {**found, "anthropic": made.model_dump()}}
+    modes = {mode.value: gpt(mode=mode) for mode in (Mode.TOOLS, Mode.JSON_SCHEMA, Mode.RESPONSES_TOOLS)}
+    made = {name: client.create(model=model, **ASKED) for name, client in modes.items()}
+    made["anthropic"] = claude().create(model=model, max_tokens=500, **ASKED)
+    *_, made["partial"] = gpt().create_partial(model=model, **ASKED)
+    return {"structured": {name: one.model_dump() for name, one in made.items()}}
 
 
-print(json.dumps({model: ask(model) for model in MODELS}))
+failed = errors(
+    lambda model, key: gpt(key).create(model=model, **ASKED),
+    lambda model, key: list(gpt(key).create_partial(model=model, **ASKED)),
+)
+tell({**{model: ask(model) for model in MODELS}, "errors": {"chat": failed}})

@@ -1,12 +1,10 @@
 """LiteLLM's SDK: `api_base`, with the provider prefix that chooses the API."""
 
-import json
-import os
+import asyncio
 
 import litellm
+from asked import HARBOUR, KEY, MODELS, PROMPT, URL, WEATHER, Harbour, errors, tell
 
-URL, MODELS = os.environ["TIELINE_URL"], os.environ["TIELINE_MODELS"].split()
-PROMPT = [{"role": "user", "content": "Why do ships carry bells?"}]
 TOOL = {
     "type": "function",
     "function": {
@@ -17,10 +15,16 @@ TOOL = {
 }
 
 
-def ask(model: str, base: str) -> dict:
-    common = {"model": model, "api_base": base, "api_key": "caller", "max_retries": 0}
-    asked = [{"role": "user", "content": "Use get_weather for Lisbon."}]
-    called = litellm.completion(messages=asked, tools=[TOOL], **common).choices[0].message
+def asked(text: str) -> list[dict]:
+    return [{"role": "user", "content": text}]
+
+
+async def astreamed(common: dict) -> str:
+    pieces = await litellm.acompletion(messages=asked(PROMPT), stream=True, **common)
+    return "".join([chunk.choices[0].delta.content or "" async for chunk in pieces])
+
+
+def loop(called, common: dict) -> str:
     results = [
         {"role": "tool", "tool_call_id": call.id, "content": "sun in Lisbon"} for call in called.tool_calls
     ]
@@ -30,27 +34,58 @@ def ask(model: str, base: str) -> dict:
         "content": called.content,
         "tool_calls": [call.model_dump() for call in called.tool_calls],
     }
-    looped = litellm.completion(messages=[*asked, turn, *results], tools=[TOOL], **common)
-    pieces = litellm.completion(messages=PROMPT, stream=True, **common)
+    answer = litellm.completion(messages=[*asked(WEATHER), turn, *results], tools=[TOOL], **common)
+    return answer.choices[0].message.content
+
+
+def names(message) -> list[str]:
+    return [call.function.name for call in message.tool_calls]
+
+
+def ask(model: str, base: str) -> dict:
+    common = {"model": model, "api_base": base, "api_key": KEY, "max_retries": 0}
+    called = litellm.completion(messages=asked(WEATHER), tools=[TOOL], **common).choices[0].message
+    pieces = litellm.completion(messages=asked(PROMPT), stream=True, **common)
+    streamed = litellm.completion(messages=asked(WEATHER), tools=[TOOL], stream=True, **common)
+    made = litellm.completion(messages=asked(HARBOUR), response_format=Harbour, **common).choices[0].message
+    answer = litellm.completion(messages=asked(PROMPT), **common)
     return {
-        "text": litellm.completion(messages=PROMPT, **common).choices[0].message.content,
+        "text": answer.choices[0].message.content,
+        "usage": answer.usage.completion_tokens,
         "stream": "".join(chunk.choices[0].delta.content or "" for chunk in pieces),
-        "tool": [call.function.name for call in called.tool_calls],
-        "loop": looped.choices[0].message.content,
+        "async": asyncio.run(astreamed(common)),
+        "tool": names(called),
+        "streamed_tool": names(litellm.stream_chunk_builder(list(streamed)).choices[0].message),
+        "loop": loop(called, common),
+        "structured": Harbour.model_validate_json(made.content).model_dump(),
     }
+
+
+def complete(model: str, key: str, prefix: str, base: str, **more):
+    return litellm.completion(
+        model=f"{prefix}/{model}", api_base=base, api_key=key, messages=asked(PROMPT), max_retries=0, **more
+    )
 
 
 vectors = litellm.embedding(
     model="openai/chat/sim-echo",
     input=["a bell"],
     api_base=f"{URL}/v1",
-    api_key="caller",
+    api_key=KEY,
     encoding_format="float",
 )
 found = {"embedding": len(vectors.data[0]["embedding"])}
 for model in MODELS:
+    answer = litellm.responses(model=f"openai/{model}", input=PROMPT, api_base=f"{URL}/v1", api_key=KEY)
     found[model] = {
         "openai": ask(f"openai/{model}", f"{URL}/v1"),
         "anthropic": ask(f"anthropic/{model}", URL),
+        "responses": {"text": answer.output[-1].content[0].text},
     }
-print(json.dumps(found))
+found["errors"] = {
+    prefix: errors(
+        lambda *one, to=to: complete(*one, *to), lambda *one, to=to: list(complete(*one, *to, stream=True))
+    )
+    for prefix, *to in (("openai", "openai", f"{URL}/v1"), ("anthropic", "anthropic", URL))
+}
+tell(found)

@@ -96,7 +96,16 @@ class _Body(Struct):
 _BODY = msgspec.json.Decoder(_Body)
 _KNOWN = frozenset(_Body.__struct_fields__)
 _MODES = {"auto": "auto", "any": "required", "tool": "tool", "none": "none"}
-_PLAIN_TOOL = {"type", "name", "input_schema", "description", "strict", "cache_control"}
+_PLAIN_TOOL = {
+    "type",
+    "name",
+    "input_schema",
+    "description",
+    "strict",
+    "cache_control",
+    "eager_input_streaming",
+}
+"""``eager_input_streaming`` (@ai-sdk/anthropic sets it on every streamed request) is a wish for speed."""
 
 
 def decode_request(call: Call, peek: Peek) -> Request:

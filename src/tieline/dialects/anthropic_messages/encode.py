@@ -153,8 +153,7 @@ def _add_tools(body: dict[str, Any], request: Request, target: Target) -> None:
 def _wire_tool(tool: Tool | ServerTool, request: Request, target: Target) -> Any:
     if isinstance(tool, ServerTool):
         if tool.origin != NAME:
-            kind = tool.value.get("type") if isinstance(tool.value, dict) else None
-            raise Unsupported(f"`tools`: `{kind}` is run by another vendor.", param="tools")
+            raise Unsupported(f"`tools`: `{tool.title}` is known to another vendor only.", param="tools")
         return tool.value
     schema = stripped(tool.parameters, target.quirks.schema_strips)
     if schema.get("type") != "object":

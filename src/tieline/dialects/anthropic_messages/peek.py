@@ -232,7 +232,7 @@ def _features(body: bytes, fields: Fields, last_role: str) -> tuple[frozenset[st
         found.add("json_schema")
     thinking = read(fields, "thinking", _CHOICE)
     if thinking and thinking.type != "disabled":
-        found.add("reasoning")
+        found.add("may_reason" if thinking.type == "adaptive" else "reasoning")
     if last_role == "assistant":
         found.add("prefill")
     if given(fields, "mcp_servers") or given(fields, "container"):

@@ -28,6 +28,7 @@ from tieline.types.errors import Fault
 from tieline.types.request import Opaque, Refusal, Text, Thinking, ToolCall
 from tieline.types.response import Choice, FinishReason, OutputPart, Response
 
+_TOO_LONG = "prompt is too long"
 _TYPE_OF_STATUS = {
     401: "authentication_error",
     402: "billing_error",
@@ -167,8 +168,9 @@ def encode_response(response: Response) -> bytes:
 
 def wire_block(part: OutputPart) -> dict[str, Any] | None:
     if isinstance(part, Text):
-        citations = part.citations if part.origin == NAME else None
-        return {"type": "text", "text": part.text, "citations": citations} if part.text else None
+        # Left out where there are none, as by the vendor: @ai-sdk/anthropic 3.0.137 refuses null.
+        cited = {"citations": part.citations} if part.citations and part.origin == NAME else {}
+        return {"type": "text", "text": part.text, **cited} if part.text else None
     if isinstance(part, Refusal):
         return {"type": "text", "text": part.text} if part.text else None
     if isinstance(part, Thinking):
@@ -198,12 +200,19 @@ def error_object(fault: Fault, request_id: str) -> dict[str, Any]:
     kind = _TYPE_OF_STATUS.get(fault.status) or (
         "api_error" if fault.status >= 500 else "invalid_request_error"
     )
-    error: dict[str, Any] = {"type": kind, "message": fault.message, "code": fault.code}
+    error: dict[str, Any] = {"type": kind, "message": _message(fault), "code": fault.code}
     if fault.param is not None:
         error["param"] = fault.param
     if fault.details:
         error["details"] = fault.details
     return {"type": "error", "error": error, "request_id": request_id}
+
+
+def _message(fault: Fault) -> str:
+    """With the words that callers know a full context by, as this API has no code for it: LangChain, LiteLLM, Claude Code."""
+    if fault.code != "context_length_exceeded" or _TOO_LONG in fault.message:
+        return fault.message
+    return f"{_TOO_LONG}: {fault.message}"
 
 
 def encode_error(fault: Fault, request_id: str) -> bytes:

@@ -20,6 +20,7 @@ from tieline.dialects.params import (
     refuse_prefill,
     refuse_unset,
     unsupported,
+    without_idle_thought,
 )
 from tieline.dialects.schemas import stripped
 from tieline.dialects.turns import fitting_id, paired
@@ -77,6 +78,7 @@ _TIERS = {
 
 
 def encode_request(request: Request, target: Target) -> Outgoing:
+    request = without_idle_thought(request, target)
     _check(request, target)
     writer = _Writer(request, target)
     system, messages = writer.conversation()
@@ -181,7 +183,7 @@ def _add_thinking(fields: Json, request: Request, target: Target) -> None:
         fields["reasoningConfig"] = kind
     elif "openai.gpt-oss" in target.model and on:
         fields["reasoning_effort"] = {"minimal": "low", "low": "low", "medium": "medium"}.get(effort, "high")
-    elif on and target.reasoning is not True:
+    elif on and target.reasoning is not True and not asked.adaptive:
         raise unsupported(request, "reasoning", target)
 
 
@@ -256,8 +258,7 @@ def _tool(tool: Tool | ServerTool, request: Request, target: Target) -> Json:
     if isinstance(tool, ServerTool):
         if tool.origin == NAME and isinstance(tool.value, dict):
             return tool.value
-        kind = tool.value.get("type") if isinstance(tool.value, dict) else None
-        raise unsupported(request, "tools", target, f"does not run the tool {kind or 'of another vendor'}")
+        raise unsupported(request, "tools", target, f"does not run the tool {tool.title}")
     if not _TOOL_NAME.fullmatch(tool.name):
         why = f"does not take the name {tool.name!r}: letters, digits, _ and -, at most {MAX_TOOL_NAME}"
         raise unsupported(request, "tools", target, why)

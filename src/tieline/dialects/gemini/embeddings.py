@@ -102,6 +102,11 @@ def encode_response(embeddings: Embeddings, call: Call) -> bytes:
     return to_json(body)
 
 
+def is_forwarded(target: Target) -> bool:
+    """Vertex speaks Gemini but embeds otherwise."""
+    return target.dialect == "gemini" and not target.quirks.embed_config
+
+
 def forward(call: Call, peek: Peek, target: Target) -> Outgoing:
     """The body as it came; the model stands in the path, and in each request of a batch."""
     if not is_batch(call):

@@ -20,6 +20,7 @@ from tieline.dialects.params import (
     refuse_prefill,
     refuse_unset,
     unsupported,
+    without_idle_thought,
 )
 from tieline.dialects.schemas import stripped
 from tieline.dialects.turns import paired
@@ -65,6 +66,7 @@ _IMAGES = frozenset(("image/png", "image/jpeg", "image/webp", "image/heic", "ima
 
 
 def encode_request(request: Request, target: Target) -> Outgoing:
+    request = without_idle_thought(request, target)
     body = _body(request, target)
     return Outgoing(
         path=path_of(target, "streamGenerateContent" if request.stream else "generateContent"),
@@ -74,6 +76,7 @@ def encode_request(request: Request, target: Target) -> Outgoing:
 
 def encode_count_request(request: Request, target: Target) -> Outgoing:
     """countTokens of the same request."""
+    request = without_idle_thought(request, target)
     whole = {"model": f"models/{target.model}", **_body(request, target)}
     return Outgoing(path=path_of(target, "countTokens"), body=to_json({"generateContentRequest": whole}))
 
@@ -194,10 +197,7 @@ def _tools(body: Json, request: Request, target: Target) -> None:
     for tool in request.tools:
         if isinstance(tool, ServerTool):
             if tool.origin != NAME:
-                kind = tool.value.get("type") if isinstance(tool.value, dict) else None
-                raise unsupported(
-                    request, "tools", target, f"does not run the tool {kind or 'of another vendor'}"
-                )
+                raise unsupported(request, "tools", target, f"does not run the tool {tool.title}")
             tools.append(tool.value)
     if tools:
         body["tools"] = tools

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from tieline.dialects.base import Peek
 from tieline.dialects.cache_marks import cache_mark
+from tieline.dialects.openai_chat.peek import fields_of
 from tieline.dialects.openai_chat.wire import (
     NAME,
     ORIGINS,
@@ -138,7 +139,7 @@ _KNOWN = frozenset(_Body.__struct_fields__)
 
 def decode_request(peek: Peek) -> Request:
     try:
-        body = _BODY.decode(msgspec.json.encode(peek.fields))
+        body = _BODY.decode(msgspec.json.encode(fields_of(peek)))
     except (msgspec.DecodeError, RecursionError) as error:
         refuse(error)
     request = Request(
@@ -177,7 +178,7 @@ def decode_request(peek: Peek) -> Request:
 
 def _unmapped(peek: Peek) -> dict[str, Any]:
     found = {}
-    for name, raw in peek.fields.items():
+    for name, raw in fields_of(peek).items():
         if name not in _KNOWN:
             value = msgspec.json.decode(raw)
             if value is not None:

@@ -15,6 +15,7 @@ from tieline.dialects.openai_chat.wire import (
     NAME,
     path_of,
 )
+from tieline.dialects.params import without_idle_thought
 from tieline.dialects.schemas import stripped
 from tieline.dialects.structured_tool import as_tool, choice
 from tieline.dialects.turns import fitting_id
@@ -41,6 +42,7 @@ from tieline.types.request import (
 
 
 def encode_request(request: Request, target: Target) -> Outgoing:
+    request = without_idle_thought(request, target)
     quirks = target.quirks
     body: dict[str, Any] = {"model": target.model}
     body["messages"] = _Writer(request, target).messages()
@@ -121,8 +123,7 @@ def _add_choice(body: dict[str, Any], wanted: ToolChoice, request: Request, quir
 def _wire_tool(tool: Tool | ServerTool, request: Request, quirks: Quirks) -> Any:
     if isinstance(tool, ServerTool):
         if tool.origin != NAME:
-            kind = tool.value.get("type") if isinstance(tool.value, dict) else None
-            raise Unsupported(f"`tools`: `{kind}` is run by another vendor.", param="tools")
+            raise Unsupported(f"`tools`: `{tool.title}` is known to another vendor only.", param="tools")
         return tool.value
     function: dict[str, Any] = {"name": tool.name}
     if tool.description:
@@ -184,6 +185,8 @@ def _add_reasoning(body: dict[str, Any], request: Request, target: Target) -> No
     if effort is None:
         return
     if not target.quirks.reasoning_effort:
+        if wanted.adaptive:
+            return
         raise unsupported(request, "reasoning", f"{target.provider} has no such setting.")
     body["reasoning_effort"] = effort
 

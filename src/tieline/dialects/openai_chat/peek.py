@@ -79,7 +79,76 @@ _OF_PART = {
 }
 
 
+class _PlainStreamOptions(Struct, forbid_unknown_fields=True):
+    include_usage: bool | None = None
+
+
+class _PlainTurn(Struct, forbid_unknown_fields=True):
+    role: str
+    content: str
+
+
+class _PlainBody(Struct, forbid_unknown_fields=True):
+    """What most requests consist of; whatever has more, or something else in it, is looked at field by field."""
+
+    model: str
+    messages: Raw
+    stream: bool = False
+    stream_options: _PlainStreamOptions | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    user: str | None = None
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+
+
+_PLAIN_BODY = msgspec.json.Decoder(_PlainBody)
+_PLAIN_TURNS = msgspec.json.Decoder(list[_PlainTurn])
+_MODEL = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*"[^"\\]*"')
+"""The field: in a plain body ``"model"`` stands once, and within a string its quotes would be escaped."""
+_NOTHING: frozenset[str] = frozenset()
+
+
 def peek(call: Call) -> Peek:
+    return _plain(call.body) or _look_closely(call)
+
+
+def _plain(body: bytes) -> Peek | None:
+    """None when the body needs a closer look, or is wrong in some way that only that can explain."""
+    try:
+        str(body, "utf-8")
+        plain = _PLAIN_BODY.decode(body)
+        turns = _PLAIN_TURNS.decode(plain.messages)
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+        return None
+    newer, older, options = plain.max_completion_tokens, plain.max_tokens, plain.stream_options
+    if not plain.model or not turns or turns[-1].role == "assistant" or body.count(b'"model"') != 1:
+        return None
+    if (newer is not None and newer < 1) or (older is not None and older < 1):
+        return None
+    return Peek(
+        model=plain.model,
+        stream=plain.stream,
+        include_usage=bool(plain.stream and options is not None and options.include_usage),
+        max_output_tokens=older if newer is None else newer,
+        user=plain.user,
+        features=_NOTHING,
+        input_chars=len(bytes(plain.messages)),
+        plain=body,
+    )
+
+
+def fields_of(peek: Peek) -> Fields:
+    if peek.plain is not None and not peek.fields:
+        peek.fields = top_level(peek.plain)
+    return peek.fields
+
+
+def _look_closely(call: Call) -> Peek:
     fields = top_level(call.body)
     _refuse_other_apis(fields)
     roles = _turns(fields)
@@ -104,7 +173,11 @@ def peek(call: Call) -> Peek:
 def forward(peek: Peek, target: Target) -> Outgoing:
     """The caller's body with the target's model name and, in streams, usage asked for."""
     quirks = target.quirks
-    fields = dict(peek.fields)
+    if peek.plain is not None and not quirks.rejects:
+        body = _exchanged(peek.plain, peek, target)
+        if body is not None:
+            return Outgoing(path=path_of(target), body=body)
+    fields = dict(fields_of(peek))
     fields["model"] = Raw(msgspec.json.encode(target.model))
     for name in quirks.rejects:
         if given(fields, name):
@@ -117,6 +190,19 @@ def forward(peek: Peek, target: Target) -> Outgoing:
     if not quirks.developer_role and b'"developer"' in bytes(fields["messages"]):
         fields["messages"] = _without_developer(fields["messages"])
     return Outgoing(path=path_of(target), body=msgspec.json.encode(fields))
+
+
+def _exchanged(body: bytes, peek: Peek, target: Target) -> bytes | None:
+    """A plain body with another model; None where it is not that simple."""
+    found = _MODEL.search(body)
+    if found is None or (not target.quirks.developer_role and b'"developer"' in body):
+        return None
+    rest = body[found.end() :]
+    if peek.stream and target.quirks.stream_usage and not peek.include_usage:
+        if b'"stream_options"' in body:
+            return None
+        rest = rest.rstrip()[:-1] + b',"stream_options":{"include_usage":true}}'
+    return b'%b"model":%b%b' % (body[: found.start()], msgspec.json.encode(target.model), rest)
 
 
 def _with_usage(fields: Fields) -> Raw:

@@ -402,7 +402,9 @@ def _add_item(messages: list[Message], item: Any, at: str) -> None:
         _add(messages, "assistant", [_thinking(item, at)])
     elif kind == "item_reference":
         raise InvalidRequest(
-            f"{at} refers to a stored item: responses are not stored.", param=at, hint="Send the item itself."
+            f"{at} refers to a stored item: responses are not stored.",
+            param=at,
+            hint="Send the item itself; SDKs do with `store: false`.",
         )
     elif kind is None:
         raise InvalidRequest(f"{at}.type is required.", param=f"{at}.type")

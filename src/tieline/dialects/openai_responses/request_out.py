@@ -16,6 +16,7 @@ from tieline.dialects.params import (
     refuse_prefill,
     refuse_unset,
     unsupported,
+    without_idle_thought,
 )
 from tieline.dialects.schemas import stripped
 from tieline.dialects.turns import paired
@@ -49,6 +50,7 @@ _OPENAI = frozenset(("", "openai_chat", NAME))
 
 
 def encode_request(request: Request, target: Target) -> Outgoing:
+    request = without_idle_thought(request, target)
     _check(request, target)
     instructions, messages = _instructions(paired(request.messages))
     body: Json = {
@@ -176,8 +178,7 @@ def _tool(tool: Tool | ServerTool, request: Request, target: Target) -> Any:
     if isinstance(tool, ServerTool):
         if tool.origin == NAME:
             return tool.value
-        kind = tool.value.get("type") if isinstance(tool.value, dict) else None
-        raise unsupported(request, "tools", target, f"does not run the tool {kind or 'of another vendor'}")
+        raise unsupported(request, "tools", target, f"does not run the tool {tool.title}")
     return without_nulls(
         {
             "type": "function",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tieline.dialects.base import Quirks
 from tieline.providers.row import DataPolicy, Provider
+from tieline.providers.rows.unread import NOT_FOUND, NOT_LOOKED_FOR, no_one_answer
 
 _VERTEX = "/v1/projects/{project}/locations/{location}/publishers"
 _VERTEX_BETAS = (
@@ -24,6 +25,13 @@ _GOOGLE_POLICY = DataPolicy(
     source="https://docs.cloud.google.com/gemini-enterprise-agent-platform/resources/zero-data-retention",
     date="2026-11-21",
 )
+_AZURE_POLICY = DataPolicy(
+    trains=False,
+    source="https://learn.microsoft.com/en-us/legal/cognitive-services/openai/data-privacy",
+    date="2026-11-22",
+    page_date="2025-10-01",
+    note="processed in the resource's geography, but by `Global` deployments anywhere; what abuse monitoring flags may be stored",
+)
 _AZURE_ENV = ("AZURE_OPENAI_API_KEY", "AZURE_API_KEY")
 _AZURE_RESOURCE = "AZURE_OPENAI_RESOURCE AZURE_RESOURCE_NAME"
 
@@ -37,7 +45,12 @@ ROWS: tuple[Provider, ...] = (
         params_env={"region": "AWS_REGION AWS_DEFAULT_REGION"},
         quirks=Quirks(tool_id_pattern=r"^[a-zA-Z0-9_-]{1,64}$"),
         edge="aws:{region}",
-        # Retention is a setting of the account and the model (docs.aws.amazon.com/bedrock/latest/userguide/data-retention).
+        policy=DataPolicy(
+            trains=False,
+            source="https://docs.aws.amazon.com/bedrock/latest/userguide/data-protection.html",
+            date="2026-11-22",
+            note="retention is a setting of the account and differs by model (docs.aws.amazon.com/bedrock/latest/userguide/data-retention.html)",
+        ),
         catalog="amazon-bedrock",
         docs="https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html",
     ),
@@ -51,7 +64,7 @@ ROWS: tuple[Provider, ...] = (
             "project": "GOOGLE_VERTEX_PROJECT GOOGLE_CLOUD_PROJECT",
         },
         params={"location": "global"},
-        quirks=Quirks(path=_VERTEX + "/google/models/{model}:{method}"),
+        quirks=Quirks(path=_VERTEX + "/google/models/{model}:{method}", embed_config=True),
         edge="gcp",
         policy=_GOOGLE_POLICY,
         catalog="google-vertex",
@@ -92,6 +105,7 @@ ROWS: tuple[Provider, ...] = (
         quirks=Quirks(max_tokens_field="max_completion_tokens", developer_role=True),
         account_models=True,
         edge="azure",
+        policy=_AZURE_POLICY,
         docs="https://learn.microsoft.com/en-us/azure/ai-foundry/openai/api-version-lifecycle",
     ),
     Provider(
@@ -110,6 +124,7 @@ ROWS: tuple[Provider, ...] = (
         ),
         account_models=True,
         edge="azure",
+        policy=_AZURE_POLICY,
         catalog="azure",
         docs="https://learn.microsoft.com/en-us/azure/ai-foundry/openai/reference",
     ),
@@ -119,6 +134,7 @@ ROWS: tuple[Provider, ...] = (
         endpoints={"openai_chat": "https://{host}/serving-endpoints"},
         env=("DATABRICKS_TOKEN",),
         params_env={"host": "DATABRICKS_HOST"},
+        policy=NOT_FOUND,
         docs="https://docs.databricks.com/aws/en/machine-learning/foundation-model-apis/",
     ),
     Provider(
@@ -143,6 +159,7 @@ ROWS: tuple[Provider, ...] = (
         # Not GITHUB_TOKEN, which is set in every workflow for other reasons: name it as api_key to use it.
         env=("GITHUB_MODELS_TOKEN", "GITHUB_MODELS_API_KEY"),
         edge="azure",
+        policy=NOT_FOUND,
         catalog="github-models",
         docs="https://docs.github.com/en/rest/models/inference",
     ),
@@ -165,6 +182,7 @@ ROWS: tuple[Provider, ...] = (
         title="OVHcloud AI Endpoints",
         endpoints={"openai_chat": "https://oai.endpoints.kepler.ai.cloud.ovh.net/v1"},
         env=("OVHCLOUD_API_KEY", "OVH_AI_ENDPOINTS_ACCESS_TOKEN"),
+        policy=NOT_FOUND,
         docs="https://help.ovhcloud.com/csm/en-public-cloud-ai-endpoints-getting-started",
     ),
     Provider(
@@ -172,6 +190,12 @@ ROWS: tuple[Provider, ...] = (
         title="IONOS AI Model Hub",
         endpoints={"openai_chat": "https://openai.inference.de-txl.ionos.com/v1"},
         env=("IONOS_API_TOKEN", "IONOS_API_KEY"),
+        policy=DataPolicy(
+            jurisdictions=("DE",),
+            trains=False,
+            source="https://docs.ionos.com/cloud/ai/ai-model-hub/governance-and-compliance/eu-ai-act",
+            date="2026-11-22",
+        ),
         docs="https://docs.ionos.com/cloud/ai/ai-model-hub",
     ),
     Provider(
@@ -179,6 +203,12 @@ ROWS: tuple[Provider, ...] = (
         title="STACKIT AI Model Serving",
         endpoints={"openai_chat": "https://api.openai-compat.model-serving.eu01.onstackit.cloud/v1"},
         env=("STACKIT_API_KEY",),
+        policy=DataPolicy(
+            retention_days=0,
+            source="https://stackit.de/de/agb/leistungsscheine/stackit-model-serving",
+            date="2026-11-22",
+            note="nothing is collected but what is needed for billing",
+        ),
         docs="https://docs.stackit.cloud/products/data-and-ai/ai-model-serving/",
     ),
     Provider(
@@ -186,6 +216,10 @@ ROWS: tuple[Provider, ...] = (
         title="Nebius Token Factory",
         endpoints={"openai_chat": "https://api.tokenfactory.nebius.com/v1"},
         env=("NEBIUS_API_KEY",),
+        policy=no_one_answer(
+            "https://docs.studio.nebius.com/legal/legal-quick-guide",
+            "prompts and outputs may be stored and used for speculative decoding unless the account turns zero data retention on",
+        ),
         docs="https://docs.tokenfactory.nebius.com",
     ),
     Provider(
@@ -193,6 +227,11 @@ ROWS: tuple[Provider, ...] = (
         title="DigitalOcean Gradient",
         endpoints={"openai_chat": "https://inference.do-ai.run/v1"},
         env=("DIGITALOCEAN_INFERENCE_KEY", "GRADIENT_MODEL_ACCESS_KEY"),
+        policy=no_one_answer(
+            "https://docs.digitalocean.com/products/inference/details/data-privacy/",
+            "its own models: nothing stored, nothing trained on; models of others: their maker's terms",
+            "2026-04-27",
+        ),
         docs="https://docs.digitalocean.com/products/gradient-ai-platform/",
     ),
     Provider(
@@ -200,6 +239,7 @@ ROWS: tuple[Provider, ...] = (
         title="Vultr Serverless Inference",
         endpoints={"openai_chat": "https://api.vultrinference.com/v1"},
         env=("VULTR_INFERENCE_API_KEY",),
+        policy=NOT_FOUND,
         docs="https://docs.vultr.com/products/serverless-inference",
     ),
     Provider(
@@ -207,6 +247,7 @@ ROWS: tuple[Provider, ...] = (
         title="Volcengine Ark",
         endpoints={"openai_chat": "https://ark.cn-beijing.volces.com/api/v3"},
         env=("ARK_API_KEY", "VOLCENGINE_API_KEY"),
+        policy=NOT_LOOKED_FOR,
         docs="https://www.volcengine.com/docs/82379",
     ),
     Provider(
@@ -214,6 +255,7 @@ ROWS: tuple[Provider, ...] = (
         title="Baidu Qianfan",
         endpoints={"openai_chat": "https://qianfan.baidubce.com/v2"},
         env=("QIANFAN_API_KEY",),
+        policy=NOT_LOOKED_FOR,
         docs="https://cloud.baidu.com/doc/qianfan/index.html",
     ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tieline.dialects.base import Quirks
 from tieline.providers.row import DataPolicy, Provider
+from tieline.providers.rows.unread import NOT_FOUND, NOT_LOOKED_FOR, no_one_answer
 
 ROWS: tuple[Provider, ...] = (
     Provider(
@@ -32,6 +33,12 @@ ROWS: tuple[Provider, ...] = (
         ),
         quirks=Quirks(reasoning_field="reasoning", completions="."),
         edge="cloudflare",
+        policy=DataPolicy(
+            trains=False,
+            source="https://docs.together.ai/docs/zero-data-retention",
+            date="2026-11-22",
+            note="this page says that prompts are stored unless the organization turns it off, docs.together.ai/docs/privacy-and-security that they are not",
+        ),
         catalog="togetherai",
         docs="https://docs.together.ai/docs/openai-api-compatibility",
     ),
@@ -63,6 +70,12 @@ ROWS: tuple[Provider, ...] = (
             rejects=("frequency_penalty", "presence_penalty", "logit_bias"),
         ),
         edge="cloudflare",
+        policy=DataPolicy(
+            retention_days=0,
+            source="https://support.cerebras.net/articles/1811589793-does-cerebras-retain-my-data",
+            date="2026-11-22",
+            page_date="2025-07-11",
+        ),
         docs="https://inference-docs.cerebras.ai/api-reference/chat-completions",
     ),
     Provider(
@@ -70,6 +83,7 @@ ROWS: tuple[Provider, ...] = (
         title="SambaNova Cloud",
         endpoints={"openai_chat": "https://api.sambanova.ai/v1"},
         env=("SAMBANOVA_API_KEY",),
+        policy=NOT_FOUND,
         docs="https://docs.sambanova.ai/docs/en/api-reference/overview",
     ),
     Provider(
@@ -80,6 +94,7 @@ ROWS: tuple[Provider, ...] = (
             "NVIDIA_API_KEY",
             "NVIDIA_NIM_API_KEY",
         ),
+        policy=NOT_LOOKED_FOR,
         docs="https://docs.api.nvidia.com/nim/reference/llm-apis",
     ),
     Provider(
@@ -90,7 +105,10 @@ ROWS: tuple[Provider, ...] = (
             "DEEPINFRA_API_KEY",
             "DEEPINFRA_TOKEN",
         ),
-        # Nothing is stored but for Google and Anthropic models (docs.deepinfra.com/account/data-privacy): no one answer.
+        policy=no_one_answer(
+            "https://docs.deepinfra.com/account/data-privacy",
+            "nothing stored and nothing trained on, but for models of Google and Anthropic, which go to their makers",
+        ),
         docs="https://docs.deepinfra.com",
     ),
     Provider(
@@ -98,6 +116,7 @@ ROWS: tuple[Provider, ...] = (
         title="Hyperbolic",
         endpoints={"openai_chat": "https://api.hyperbolic.xyz/v1"},
         env=("HYPERBOLIC_API_KEY",),
+        policy=NOT_FOUND,
         docs="https://docs.hyperbolic.xyz/docs/rest-api",
     ),
     Provider(
@@ -105,6 +124,11 @@ ROWS: tuple[Provider, ...] = (
         title="Novita AI",
         endpoints={"openai_chat": "https://api.novita.ai/openai/v1"},
         env=("NOVITA_API_KEY",),
+        policy=no_one_answer(
+            "https://novita.ai/legal/privacy-policy",
+            "excludes what is processed for API customers and refers to agreements with them",
+            "2024-05-20",
+        ),
         catalog="novita-ai",
         docs="https://novita.ai/docs/api-reference/model-apis-llm-create-chat-completion",
     ),
@@ -113,6 +137,7 @@ ROWS: tuple[Provider, ...] = (
         title="SiliconFlow (international)",
         endpoints={"openai_chat": "https://api.siliconflow.com/v1"},
         env=("SILICONFLOW_API_KEY",),
+        policy=NOT_FOUND,
         docs="https://docs.siliconflow.com/en/api-reference/chat-completions/chat-completions",
     ),
     Provider(
@@ -120,6 +145,11 @@ ROWS: tuple[Provider, ...] = (
         title="SiliconFlow (mainland China)",
         endpoints={"openai_chat": "https://api.siliconflow.cn/v1"},
         env=("SILICONFLOW_CN_API_KEY",),
+        policy=no_one_answer(
+            "https://docs.siliconflow.cn/en/legals/privacy-policy",
+            "the part at hand speaks of accounts, not of API prompts",
+            "2025-02-07",
+        ),
         docs="https://docs.siliconflow.cn/cn/api-reference/chat-completions/chat-completions",
     ),
     Provider(
@@ -127,6 +157,9 @@ ROWS: tuple[Provider, ...] = (
         title="Baseten Model APIs",
         endpoints={"openai_chat": "https://inference.baseten.co/v1"},
         env=("BASETEN_API_KEY",),
+        policy=DataPolicy(
+            retention_days=0, source="https://docs.baseten.co/observability/security", date="2026-11-22"
+        ),
         docs="https://docs.baseten.co/inference/model-apis/overview",
     ),
     Provider(
@@ -134,6 +167,7 @@ ROWS: tuple[Provider, ...] = (
         title="Chutes",
         endpoints={"openai_chat": "https://llm.chutes.ai/v1"},
         env=("CHUTES_API_KEY",),
+        policy=NOT_FOUND,
         docs="https://chutes.ai/docs",
     ),
     Provider(
@@ -141,6 +175,7 @@ ROWS: tuple[Provider, ...] = (
         title="FriendliAI",
         endpoints={"openai_chat": "https://api.friendli.ai/serverless/v1"},
         env=("FRIENDLI_TOKEN",),
+        policy=NOT_FOUND,
         docs="https://friendli.ai/docs/openapi/serverless/chat-completions",
     ),
     Provider(
@@ -149,6 +184,7 @@ ROWS: tuple[Provider, ...] = (
         endpoints={"openai_chat": "https://api.inference.wandb.ai/v1"},
         # Not WANDB_API_KEY, which is set for experiment tracking: name it as api_key to use it.
         env=("WANDB_INFERENCE_API_KEY",),
+        policy=NOT_FOUND,
         docs="https://docs.wandb.ai/inference",
     ),
     Provider(
@@ -156,6 +192,10 @@ ROWS: tuple[Provider, ...] = (
         title="Venice AI",
         endpoints={"openai_chat": "https://api.venice.ai/api/v1"},
         env=("VENICE_API_KEY",),
+        policy=no_one_answer(
+            "https://docs.venice.ai/overview/privacy",
+            "Venice stores nothing; models that it marks as anonymized go to other providers under their terms",
+        ),
         docs="https://docs.venice.ai/api-reference/api-spec",
     ),
     Provider(
@@ -163,6 +203,7 @@ ROWS: tuple[Provider, ...] = (
         title="io.net Intelligence",
         endpoints={"openai_chat": "https://api.intelligence.io.solutions/api/v1"},
         env=("IOINTELLIGENCE_API_KEY",),
+        policy=NOT_LOOKED_FOR,
         docs="https://docs.io.net/reference",
     ),
     Provider(
@@ -170,6 +211,10 @@ ROWS: tuple[Provider, ...] = (
         title="NEAR AI Cloud",
         endpoints={"openai_chat": "https://cloud-api.near.ai/v1"},
         env=("NEARAI_API_KEY",),
+        policy=no_one_answer(
+            "https://docs.near.ai/cloud/private-inference/",
+            "its own models run where the operator cannot read them; the page speaks neither of retention nor of training",
+        ),
         docs="https://docs.near.ai",
     ),
     Provider(
@@ -177,6 +222,12 @@ ROWS: tuple[Provider, ...] = (
         title="Inference.net",
         endpoints={"openai_chat": "https://api.inference.net/v1"},
         env=("INFERENCE_API_KEY",),
+        policy=DataPolicy(
+            trains=False,
+            source="https://docs.inference.net/reference/security-and-data-retention",
+            date="2026-11-22",
+            note="by default; retention depends on the path and the project's settings",
+        ),
         catalog="inference",
         docs="https://docs.inference.net",
     ),
@@ -188,6 +239,7 @@ ROWS: tuple[Provider, ...] = (
             "GMICLOUD_API_KEY",
             "GMI_API_KEY",
         ),
+        policy=NOT_FOUND,
         docs="https://docs.gmicloud.ai",
     ),
     Provider(
@@ -195,6 +247,7 @@ ROWS: tuple[Provider, ...] = (
         title="Berget AI",
         endpoints={"openai_chat": "https://api.berget.ai/v1"},
         env=("BERGET_API_KEY",),
+        policy=NOT_FOUND,
         docs="https://api.berget.ai/docs",
     ),
     Provider(
@@ -202,6 +255,9 @@ ROWS: tuple[Provider, ...] = (
         title="evroc Think",
         endpoints={"openai_chat": "https://models.think.evroc.com/v1"},
         env=("EVROC_API_KEY",),
+        policy=no_one_answer(
+            "https://evroc.com/legal/privacy-notice", "excludes what is processed for customers", "2026-06-05"
+        ),
         docs="https://docs.evroc.com",
     ),
     Provider(
@@ -209,6 +265,12 @@ ROWS: tuple[Provider, ...] = (
         title="Regolo AI",
         endpoints={"openai_chat": "https://api.regolo.ai/v1"},
         env=("REGOLO_API_KEY",),
+        policy=DataPolicy(
+            jurisdictions=("EU",),
+            retention_days=0,
+            source="https://regolo.ai/how-to-implement-gdpr-compliant-ai-inference-a-pragmatic-framework/",
+            date="2026-11-22",
+        ),
         catalog="regolo-ai",
         docs="https://docs.regolo.ai",
     ),
@@ -218,6 +280,9 @@ ROWS: tuple[Provider, ...] = (
         endpoints={"openai_chat": "https://ollama.com/v1"},
         env=("OLLAMA_API_KEY",),
         quirks=Quirks(reasoning_field="reasoning"),
+        policy=DataPolicy(
+            retention_days=0, trains=False, source="https://docs.ollama.com/faq", date="2026-11-22"
+        ),
         docs="https://docs.ollama.com/cloud",
     ),
     Provider(
@@ -225,6 +290,7 @@ ROWS: tuple[Provider, ...] = (
         title="ModelScope",
         endpoints={"openai_chat": "https://api-inference.modelscope.cn/v1"},
         env=("MODELSCOPE_API_KEY",),
+        policy=NOT_LOOKED_FOR,
         docs="https://www.modelscope.cn/docs/model-service/API-Inference/intro",
     ),
     Provider(
@@ -232,6 +298,7 @@ ROWS: tuple[Provider, ...] = (
         title="Morph",
         endpoints={"openai_chat": "https://api.morphllm.com/v1"},
         env=("MORPH_API_KEY",),
+        policy=NOT_LOOKED_FOR,
         docs="https://docs.morphllm.com",
     ),
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tieline.dialects.base import Quirks
 from tieline.providers.row import DataPolicy, Provider
+from tieline.providers.rows.unread import LOOKED, NOT_FOUND, NOT_LOOKED_FOR, no_one_answer
 
 ROWS: tuple[Provider, ...] = (
     Provider(
@@ -55,7 +56,10 @@ ROWS: tuple[Provider, ...] = (
         env=("GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_GENERATIVE_AI_API_KEY"),
         auth="x-goog-api-key",
         edge="gcp",
-        # Paid use is not trained on, free use is (ai.google.dev/gemini-api/terms): the key does not tell which it is.
+        policy=no_one_answer(
+            "https://ai.google.dev/gemini-api/terms",
+            "paid use is not trained on, free use is: the key does not tell which it is",
+        ),
         docs="https://ai.google.dev/api",
     ),
     Provider(
@@ -67,6 +71,10 @@ ROWS: tuple[Provider, ...] = (
         },
         env=("DEEPSEEK_API_KEY",),
         quirks=Quirks(json_schema=False, replay_reasoning=True),
+        policy=DataPolicy(
+            date=LOOKED,
+            note="the privacy policy itself was not at hand; others report that API content may be trained on and that an opt-out exists",
+        ),
         docs="https://api-docs.deepseek.com",
     ),
     Provider(
@@ -75,6 +83,11 @@ ROWS: tuple[Provider, ...] = (
         endpoints={"openai_chat": "https://dashscope-intl.aliyuncs.com/compatible-mode/v1"},
         env=("DASHSCOPE_API_KEY", "QWEN_API_KEY"),
         edge="alibaba",
+        policy=no_one_answer(
+            "https://www.alibabacloud.com/help/en/model-studio/regions",
+            "stored in Singapore, computed anywhere outside mainland China",
+            "2026-03-25",
+        ),
         catalog="alibaba",
         docs="https://www.alibabacloud.com/help/en/model-studio/",
     ),
@@ -85,6 +98,13 @@ ROWS: tuple[Provider, ...] = (
         # DASHSCOPE_API_KEY is either region's; taken for the international one, so that a key is not tried in both.
         env=("DASHSCOPE_CN_API_KEY",),
         edge="alibaba-cn",
+        policy=DataPolicy(
+            jurisdictions=("CN",),
+            source="https://www.alibabacloud.com/help/en/model-studio/regions",
+            date="2026-11-22",
+            page_date="2026-03-25",
+            note="the page speaks of place only",
+        ),
         catalog="alibaba-cn",
         docs="https://help.aliyun.com/zh/model-studio/",
     ),
@@ -99,6 +119,10 @@ ROWS: tuple[Provider, ...] = (
             tool_id_pattern=r"^[a-zA-Z0-9]{9}$",
             rejects=("logit_bias", "logprobs", "top_logprobs", "user"),
         ),
+        policy=no_one_answer(
+            "https://docs.mistral.ai/inference/regional-inference",
+            "the address chosen here is the global one: `api.eu.mistral.ai` and `api.us.mistral.ai` keep inference in one place; zero retention is granted on request",
+        ),
         docs="https://docs.mistral.ai/api",
     ),
     Provider(
@@ -106,6 +130,14 @@ ROWS: tuple[Provider, ...] = (
         title="Cohere",
         endpoints={"cohere": "https://api.cohere.com"},
         env=("COHERE_API_KEY", "CO_API_KEY"),
+        policy=DataPolicy(
+            retention_days=30,
+            trains=True,
+            source="https://cohere.com/data-usage-policy",
+            date="2026-11-22",
+            page_date="2025-12-05",
+            note="training can be switched off in the account's data controls; what is flagged as misuse is kept longer",
+        ),
         docs="https://docs.cohere.com/reference/chat",
     ),
     Provider(
@@ -114,6 +146,7 @@ ROWS: tuple[Provider, ...] = (
         endpoints={"openai_chat": "https://api.ai21.com/studio/v1"},
         env=("AI21_API_KEY",),
         quirks=Quirks(json_schema=False),
+        policy=NOT_FOUND,
         docs="https://docs.ai21.com/reference/jamba-1-6-api-ref",
     ),
     Provider(
@@ -134,6 +167,12 @@ ROWS: tuple[Provider, ...] = (
         env=("PERPLEXITY_API_KEY", "PPLX_API_KEY"),
         quirks=Quirks(tools=False, json_object=False),
         edge="cloudflare",
+        policy=DataPolicy(
+            retention_days=0,
+            trains=False,
+            source="https://docs.perplexity.ai/docs/resources/privacy-security",
+            date="2026-11-22",
+        ),
         docs="https://docs.perplexity.ai/api-reference/chat-completions-post",
     ),
     Provider(
@@ -145,6 +184,11 @@ ROWS: tuple[Provider, ...] = (
         },
         env=("MOONSHOT_API_KEY",),
         quirks=Quirks(replay_reasoning=True),
+        policy=no_one_answer(
+            "https://platform.kimi.ai/docs/agreement/modeluse",
+            "the terms were read; the privacy policy that they refer to for data was not at hand",
+            "2026-05-27",
+        ),
         catalog="moonshotai",
         docs="https://platform.moonshot.ai/docs",
     ),
@@ -157,6 +201,7 @@ ROWS: tuple[Provider, ...] = (
         },
         env=("MOONSHOT_CN_API_KEY",),
         quirks=Quirks(replay_reasoning=True),
+        policy=NOT_LOOKED_FOR,
         catalog="moonshotai-cn",
         docs="https://platform.moonshot.cn/docs",
     ),
@@ -169,6 +214,7 @@ ROWS: tuple[Provider, ...] = (
         },
         env=("ZAI_API_KEY", "Z_AI_API_KEY"),
         quirks=Quirks(json_schema=False, replay_reasoning=True, tool_choice_required=False),
+        policy=NOT_FOUND,
         docs="https://docs.z.ai/api-reference",
     ),
     Provider(
@@ -180,6 +226,7 @@ ROWS: tuple[Provider, ...] = (
         },
         env=("ZHIPUAI_API_KEY", "ZHIPU_API_KEY"),
         quirks=Quirks(json_schema=False, replay_reasoning=True, tool_choice_required=False),
+        policy=NOT_LOOKED_FOR,
         catalog="zhipuai",
         docs="https://docs.bigmodel.cn",
     ),
@@ -191,6 +238,11 @@ ROWS: tuple[Provider, ...] = (
             "openai_chat": "https://api.minimax.io/v1",
         },
         env=("MINIMAX_API_KEY",),
+        policy=no_one_answer(
+            "https://www.minimax.io/terms-of-service-v2.html",
+            "general terms; what holds for the API is in product terms that were not at hand",
+            "2026-04-15",
+        ),
         docs="https://platform.minimax.io/docs",
     ),
     Provider(
@@ -201,6 +253,7 @@ ROWS: tuple[Provider, ...] = (
             "openai_chat": "https://api.minimaxi.com/v1",
         },
         env=("MINIMAX_CN_API_KEY",),
+        policy=NOT_LOOKED_FOR,
         docs="https://platform.minimaxi.com/document",
     ),
     Provider(
@@ -209,6 +262,7 @@ ROWS: tuple[Provider, ...] = (
         endpoints={"openai_chat": "https://api.llama.com/compat/v1"},
         env=("LLAMA_API_KEY",),
         quirks=Quirks(max_tokens_field="max_completion_tokens"),
+        policy=NOT_FOUND,
         catalog="llama",
         docs="https://llama.developer.meta.com/docs",
     ),
@@ -217,6 +271,7 @@ ROWS: tuple[Provider, ...] = (
         title="Inception Labs",
         endpoints={"openai_chat": "https://api.inceptionlabs.ai/v1"},
         env=("INCEPTION_API_KEY",),
+        policy=NOT_LOOKED_FOR,
         docs="https://docs.inceptionlabs.ai",
     ),
     Provider(
@@ -224,6 +279,7 @@ ROWS: tuple[Provider, ...] = (
         title="Upstage",
         endpoints={"openai_chat": "https://api.upstage.ai/v1/solar"},
         env=("UPSTAGE_API_KEY",),
+        policy=NOT_LOOKED_FOR,
         docs="https://console.upstage.ai/docs",
     ),
     Provider(
@@ -231,6 +287,7 @@ ROWS: tuple[Provider, ...] = (
         title="StepFun",
         endpoints={"openai_chat": "https://api.stepfun.com/v1"},
         env=("STEPFUN_API_KEY",),
+        policy=NOT_LOOKED_FOR,
         docs="https://platform.stepfun.com/docs",
     ),
     Provider(
@@ -239,6 +296,7 @@ ROWS: tuple[Provider, ...] = (
         endpoints={"openai_chat": "https://api.xiaomimimo.com/v1"},
         env=("XIAOMI_API_KEY", "MIMO_API_KEY"),
         quirks=Quirks(replay_reasoning=True),
+        policy=NOT_LOOKED_FOR,
         docs="https://platform.xiaomimimo.com",
     ),
     Provider(
@@ -246,6 +304,7 @@ ROWS: tuple[Provider, ...] = (
         title="Sarvam AI",
         endpoints={"openai_chat": "https://api.sarvam.ai/v1"},
         env=("SARVAM_API_KEY",),
+        policy=NOT_FOUND,
         docs="https://docs.sarvam.ai",
     ),
     Provider(
@@ -253,6 +312,7 @@ ROWS: tuple[Provider, ...] = (
         title="Amazon Nova API",
         endpoints={"openai_chat": "https://api.nova.amazon.com/v1"},
         env=("NOVA_API_KEY",),
+        policy=NOT_LOOKED_FOR,
         catalog="nova",
         docs="https://nova.amazon.com/dev/documentation",
     ),

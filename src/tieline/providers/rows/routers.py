@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tieline.dialects.base import Quirks
 from tieline.providers.row import Provider
+from tieline.providers.rows.unread import PASSES_ON, no_one_answer
 
 ROWS: tuple[Provider, ...] = (
     Provider(
@@ -16,6 +17,7 @@ ROWS: tuple[Provider, ...] = (
         env=("OPENROUTER_API_KEY",),
         quirks=Quirks(reasoning_field="reasoning", replay_reasoning=True, cache_marks=True),
         edge="cloudflare",
+        policy=PASSES_ON,
         docs="https://openrouter.ai/docs/api-reference/overview",
     ),
     Provider(
@@ -26,6 +28,7 @@ ROWS: tuple[Provider, ...] = (
             "AI_GATEWAY_API_KEY",
             "VERCEL_AI_GATEWAY_API_KEY",
         ),
+        policy=PASSES_ON,
         docs="https://vercel.com/docs/ai-gateway/openai-compat",
     ),
     Provider(
@@ -36,6 +39,10 @@ ROWS: tuple[Provider, ...] = (
             "HF_TOKEN",
             "HUGGINGFACE_API_KEY",
         ),
+        policy=no_one_answer(
+            "https://huggingface.co/docs/inference-providers/security",
+            "Hugging Face stores no request and no answer; the provider behind it has terms of its own",
+        ),
         docs="https://huggingface.co/docs/inference-providers/index",
     ),
     Provider(
@@ -43,6 +50,7 @@ ROWS: tuple[Provider, ...] = (
         title="Poe",
         endpoints={"openai_chat": "https://api.poe.com/v1"},
         env=("POE_API_KEY",),
+        policy=PASSES_ON,
         docs="https://creator.poe.com/docs/external-applications/openai-compatible-api",
     ),
     Provider(
@@ -50,6 +58,7 @@ ROWS: tuple[Provider, ...] = (
         title="Requesty",
         endpoints={"openai_chat": "https://router.requesty.ai/v1"},
         env=("REQUESTY_API_KEY",),
+        policy=PASSES_ON,
         docs="https://docs.requesty.ai",
     ),
     Provider(
@@ -60,6 +69,7 @@ ROWS: tuple[Provider, ...] = (
             "NANO_GPT_API_KEY",
             "NANOGPT_API_KEY",
         ),
+        policy=PASSES_ON,
         docs="https://docs.nano-gpt.com",
     ),
     Provider(
@@ -67,6 +77,7 @@ ROWS: tuple[Provider, ...] = (
         title="Kilo Gateway",
         endpoints={"openai_chat": "https://api.kilo.ai/api/gateway"},
         env=("KILO_API_KEY",),
+        policy=PASSES_ON,
         docs="https://kilo.ai/docs/gateway",
     ),
     Provider(
@@ -77,6 +88,7 @@ ROWS: tuple[Provider, ...] = (
             "LLMGATEWAY_API_KEY",
             "LLM_GATEWAY_API_KEY",
         ),
+        policy=PASSES_ON,
         docs="https://docs.llmgateway.io",
     ),
     Provider(
@@ -84,6 +96,7 @@ ROWS: tuple[Provider, ...] = (
         title="Helicone AI Gateway",
         endpoints={"openai_chat": "https://ai-gateway.helicone.ai/v1"},
         env=("HELICONE_API_KEY",),
+        policy=PASSES_ON,
         docs="https://docs.helicone.ai/gateway/overview",
     ),
     Provider(
@@ -91,6 +104,7 @@ ROWS: tuple[Provider, ...] = (
         title="ZenMux",
         endpoints={"openai_chat": "https://zenmux.ai/api/v1"},
         env=("ZENMUX_API_KEY",),
+        policy=PASSES_ON,
         docs="https://docs.zenmux.ai",
     ),
     Provider(
@@ -98,6 +112,7 @@ ROWS: tuple[Provider, ...] = (
         title="AIHubMix",
         endpoints={"openai_chat": "https://aihubmix.com/v1"},
         env=("AIHUBMIX_API_KEY",),
+        policy=PASSES_ON,
         docs="https://docs.aihubmix.com",
     ),
     Provider(
@@ -105,6 +120,7 @@ ROWS: tuple[Provider, ...] = (
         title="302.AI",
         endpoints={"openai_chat": "https://api.302.ai/v1"},
         env=("302AI_API_KEY",),
+        policy=PASSES_ON,
         docs="https://doc.302.ai",
     ),
     Provider(
@@ -112,6 +128,7 @@ ROWS: tuple[Provider, ...] = (
         title="Cortecs",
         endpoints={"openai_chat": "https://api.cortecs.ai/v1"},
         env=("CORTECS_API_KEY",),
+        policy=PASSES_ON,
         docs="https://docs.cortecs.ai",
     ),
     Provider(
@@ -119,6 +136,7 @@ ROWS: tuple[Provider, ...] = (
         title="Synthetic",
         endpoints={"openai_chat": "https://api.synthetic.new/openai/v1"},
         env=("SYNTHETIC_API_KEY",),
+        policy=PASSES_ON,
         docs="https://dev.synthetic.new/docs/api/overview",
     ),
     Provider(
@@ -127,6 +145,7 @@ ROWS: tuple[Provider, ...] = (
         endpoints={"openai_chat": "https://opencode.ai/zen/v1"},
         env=("OPENCODE_API_KEY",),
         edge="cloudflare",
+        policy=PASSES_ON,
         docs="https://opencode.ai/docs/zen",
     ),
     Provider(
@@ -134,6 +153,7 @@ ROWS: tuple[Provider, ...] = (
         title="FastRouter",
         endpoints={"openai_chat": "https://go.fastrouter.ai/api/v1"},
         env=("FASTROUTER_API_KEY",),
+        policy=PASSES_ON,
         docs="https://docs.fastrouter.ai",
     ),
 )

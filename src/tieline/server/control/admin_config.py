@@ -6,11 +6,9 @@ import asyncio
 import hashlib
 import os
 import re
-import tempfile
 import time
 from asyncio import to_thread
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -18,6 +16,7 @@ import yaml
 from litestar import Request, get, post, put
 from litestar.params import Body, Parameter
 
+from tieline.config.common import common_digest, write_beside
 from tieline.config.diff import diff
 from tieline.config.load import ConfigErrors, parse
 from tieline.config.schema import Config
@@ -33,6 +32,7 @@ from tieline.server.control.admin_shapes import (
     NewConfig,
 )
 from tieline.store import audit
+from tieline.store import replicas as store
 from tieline.types.errors import ConfigError, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
@@ -85,16 +85,25 @@ class Desk:
         """The file is written beside, the history kept, and only then the file put in place."""
         path, database = self.gateway.path, self.gateway.database
         assert path is not None
+        before, common = common_digest(self.text()), common_digest(text)
         beside = write_beside(path, text)
         try:
             if database is not None:
                 with database.write() as connection:
                     from tieline.store.tables import config_history
 
+                    check_newest(connection, before)
+                    origin = self.gateway.replicas.origin if self.gateway.replicas else ""
                     digest, at_ms = digest_of(text), time.time_ns() // 1_000_000
                     connection.execute(
                         config_history.insert().values(
-                            at_ms=at_ms, actor=actor, digest=digest, text=masked(text)
+                            at_ms=at_ms,
+                            actor=actor,
+                            digest=digest,
+                            text=masked(text),
+                            common=common,
+                            replaced=before,
+                            origin=origin,
                         )
                     )
                     audit.note(connection, actor, "config.replace", path.name, {"digest": digest})
@@ -144,7 +153,8 @@ def routes(gateway: Gateway) -> list[Any]:
 
     @put("/config")
     async def replace_config(request: AnyRequest, data: Annotated[NewConfig, Body()]) -> ConfigVerdict:
-        """Replaces tieline.yaml as a whole. In force at once, in other processes of this host within a second."""
+        """Replaces tieline.yaml as a whole. In force here at once, on every process and host of this database within
+        seconds, except for ``server`` and ``store``, which are each host's own: GET /admin/api/replicas tells."""
         if gateway.path is None:
             raise Conflict(
                 "This gateway runs without a tieline.yaml.",
@@ -185,6 +195,17 @@ def routes(gateway: Gateway) -> list[Any]:
     return [read_config, validate_config, replace_config, list_versions, show_version]
 
 
+def check_newest(connection: Any, before: str) -> None:
+    """Raises Conflict when another host has replaced the configuration and this one does not have it yet."""
+    newest = store.newest(connection)
+    if newest is not None and newest.common != before and store.is_outdated(connection, before):
+        raise Conflict(
+            f"Version {newest.id} was put on another host and is not in force here yet.",
+            param="digest",
+            hint="Read the configuration again in a few seconds.",
+        )
+
+
 def digest_of(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
@@ -210,7 +231,7 @@ def masked(text: str) -> str:
     pieces, at = [], 0
     for node, kind in sorted(_secrets(text), key=lambda found: found[0].start_mark.index):
         start, end = node.start_mark.index, node.end_mark.index
-        value = without_password(node.value) if kind == "url" else MASK
+        value = MASK if kind == "key" else without_password(node.value)
         if value != node.value:
             pieces += [text[at:start], msgspec.json.encode(value).decode()]
             at = end
@@ -227,7 +248,7 @@ def refuse_literal_keys(text: str) -> None:
                 place=f"line {line}",
                 hint="Write it as ${NAME} or file:/path.",
             )
-        if kind == "key":
+        if kind == "key" or (kind == "address" and without_password(node.value) != node.value):
             raise ConfigError(
                 "holds a key as it is.",
                 place=f"line {line}",
@@ -236,7 +257,7 @@ def refuse_literal_keys(text: str) -> None:
 
 
 def _secrets(text: str) -> Iterator[tuple[yaml.ScalarNode, str]]:
-    """Scalars that hold a secret, or (``url``) may have one inside."""
+    """Scalars that hold a secret, or (``url`` of this host's, ``address`` for all hosts) may have one inside."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError:
@@ -250,8 +271,10 @@ def _secrets(text: str) -> Iterator[tuple[yaml.ScalarNode, str]]:
         elif path[0] == "providers" and "headers" in path[2:3]:
             if any(word in path[-1].lower() for word in _TELLING) or redact(node.value) != node.value:
                 yield node, "key"
-        elif path in (("store", "database"), ("store", "redis")) or path[-1] == "base_url":
+        elif path in (("store", "database"), ("store", "redis")):
             yield node, "url"
+        elif path[-1] == "base_url":
+            yield node, "address"
 
 
 def _scalars(
@@ -265,22 +288,6 @@ def _scalars(
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
             yield from _scalars(value, path)
-
-
-def write_beside(path: Path, text: str) -> Path:
-    """In the same folder, so that it can be put in place at once. Raises OSError."""
-    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    beside = Path(name)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        beside.chmod(path.stat().st_mode & 0o777)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    return beside
 
 
 def _faulty(errors: Any) -> ConfigVerdict:

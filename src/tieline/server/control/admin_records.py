@@ -16,9 +16,10 @@ from tieline.server.control.admin_shapes import (
     ChangeView,
     Conflict,
     RecordPage,
+    ReplicaView,
     SpendLine,
 )
-from tieline.store import audit, queries
+from tieline.store import audit, queries, replicas
 from tieline.store.database import Database
 from tieline.types.errors import InvalidRequest, NotFound
 from tieline.types.money import format_usd
@@ -131,6 +132,12 @@ def routes(gateway: Gateway) -> list[Any]:
         lanes = gateway.health.snapshot(gateway.clock())
         return {**gateway.readiness(), "deployments": msgspec.to_builtins(lanes)}
 
+    @get("/replicas")
+    async def list_replicas() -> list[ReplicaView]:
+        """All processes that serve from this database, with the configuration that each has in force."""
+        found = await to_thread(replicas.living, database())
+        return [_replica(one, gateway.recorder.writer) for one in found]
+
     @get("/audit")
     async def list_changes(
         before: Annotated[int | None, Parameter(ge=0, le=2**53)] = None,
@@ -165,7 +172,22 @@ def routes(gateway: Gateway) -> list[Any]:
         actor = request.scope["tieline_actor"]  # type: ignore[typeddict-item]
         await to_thread(_note, database(), actor, writer)
 
-    return [list_records, show_record, spend, health, list_changes, verify, forgive]
+    return [list_records, show_record, spend, health, list_replicas, list_changes, verify, forgive]
+
+
+def _replica(found: replicas.Replica, writer: str) -> ReplicaView:
+    return ReplicaView(
+        writer=found.writer,
+        host=found.host,
+        pid=found.pid,
+        version=found.version,
+        started_ms=found.started_ms,
+        seen_ms=found.seen_ms,
+        redis=found.shared or None,
+        config=found.config,
+        trouble=found.trouble or None,
+        answering=found.writer == writer,
+    )
 
 
 def _note(database: Database, actor: str, writer: str) -> None:

@@ -234,6 +234,26 @@ class ConfigVersionText(ConfigVersion, kw_only=True):
     text: str
 
 
+class ReplicaView(Struct, kw_only=True):
+    """A process that serves from this database."""
+
+    writer: str
+    host: str
+    pid: int
+    version: str
+    """Of Tieline."""
+    started_ms: int
+    seen_ms: int
+    redis: str | None
+    """Which Redis counts its budgets and limits; null: it counts by itself."""
+    config: str
+    """Equal for all that have the same configuration in force, ``server`` and ``store`` aside."""
+    trouble: str | None
+    """Why it does not have the newest configuration."""
+    answering: bool
+    """This is the process that answers."""
+
+
 class ChangeView(Struct, kw_only=True):
     seq: int
     at_ms: int

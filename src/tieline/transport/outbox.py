@@ -1,0 +1,36 @@
+"""What is written in one turn of the event loop goes out together, at its end.
+
+To write is cheap where the reader is awake, and dear where the write has to wake it: each alone, two writes cost more than
+everything else a request takes. One behind the other, the first wakes the reader for all of them. Nothing waits for more to
+come: a turn ends when what had arrived has been worked on, so a lone request is written as soon as it would have been.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+
+class Sender(Protocol):
+    def flush(self) -> None:
+        """Hands what waits over to the socket; nothing when that is closed by now."""
+
+
+class Outbox:
+    """Senders with something to write; used from one event loop."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: list[Sender] = []
+
+    def add(self, sender: Sender) -> None:
+        """``sender.flush`` is called at the end of this turn. Once for each turn is enough."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._waiting.append(sender)
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for sender in waiting:
+            sender.flush()

@@ -1,0 +1,1 @@
+from tests.services import postgres, redis_server  # noqa: F401
