@@ -154,7 +154,7 @@ class Recorder:
     def begin(self, begun: Begun) -> None:
         """Notes an admitted request, so that a kill in the middle of it leaves a record that bears what was held.
 
-        Again after a top-up: the last word counts. Costs about 2 us; without a journal nothing.
+        Again after a top-up: the last word counts. Costs about 1 us; without a journal nothing.
         """
         inflight = self._inflight
         if self._journal is None or len(inflight) >= _MAX_INFLIGHT:

@@ -18,7 +18,7 @@ MAX_SCOPE_CHARS = 500
 _MICRO = 10**6
 
 
-PLAIN = {
+PLAIN: dict[str, int | str | None] = {
     "wasted": 0,
     "status": 200,
     "outcome": SUCCESS,

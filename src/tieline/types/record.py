@@ -17,7 +17,7 @@ SUCCESS = "success"
 
 
 class Attempt(Struct, kw_only=True, array_like=True, gc=False):
-    """One try; becomes one ledger entry. Times are milliseconds since the request was received."""
+    """One try; becomes one ledger entry, unless the record says all that it would. Times are milliseconds since the request was received."""
 
     number: int
     deployment: str
