@@ -58,6 +58,7 @@ def test_a_batch_adds_up_as_its_records_do() -> None:
             cache=("off", "miss", "hit")[number % 3],
             wasted=(0, 3, None)[number % 3],
             splices=number % 2,
+            flags=["budget_warning"] if number % 11 == 0 else [],
             first_token_ms=(None, 50.0, 50.1)[number % 3],
             total_ms=(13.0, 50.0, 700_000.0)[number % 3],
             overhead_ms=(0.1, 0.2, 300.0)[number % 3],

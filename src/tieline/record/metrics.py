@@ -100,6 +100,7 @@ class Metrics:
         self.unknown = Counter("tieline_cost_unknown", "Attempts whose cost is unknown.", served)
         self.cache = Counter("tieline_cache", "Cache lookups.", ("result",))
         self.splices = Counter("tieline_splices", "Streams resumed elsewhere after a break.", ("provider",))
+        self.warnings = Counter("tieline_budget_warnings", "Requests under a soft budget that is passed.", ())
         self.overhead = Histogram(
             "tieline_overhead_seconds", "Time added by the gateway.", ("operation",), _OVERHEAD_S
         )
@@ -187,6 +188,8 @@ class Metrics:
                 self.wasted.add((first,), record.wasted)
             if record.splices:
                 self.splices.add((provider,), record.splices)
+            if "budget_warning" in record.flags:
+                self.warnings.add(())
         if one.cache != "off":
             self.cache.add((one.cache,), len(group))
         self.overhead.add((one.operation,), [record.overhead_ms / 1_000 for record in group])
