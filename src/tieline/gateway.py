@@ -61,7 +61,7 @@ from tieline.types.errors import (
     UnknownModel,
 )
 from tieline.types.money import format_usd
-from tieline.types.record import Record
+from tieline.types.record import Record, as_dict
 
 log = logging.getLogger("tieline")
 
@@ -608,11 +608,11 @@ def _said(error: Exception) -> str:
 
 def shown(record: Record) -> dict[str, Any]:
     """For JSON: money as decimal strings of US dollars."""
-    found: dict[str, Any] = msgspec.to_builtins(record)
+    found = as_dict(record)
     for name in ("cost", "wasted", "charged"):
         found.pop(name, None)
         found[f"{name}_usd"] = format_usd(getattr(record, name))
-    for line, entry in zip(found.get("attempts", []), record.attempts, strict=True):
+    for line, entry in zip(found["attempts"], record.attempts, strict=True):
         line.pop("cost", None)
         line["cost_usd"] = format_usd(entry.cost)
     return found

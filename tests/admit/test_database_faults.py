@@ -158,7 +158,7 @@ FULL = """
 CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$
 """
-TRIGGER = "CREATE TRIGGER full_disk BEFORE INSERT ON entries EXECUTE FUNCTION full_disk()"
+TRIGGER = "CREATE TRIGGER full_disk BEFORE INSERT ON records EXECUTE FUNCTION full_disk()"
 
 
 @pytest.mark.services
@@ -167,7 +167,7 @@ async def test_a_database_that_takes_nothing(tmp_path: Path, postgres: Postgres,
     """PostgreSQL says what it says when its disk is full; or it became a standby."""
     url = postgres.new_database()
     name = sa.make_url(url).database
-    spoil, mend = [FULL, TRIGGER], ["DROP TRIGGER full_disk ON entries"]
+    spoil, mend = [FULL, TRIGGER], ["DROP TRIGGER full_disk ON records"]
     if how == "read-only":
         end = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' AND pid <> pg_backend_pid()"
         spoil = [f"ALTER DATABASE {name} SET default_transaction_read_only = on", end]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.record.samples import attempt, record
 from tieline.record.metrics import MAX_SERIES, Gauge, Metrics
+from tieline.types.usage import Usage
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -46,6 +48,48 @@ def test_what_was_observed_is_shown() -> None:
     assert total(metrics, "tieline_first_token_seconds_bucket", le="0.3") == 1
     assert total(metrics, "tieline_first_token_seconds_bucket", le="0.2") == 0
     assert total(metrics, "tieline_overhead_seconds_count") == 3
+
+
+def test_a_batch_adds_up_as_its_records_do() -> None:
+    made = [
+        record(
+            provider=("openai", None)[number % 5 == 4],
+            status=(200, 499)[number % 7 == 6],
+            cache=("off", "miss", "hit")[number % 3],
+            wasted=(0, 3, None)[number % 3],
+            splices=number % 2,
+            flags=["budget_warning"] if number % 11 == 0 else [],
+            first_token_ms=(None, 50.0, 50.1)[number % 3],
+            total_ms=(13.0, 50.0, 700_000.0)[number % 3],
+            overhead_ms=(0.1, 0.2, 300.0)[number % 3],
+            attempts=[
+                attempt(
+                    tried + 1,
+                    reason=("first", "failover")[tried],
+                    cost=(None, 0, 12)[number % 3],
+                    usage=(
+                        None,
+                        Usage(input_tokens=number, cache_read_tokens=number % 4, reasoning_tokens=2),
+                    )[number % 4 > 0],
+                )
+                for tried in range(number % 3)
+            ],
+        )
+        for number in range(200)
+    ]
+    together, apart = Metrics(), Metrics()
+    together.observe(made)
+    for one in made:
+        apart.observe([one])
+    assert samples(together).keys() == samples(apart).keys()
+    for name, value in samples(together).items():
+        assert value == pytest.approx(samples(apart)[name]), name
+    assert total(together, "tieline_request_seconds_bucket", le="0.05") == sum(
+        1 for one in made if one.provider and one.total_ms <= 50.0
+    )
+    assert total(together, "tieline_request_seconds_bucket", le="+Inf") == sum(
+        1 for one in made if one.provider
+    )
 
 
 def test_labels_are_bounded() -> None:

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from tieline.record.rows import entry_rows, record_row
-from tieline.types.record import Record
+from tieline.store.body import decode
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 GENESIS = bytes(32)
 MAX_PROBLEMS = 100
-_decode = msgspec.msgpack.Decoder(Record).decode
 
 
 def link(head: bytes, body: bytes) -> bytes:
@@ -75,7 +74,7 @@ def _follow(row: Any, seq: int, value: bytes, problems: list[str]) -> tuple[int,
     elif link(value, body) != stated:
         problems.append(f"{row['id']}: does not match its hash")
     try:
-        expected = record_row(_decode(body), row["writer"], row["seq"], stated, body)
+        expected = record_row(decode(body), row["writer"], row["seq"], stated, body)
     except msgspec.MsgspecError:
         problems.append(f"{row['id']}: cannot be read")
     else:
@@ -93,7 +92,7 @@ def _entry_problems(connection: Connection, row: Any) -> list[str]:
     query = sa.select(entries).where(entries.c.record_id == row["id"]).order_by(entries.c.number)
     found = [tuple(entry) for entry in connection.execute(query)]
     try:
-        expected = sorted(entry_rows(_decode(bytes(row["body"]))), key=lambda entry: entry[1])
+        expected = sorted(entry_rows(decode(bytes(row["body"]))), key=lambda entry: entry[1])
     except msgspec.MsgspecError:
         return []
     return [] if found == expected else [f"{row['id']}: changed entries"]

@@ -29,6 +29,9 @@ MAX_FRAME_BYTES = 4 * 1024 * 1024
 _MAX_SLOTS = 1_024
 _MAGIC = b"TLJ1\0\0\0\0"
 _HEAD = Layout("<II")
+_HEAD_BYTES = _HEAD.size
+_pack = _HEAD.pack
+_crc32 = zlib.crc32
 
 
 class Segment:
@@ -56,13 +59,12 @@ class Segment:
 
     def append(self, payload: bytes) -> bool:
         """False when it does not fit."""
-        start = self._used + _HEAD.size
-        end = start + len(payload)
+        start, length = self._used, len(payload)
+        end = start + _HEAD_BYTES + length
         if end > self._size:
             return False
-        # The length is written last: a kill between the two leaves no half frame that looks whole.
-        self._map[start:end] = payload
-        _HEAD.pack_into(self._map, self._used, len(payload), zlib.crc32(payload))
+        # A kill in the middle of the copy leaves a frame whose sum does not fit.
+        self._map[start:end] = _pack(length, _crc32(payload)) + payload
         self._used = end
         self.frames += 1
         return True

@@ -7,7 +7,7 @@ each metric keeps at most ``MAX_SERIES`` label sets; what comes after goes under
 from __future__ import annotations
 
 import threading
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -58,13 +58,23 @@ class Histogram:
         self.name, self.text, self.labels, self.bounds = name, text, labels, bounds
         self.values: dict[Labels, tuple[list[int], list[float]]] = {}
 
-    def add(self, labels: Labels, value: float) -> None:
+    def add(self, labels: Labels, values: list[float]) -> None:
+        """Sorts ``values``: to look the bounds up among them is less than to look each of them up among the bounds."""
+        if not values:
+            return
         labels = _bounded(self.values, labels)
         series = self.values.get(labels)
         if series is None:
             series = self.values[labels] = ([0] * (len(self.bounds) + 1), [0.0])
-        series[0][bisect_left(self.bounds, value)] += 1
-        series[1][0] += value
+        counts, total = series
+        values.sort()
+        below = 0
+        for place, bound in enumerate(self.bounds):
+            reached = bisect_right(values, bound, below)
+            counts[place] += reached - below
+            below = reached
+        counts[-1] += len(values) - below
+        total[0] += sum(values)
 
 
 class Metrics:
@@ -106,9 +116,33 @@ class Metrics:
         self._sources.append(source)
 
     def observe(self, records: Iterable[Record]) -> None:
+        """Records that say the same but for their figures are added up first: most of a batch do."""
+        alike: dict[tuple[Any, ...], list[Record]] = {}
+        for record in records:
+            attempts = record.attempts
+            if len(attempts) == 1:
+                attempt = attempts[0]
+                tried = (attempt.provider, attempt.model, attempt.reason, attempt.outcome)
+            else:
+                tried = None
+            key = (
+                record.operation,
+                record.dialect,
+                record.provider,
+                record.model,
+                record.outcome,
+                record.status,
+                record.cache,
+                tried,
+            )
+            found = alike.get(key)
+            if found is None:
+                alike[key] = [record]
+            else:
+                found.append(record)
         with self._lock:
-            for record in records:
-                self._observe(record)
+            for group in alike.values():
+                self._observe(group)
 
     def registry(self) -> CollectorRegistry:
         """For use with prometheus-client directly."""
@@ -136,42 +170,52 @@ class Metrics:
         yield from families
         yield from _gauge_families(gauge for source in self._sources for gauge in source())
 
-    def _observe(self, record: Record) -> None:
-        provider, model = record.provider or NOBODY, record.model or NOBODY
+    def _observe(self, group: list[Record]) -> None:
+        one = group[0]
+        provider, model = one.provider or NOBODY, one.model or NOBODY
         served = (provider, model)
-        self.requests.add(
-            (record.operation, record.dialect, provider, model, record.outcome, str(record.status))
-        )
-        for attempt in record.attempts:
-            self._observe_attempt(attempt)
-        if record.wasted:
-            self.wasted.add((record.attempts[0].provider if record.attempts else NOBODY,), record.wasted)
-        if record.cache != "off":
-            self.cache.add((record.cache,))
-        if record.splices:
-            self.splices.add((provider,), record.splices)
-        if "budget_warning" in record.flags:
-            self.warnings.add(())
-        self.overhead.add((record.operation,), record.overhead_ms / 1_000)
-        if record.provider:
-            self.latency.add(served, record.total_ms / 1_000)
-            if record.first_token_ms is not None:
-                self.first_token.add(served, record.first_token_ms / 1_000)
+        labels = (one.operation, one.dialect, provider, model, one.outcome, str(one.status))
+        self.requests.add(labels, len(group))
+        if len(one.attempts) == 1:
+            self._observe_attempts([record.attempts[0] for record in group])
+        else:
+            for record in group:
+                for attempt in record.attempts:
+                    self._observe_attempts([attempt])
+        for record in group:
+            if record.wasted:
+                first = record.attempts[0].provider if record.attempts else NOBODY
+                self.wasted.add((first,), record.wasted)
+            if record.splices:
+                self.splices.add((provider,), record.splices)
+            if "budget_warning" in record.flags:
+                self.warnings.add(())
+        if one.cache != "off":
+            self.cache.add((one.cache,), len(group))
+        self.overhead.add((one.operation,), [record.overhead_ms / 1_000 for record in group])
+        if one.provider:
+            self.latency.add(served, [record.total_ms / 1_000 for record in group])
+            self.first_token.add(
+                served, [at / 1_000 for record in group if (at := record.first_token_ms) is not None]
+            )
 
-    def _observe_attempt(self, attempt: Attempt) -> None:
-        served = (attempt.provider, attempt.model)
-        self.attempts.add((*served, attempt.reason, attempt.outcome))
-        if attempt.cost is None:
-            self.unknown.add(served)
-        elif attempt.cost:
-            self.cost.add(served, attempt.cost)
-        if usage := attempt.usage:
-            self.tokens.add((*served, "input"), usage.input_tokens)
-            self.tokens.add((*served, "output"), usage.output_tokens)
-            if usage.cache_read_tokens:
-                self.tokens.add((*served, "cache_read"), usage.cache_read_tokens)
-            if usage.reasoning_tokens:
-                self.tokens.add((*served, "reasoning"), usage.reasoning_tokens)
+    def _observe_attempts(self, group: list[Attempt]) -> None:
+        """Of one provider, model, reason and outcome."""
+        one = group[0]
+        served = (one.provider, one.model)
+        self.attempts.add((*served, one.reason, one.outcome), len(group))
+        costs = [attempt.cost for attempt in group]
+        if unknown := costs.count(None):
+            self.unknown.add(served, unknown)
+        if cost := sum(filter(None, costs)):
+            self.cost.add(served, cost)
+        if usages := [usage for attempt in group if (usage := attempt.usage) is not None]:
+            self.tokens.add((*served, "input"), sum([usage.input_tokens for usage in usages]))
+            self.tokens.add((*served, "output"), sum([usage.output_tokens for usage in usages]))
+            if cached := sum([usage.cache_read_tokens for usage in usages]):
+                self.tokens.add((*served, "cache_read"), cached)
+            if reasoning := sum([usage.reasoning_tokens for usage in usages]):
+                self.tokens.add((*served, "reasoning"), reasoning)
 
 
 def _bounded(values: dict[Labels, Any], labels: Labels) -> Labels:

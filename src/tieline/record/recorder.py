@@ -22,8 +22,9 @@ from tieline.record.database import DatabaseSink
 from tieline.record.journal import Journal, Segment, Slot, read_segment
 from tieline.record.metrics import Metrics
 from tieline.record.sinks import Away, Item, Sink
+from tieline.store.body import Bodies, decode
 from tieline.types.money import Pico
-from tieline.types.record import Record
+from tieline.types.record import Record, as_dict
 
 if TYPE_CHECKING:
     from tieline.store.database import Database
@@ -109,7 +110,8 @@ class Recorder:
         self._sinks = list(sinks)
         self._interval = flush_interval_s
         self._max_queue = max_queue
-        self._encode = msgspec.msgpack.Encoder(enc_hook=str).encode
+        self._encode = Bodies().encode
+        self._encode_begun = msgspec.msgpack.Encoder().encode
         self._queue: deque[_Queued] = deque()
         self._inflight: dict[str, Segment] = {}
         self._lock = threading.Lock()
@@ -120,7 +122,8 @@ class Recorder:
         self._unrecovered = self._journal is not None
         self._closing_at: float | None = None
         self._closed = False
-        self._overflowing = False
+        self._room = max_queue
+        """How many may be queued now: none from an overflow until what it spooled is known, and after the end."""
         self._journal_failing = False
         self._accepted = self._written = self._spooled = self._recovered = self._refused = self._lost = 0
         self._moved_at = time.monotonic()
@@ -151,27 +154,31 @@ class Recorder:
     def begin(self, begun: Begun) -> None:
         """Notes an admitted request, so that a kill in the middle of it leaves a record that bears what was held.
 
-        Again after a top-up: the last word counts. Costs about 2 us; without a journal nothing.
+        Again after a top-up: the last word counts. Costs about 1 us; without a journal nothing.
         """
-        if self._journal is None or len(self._inflight) >= _MAX_INFLIGHT:
+        inflight = self._inflight
+        if self._journal is None or len(inflight) >= _MAX_INFLIGHT:
             return
+        note = self._encode_begun(begun)
         with self._lock:
-            if segment := self._append(self._encode(begun)):
-                if earlier := self._inflight.get(begun.id):
+            if segment := self._append(note):
+                earlier = inflight.get(begun.id)
+                if earlier is not None:
                     earlier.done += 1
-                self._inflight[begun.id] = segment
+                inflight[begun.id] = segment
 
     def put(self, record: Record) -> None:
         """Accepts a finished record. It must not be changed afterwards."""
-        body = self._encoded(record)
+        try:
+            body = self._encode(record)
+        except (UnicodeError, OverflowError, TypeError, ValueError, RecursionError):
+            body = self._encoded_without(record)
+        queue = self._queue
         with self._lock:
             self._accepted += 1
-            begun = self._inflight.pop(record.id, None) if self._inflight else None
+            begun = self._inflight.pop(record.id, None)
             segment = self._append(body)
-            queue = self._queue
-            if self._closed:
-                self._lost += 1
-            elif len(queue) < self._max_queue and not self._overflowing:
+            if len(queue) < self._room:
                 queue.append(_Queued(record, body, segment, begun))
             else:
                 self._overflow(record, segment, begun)
@@ -203,6 +210,7 @@ class Recorder:
                 sink.close()
             with self._lock:
                 self._closed = True
+                self._room = 0
                 if self._journal:
                     self._journal.close()
                     self._journal = None
@@ -241,30 +249,27 @@ class Recorder:
         return segment
 
     def _overflow(self, record: Record, segment: Segment | None, begun: Segment | None) -> None:
-        if segment is None:
+        if segment is None or self._closed:
             self._lost += 1
             return
-        self._overflowing = True
+        self._room = 0
         self._spooled += 1
         segment.spooled = True
         if begun:
             begun.spooled = True
         self.metrics.observe([record])
 
-    def _encoded(self, record: Record) -> bytes:
-        try:
-            return self._encode(record)
-        except (UnicodeError, OverflowError, TypeError, ValueError, RecursionError):
-            # Never the caller's problem: what cannot be written down is left out, and the record says so.
-            record.decision = {}
-            record.tags = {_printable(name): _printable(value) for name, value in record.tags.items()}
-            for name in ("model_asked", "user", "session", "run", "error_message", "profile"):
-                value = getattr(record, name)
-                setattr(record, name, _printable(value) if value else value)
-            record.flags = [*record.flags, "unencodable"]
-            for attempt in record.attempts:
-                attempt.message = _printable(attempt.message or "")
-            return self._encode(record)
+    def _encoded_without(self, record: Record) -> bytes:
+        """Never the caller's problem: what cannot be written down is left out, and the record says so."""
+        record.decision = {}
+        record.tags = {_printable(name): _printable(value) for name, value in record.tags.items()}
+        for name in ("model_asked", "user", "session", "run", "error_message", "profile"):
+            value = getattr(record, name)
+            setattr(record, name, _printable(value) if value else value)
+        record.flags = [*record.flags, "unencodable"]
+        for attempt in record.attempts:
+            attempt.message = _printable(attempt.message or "")
+        return self._encode(record)
 
     # The writer thread.
 
@@ -332,7 +337,9 @@ class Recorder:
         self._refused += len(items)
         if items and self._journal:
             with (self._journal.slot.folder / "refused.jsonl").open("ab") as file:
-                file.write(msgspec.json.Encoder(enc_hook=str).encode_lines([item.record for item in items]))
+                file.write(
+                    msgspec.json.Encoder(enc_hook=str).encode_lines([as_dict(item.record) for item in items])
+                )
 
     def _done(self, batch: Sequence[_Queued]) -> None:
         for sink in self._sinks:
@@ -340,11 +347,14 @@ class Recorder:
                 sink.write(batch, replay=False)
             except Away as error:
                 self._last_error = f"{type(sink).__name__}: {error}"
+        counts = Counter(_segments(batch))
         with self._lock:
-            for segment, count in Counter(_segments(batch)).items():
+            for segment, count in counts.items():
                 segment.done += count
-            for _ in batch:
-                self._queue.popleft()
+        # Outside: only this thread takes from the left, and ``put`` must not wait for a thousand turns.
+        popleft = self._queue.popleft
+        for _ in batch:
+            popleft()
         self._observed -= len(batch)
         self._moved_at = time.monotonic()
 
@@ -364,7 +374,7 @@ class Recorder:
         assert self._journal
         with self._lock:
             self._journal.rotate()
-            self._overflowing = False
+            self._room = self._max_queue
             spooled = [segment for segment in self._journal.segments if segment.spooled]
             running = set(self._inflight)
             behind = self._spooled
@@ -460,14 +470,13 @@ def _segments(batch: Sequence[_Queued]) -> Iterable[Segment]:
             yield item.begun
 
 
-_decode_record = msgspec.msgpack.Decoder(Record).decode
 _decode_begun = msgspec.msgpack.Decoder(Begun).decode
 
 
 def _decoded(body: bytes) -> Record | Begun | None:
     try:
-        # A Begun is a MessagePack array of ten (fixarray: 0x9 in the high half of its first byte), a record is a map.
-        return _decode_begun(body) if body[0] >> 4 == 0x9 else _decode_record(body)
+        # A Begun is a MessagePack array of ten (fixarray: 0x9 in the high half of its first byte), a record is never.
+        return _decode_begun(body) if body[0] >> 4 == 0x9 else decode(body)
     except msgspec.MsgspecError:
         return None
 

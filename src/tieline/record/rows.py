@@ -1,4 +1,5 @@
-"""A record as rows: one of ``records``, one of ``entries`` for each attempt, its tags, and what its charge adds up to.
+"""A record as rows: one of ``records``; of ``entries`` one for each attempt, unless the record says it all; its tags, and
+what its charge adds up to.
 
 The values come in the order of the columns in ``store.tables``; a test holds that.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tieline.types.record import Record
+from tieline.types.record import SUCCESS, Record
 from tieline.types.usage import Usage
 
 SLOT_S = 900
@@ -17,44 +18,87 @@ MAX_SCOPE_CHARS = 500
 _MICRO = 10**6
 
 
-def record_row(record: Record, writer: str, seq: int, value: bytes, body: bytes) -> tuple[Any, ...]:
+PLAIN: dict[str, int | str | None] = {
+    "wasted": 0,
+    "status": 200,
+    "outcome": SUCCESS,
+    "attempts": 1,
+    "alone": 1,
+    "session": None,
+    "run": None,
+}
+"""What the row of nearly every request says in these columns, so that it need not be bound for each."""
+
+
+def is_plain(record: Record) -> bool:
+    return (
+        record.status == 200
+        and record.outcome == SUCCESS
+        and record.wasted == 0
+        and record.session is None
+        and record.run is None
+        and _is_alone(record)
+    )
+
+
+def plain_row(record: Record, writer: str, seq: int, value: bytes, body: bytes) -> tuple[Any, ...]:
+    """``record_row`` of a plain record without the columns in PLAIN."""
+    usage = record.usage
+    asked, model, deployment = record.model_asked, record.model, record.deployment
+    if "\0" in f"{asked}{model}{deployment}":
+        asked, model, deployment = _clean(asked), _text(model), _text(deployment)
     return (
         record.id,
         record.at_ms,
         writer,
         seq,
         value,
-        record.operation,
-        record.dialect,
-        _text(record.model_asked),
-        int(record.stream),
         record.key_id,
         record.project,
-        _text(record.user),
-        _text(record.session),
-        _text(record.run),
-        _text(record.profile),
-        record.intent,
+        asked,
         record.provider,
-        _text(record.model),
-        _text(record.deployment),
-        record.status,
-        record.outcome,
-        record.error_code,
-        len(record.attempts),
-        *_tokens(record.usage),
+        model,
+        deployment,
+        usage.input_tokens if usage is not None else None,
+        usage.output_tokens if usage is not None else None,
         record.cost,
-        record.wasted,
         record.charged,
-        record.cache,
-        record.first_token_ms,
-        record.total_ms,
-        record.overhead_ms,
         body,
     )
 
 
+def record_row(record: Record, writer: str, seq: int, value: bytes, body: bytes) -> tuple[Any, ...]:
+    return (
+        *plain_row(record, writer, seq, value, body)[:-1],
+        record.wasted,
+        record.status,
+        record.outcome,
+        len(record.attempts),
+        int(_is_alone(record)),
+        _text(record.session),
+        _text(record.run),
+        body,
+    )
+
+
+def _is_alone(record: Record) -> bool:
+    """Whether the record says all that its attempt would add to a sum."""
+    if len(record.attempts) != 1:
+        return False
+    attempt = record.attempts[0]
+    usage, other = record.usage, attempt.usage
+    return (
+        attempt.deployment == record.deployment
+        and attempt.provider == record.provider
+        and attempt.model == record.model
+        and attempt.cost == record.cost
+        and (usage is other or _tokens(usage) == _tokens(other))
+    )
+
+
 def entry_rows(record: Record) -> list[tuple[Any, ...]]:
+    if _is_alone(record):
+        return []
     return [
         (
             record.id,
@@ -99,8 +143,12 @@ def _tokens(usage: Usage | None) -> tuple[int | None, ...]:
 
 
 def _text(value: str | None) -> str | None:
+    return _clean(value) if value and "\0" in value else value
+
+
+def _clean(value: str) -> str:
     """What callers and upstreams may have written: PostgreSQL takes no NUL in text (the body keeps it)."""
-    return value.replace("\0", "\ufffd") if value and "\0" in value else value
+    return value.replace("\0", "\ufffd")
 
 
 def scopes_of(record: Record) -> Iterator[str]:
@@ -146,4 +194,4 @@ def spend_rows(records: Iterable[Record]) -> list[tuple[str, int, int, int, int,
 
 def stored_scope(scope: str) -> str:
     """A scope as the table ``spend`` has it."""
-    return scope[:MAX_SCOPE_CHARS].replace("\0", "\ufffd")
+    return _clean(scope[:MAX_SCOPE_CHARS])

@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
-from tieline.types.record import Record
+from tieline.types.record import Record, as_dict
 
 
 class Item(Struct, gc=False):
@@ -42,7 +42,7 @@ class JsonLines:
 
     def write(self, batch: Sequence[Item], *, replay: bool) -> list[Item]:
         try:
-            self._file.write(self._encoder.encode_lines([item.record for item in batch]))
+            self._file.write(self._encoder.encode_lines([as_dict(item.record) for item in batch]))
             self._file.flush()
         except OSError as error:
             raise Away(str(error)) from error

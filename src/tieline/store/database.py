@@ -213,7 +213,7 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
     for pragma in (
         f"busy_timeout={_BUSY_TIMEOUT_MS}",
-        # Of a new file. A record with its entries is about 2 KB: fewer, larger writes into the log, and it is copied into
+        # Of a new file. A record is about 0.6 KB: fewer, larger writes into the log, and it is copied into
         # the file less often (16 MB).
         "page_size=8192",
         "wal_autocheckpoint=2000",

@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
 from msgspec import Struct
 
+from tieline.store.body import decode
 from tieline.types.money import Pico
 from tieline.types.record import Record
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Connection, Row, Select
+    from sqlalchemy import ColumnElement, Connection, Row, Select, Table
 
     from tieline.store.database import Database
 
 MAX_ROWS = 10_000
 _MICRO = 10**6
 _DAY_MS = 86_400_000
-_decode = msgspec.msgpack.Decoder(Record).decode
 
 
 class Filters(Struct, frozen=True, kw_only=True):
@@ -70,7 +69,7 @@ def logs(database: Database, filters: Filters | None = None, *, limit: int = 50)
     query = sa.select(records.c.body).order_by(records.c.at_ms.desc(), records.c.id.desc())
     query = _filtered(query, filters or Filters()).limit(min(limit, MAX_ROWS))
     with database.read() as connection:
-        return [_decode(bytes(body)) for body in connection.execute(query).scalars()]
+        return [decode(bytes(body)) for body in connection.execute(query).scalars()]
 
 
 def show(database: Database, request_id: str) -> Record | None:
@@ -88,7 +87,7 @@ def show(database: Database, request_id: str) -> Record | None:
             )
             bodies = found.scalars().all()
             body = bodies[0] if len(bodies) == 1 else None
-    return None if body is None else _decode(bytes(body))
+    return None if body is None else decode(bytes(body))
 
 
 def spend(
@@ -111,35 +110,51 @@ def spend(
 
 
 def _by_attempt(connection: Connection, by: str, filters: Filters) -> list[Spend]:
-    import sqlalchemy as sa
-
+    """An attempt is a row of ``entries``, or the record itself where it is the only one and the record says it all."""
     from tieline.store.tables import entries, records
 
-    group = entries.c[by]
-    query = (
-        sa.select(
-            group,
-            sa.func.count(entries.c.record_id.distinct()),
-            sa.func.count(),
-            *_sums(entries.c.input_tokens, entries.c.output_tokens),
-            *_money(entries.c.cost),
-            sa.func.count() - sa.func.count(entries.c.cost),
-        )
-        .join(records, records.c.id == entries.c.record_id)
-        .group_by(group)
+    split = _attempts(entries, by).join(records, records.c.id == entries.c.record_id)
+    found: dict[str, Spend] = {}
+    for query in (split, _attempts(records, by).where(records.c.alone == 1)):
+        for row in connection.execute(_filtered(query, filters)):
+            line = Spend(
+                group=row[0],
+                requests=row[1],
+                attempts=row[2],
+                input_tokens=int(row[3]),
+                output_tokens=int(row[4]),
+                cost=_pico(row, 5),
+                unknown=row[7],
+            )
+            found[row[0]] = _added(line, found[row[0]]) if row[0] in found else line
+    return list(found.values())
+
+
+def _attempts(table: Table, by: str) -> Select[Any]:
+    import sqlalchemy as sa
+
+    whole = table.c.record_id.distinct() if "record_id" in table.c else table.c.id
+    return sa.select(
+        table.c[by],
+        sa.func.count(whole),
+        sa.func.count(),
+        *_sums(table.c.input_tokens, table.c.output_tokens),
+        *_money(table.c.cost),
+        sa.func.count() - sa.func.count(table.c.cost),
+    ).group_by(table.c[by])
+
+
+def _added(one: Spend, other: Spend) -> Spend:
+    """Of the same group, and of different requests."""
+    return Spend(
+        group=one.group,
+        requests=one.requests + other.requests,
+        attempts=one.attempts + other.attempts,
+        input_tokens=one.input_tokens + other.input_tokens,
+        output_tokens=one.output_tokens + other.output_tokens,
+        cost=one.cost + other.cost,
+        unknown=one.unknown + other.unknown,
     )
-    return [
-        Spend(
-            group=row[0],
-            requests=row[1],
-            attempts=row[2],
-            input_tokens=int(row[3]),
-            output_tokens=int(row[4]),
-            cost=_pico(row, 5),
-            unknown=row[7],
-        )
-        for row in connection.execute(_filtered(query, filters))
-    ]
 
 
 def _by_request(connection: Connection, by: str, filters: Filters, tag: str | None) -> list[Spend]:

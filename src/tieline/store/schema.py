@@ -13,7 +13,7 @@ from tieline.types.errors import ConfigError
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-VERSIONS = ("0001", "0002")
+VERSIONS = ("0001", "0002", "0003")
 """Every released schema, oldest first; a test holds it to the scripts in ``migrations/versions``."""
 HEAD = VERSIONS[-1]
 

@@ -1,10 +1,14 @@
-"""Everything observed about one request; built along the pipeline, handed to sinks when it is over."""
+"""Everything observed about one request; built along the pipeline, handed to sinks when it is over.
+
+The structs, and ``Usage``, are encoded as arrays, since the ledger keeps their MessagePack: the order of the fields is the
+form of what is stored. New fields come last, with a default; none is moved or taken out. ``as_dict`` names them.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from tieline.types.money import Pico
 from tieline.types.usage import Usage
@@ -12,8 +16,8 @@ from tieline.types.usage import Usage
 SUCCESS = "success"
 
 
-class Attempt(Struct, kw_only=True, gc=False):
-    """One try; becomes one ledger entry. Times are milliseconds since the request was received."""
+class Attempt(Struct, kw_only=True, array_like=True, gc=False):
+    """One try; becomes one ledger entry, unless the record says all that it would. Times are milliseconds since the request was received."""
 
     number: int
     deployment: str
@@ -42,7 +46,7 @@ class Attempt(Struct, kw_only=True, gc=False):
     """Characters of output seen, for estimating the usage of an attempt that was cut."""
 
 
-class Record(Struct, kw_only=True, gc=False):
+class Record(Struct, kw_only=True, array_like=True, tag=2, gc=False):
     id: str
     """``req_`` and 26 characters that sort by time."""
     at_ms: int
@@ -92,3 +96,13 @@ class Record(Struct, kw_only=True, gc=False):
     overhead_ms: float = 0.0
     request_bytes: int = 0
     response_bytes: int = 0
+
+
+def as_dict(record: Record) -> dict[str, Any]:
+    """All fields by their names, of plain types: what JSON shows."""
+    found = structs.asdict(record)
+    found["attempts"] = [structs.asdict(attempt) for attempt in record.attempts]
+    for line in (found, *found["attempts"]):
+        if usage := line["usage"]:
+            line["usage"] = {name: value for name, value in structs.asdict(usage).items() if value}
+    return found

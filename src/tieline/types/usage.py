@@ -5,8 +5,10 @@ from __future__ import annotations
 from msgspec import Struct
 
 
-class Usage(Struct, kw_only=True, omit_defaults=True, gc=False):
+class Usage(Struct, kw_only=True, array_like=True, gc=False):
     """Token counts. Totals include their parts; parts never overlap with one another.
+
+    Part of what the ledger stores (``types.record``): new fields come last.
 
     ``input_tokens`` includes cache reads, cache writes, audio and image; ``output_tokens`` includes reasoning and audio.
     A dialect whose vendor excludes cached tokens from its input figure (Anthropic) adds them back when decoding.
