@@ -12,6 +12,7 @@ from tieline.dialects.base import (
     StreamDecoder,
     StreamEncoder,
     Target,
+    Weight,
 )
 from tieline.dialects.openai_chat import decode as _decode
 from tieline.dialects.openai_chat import encode as _encode
@@ -68,6 +69,9 @@ class OpenAIChat:
 
     def decode_error(self, status: int, headers: Headers, body: bytes) -> ErrorInfo:
         return error_bodies.info_of_body(headers, body)
+
+    def weigh(self, data: bytes) -> Weight:
+        return _stream.weigh(data)
 
     def hides(self, frame: Frame, peek: Peek) -> bool:
         return _stream.hides(frame, peek)
