@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help setup setup-dev run test check format services lock bench bench-peers bench-quick bench-baseline bench-docs conformance agents soak catalog docs clean
+.PHONY: help setup setup-dev run test check format services lock bench bench-peers bench-quick bench-baseline bench-docs conformance agents coding-agents soak catalog docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -45,7 +45,9 @@ services:  ## Redis, PostgreSQL, nginx, Chromium for the tests, when we may inst
 lock: setup-dev  ## renew the hash-locked dependency files
 	$(BIN)/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-emit-find-links --extra server --extra proxy --output-file requirements.lock pyproject.toml scripts/build.in
 	$(BIN)/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-emit-find-links --all-extras --output-file requirements-dev.lock pyproject.toml scripts/build.in scripts/dev.in
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --output-file tests/agents/requirements.lock tests/agents/requirements.in
+	@for at in tests/agents tests/agents/coding; do \
+	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --output-file $$at/requirements.lock $$at/requirements.in || exit 1; \
+	done
 	@if command -v npm >/dev/null; then npm install --silent --package-lock-only --omit-lockfile-registry-resolved --prefix tests/agents; fi
 
 conformance: setup-dev  ## official SDKs x dialects x features, as a table
@@ -53,6 +55,10 @@ conformance: setup-dev  ## official SDKs x dialects x features, as a table
 
 agents: setup-dev  ## agent frameworks for tests/agents, in environments of their own in the user's cache
 	@$(BIN)/python -m tests.agents
+
+coding-agents: setup-dev  ## Claude Code, Codex CLI, opencode, Continue, Aider: installed (600 MB) and run against simulated providers
+	@$(BIN)/python -m tests.agents coding
+	TIELINE_CODING_AGENTS=1 $(BIN)/pytest tests/agents/test_coding_agents.py
 
 bench: setup-dev  ## floor, Tieline and installed peers in one run, 45 minutes; ARGS="--only request-1k" for a part
 	$(BIN)/python -m benchmarks.run $(ARGS)

@@ -64,10 +64,10 @@ WHOLE = [
     Cell(name="request-10k", kind="whole", request_bytes=10 << 10),
     Cell(name="request-100k", kind="whole", request_bytes=100 << 10, bare=True),
     Cell(name="request-1m", kind="whole", request_bytes=1 << 20, concurrency=8, requests=3400),
-    Cell(name="request-10m", kind="whole", request_bytes=10 << 20, concurrency=4, requests=3400),
+    Cell(name="request-10m", kind="whole", request_bytes=10 << 20, concurrency=4, requests=3400, seconds=4),
     Cell(name="answer-100k", kind="whole", route="whole-100k"),
     Cell(name="answer-1m", kind="whole", route="whole-1m", concurrency=8, requests=3400),
-    Cell(name="answer-10m", kind="whole", route="whole-10m", concurrency=4, requests=3400),
+    Cell(name="answer-10m", kind="whole", route="whole-10m", concurrency=4, requests=3400, seconds=4),
     Cell(name="translated-1k", kind="whole", dialect="anthropic"),
 ]
 _BY_TIME = 1_000_000
@@ -122,7 +122,7 @@ LATENCY = [
         peer_requests=1700,
         peer_seconds=18,
     ),
-    Cell(name="latency-half", kind="paired", concurrency=1, seconds=12, load=0.5),
+    Cell(name="latency-half", kind="paired", concurrency=1, seconds=8, load=0.5),
     Cell(name="open-half", kind="open", load=0.5),
     Cell(
         name="first-token",
@@ -171,7 +171,7 @@ ALONE = [
     ),
     Cell(name="overload", kind="overload", seconds=4, floor=False, once=True),
     Cell(name="scale", kind="scale", concurrency=64, seconds=4, floor=False, once=True),
-    Cell(name="million", kind="memory", requests=1_000_000, seconds=220, floor=False, once=True),
+    Cell(name="million", kind="memory", requests=1_000_000, seconds=280, floor=False, once=True),
 ]
 """Each in a process of its own, that has served nothing before."""
 CELLS = [*WHOLE, *STREAMS, *LATENCY, *ALONE]

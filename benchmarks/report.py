@@ -20,7 +20,8 @@ def print_document(document: Document, console: Console) -> None:
     machine = document["machine"]
     title = f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, {document['date']}"
     measured = {name: cell for name, cell in document["cells"].items() if cell["run"] == document["date"]}
-    console.print(cells_table(measured, title))
+    if measured:
+        console.print(cells_table(measured, title))
     if document["chunk_cpu_us"]:
         console.print(chunks_table(document["chunk_cpu_us"]))
     if document.get("startup"):

@@ -15,7 +15,17 @@ from benchmarks.contenders import REPOSITORY, Contender, python_environment
 from benchmarks.stage import Bench, started
 
 _PINNED = re.compile(r"^([A-Za-z0-9_.-]+)(?:\[[^\]]*\])?==", re.M)
-_BUILDS = {"hatchling", "pip", "setuptools", "wheel"}
+_BUILDS = {
+    "editables",
+    "hatchling",
+    "pathspec",
+    "pip",
+    "pluggy",
+    "setuptools",
+    "tomlkit",
+    "trove-classifiers",
+    "wheel",
+}
 """In the lock to build the package, not to run it."""
 
 

@@ -62,6 +62,10 @@ class Postgres:
     def stop(self) -> None:
         self._run("pg_ctl", "-D", f"{self._folder}/data", "-m", "immediate", "-w", "stop", check=False)
 
+    def files(self) -> list[Path]:
+        """All that it keeps on disk, its log included."""
+        return [one for one in self._folder.rglob("*") if one.is_file()]
+
     def new_database(self) -> str:
         """Its URL."""
         self._made += 1

@@ -173,6 +173,16 @@ class AsyncTieline:
         """The same, piece by piece."""
         return AsyncStream(lambda: self._begin(model, messages, params, stream=True))
 
+    async def explain(self, model: str, **asked: Any) -> dict[str, Any]:
+        """Every candidate for a request like this, in order, and why the others are not; nothing is sent.
+
+        A request id instead of a model replays the decision that was taken for it. ``asked``: input_tokens,
+        max_output_tokens, intent, features, dialect. Raises UnknownModel, NotFound.
+        """
+        if model.startswith("req_"):
+            return await self.gateway.explain_past(model, None)
+        return self.gateway.explain(model, **asked)
+
     def async_openai(self, **options: Any) -> openai_sdk.AsyncOpenAI:
         """The official client, bound to this pipeline. ``options`` go to its constructor."""
         import openai
@@ -286,6 +296,11 @@ class Tieline:
     def stream(self, model: str, messages: str | Sequence[Mapping[str, Any]], **params: Any) -> Stream:
         """As ``AsyncTieline.stream``."""
         return Stream(self._run, lambda: self._inner.stream(model, messages, **params))
+
+    def explain(self, model: str, **asked: Any) -> dict[str, Any]:
+        """As ``AsyncTieline.explain``."""
+        found: dict[str, Any] = self._run(self._inner.explain(model, **asked))
+        return found
 
     def openai(self, **options: Any) -> openai_sdk.OpenAI:
         """The official client, bound to this pipeline."""

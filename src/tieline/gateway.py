@@ -124,9 +124,9 @@ class Gateway:
         self.vault = Vault(self.database, keyring(self.environ)) if self.database else None
         self._stored: build.Stored = {}
         self._stored_revision = 0
-        self.watch = (
-            Watch(self.admission, self.accounts, also=self._follow_credentials) if self.accounts else None
-        )
+        self._passed: set[str] = set()
+        """Windows of soft budgets of which it was told that they are overspent."""
+        self.watch = Watch(self.admission, self.accounts, also=self._look_around) if self.accounts else None
         self.retention = (
             Retention(self.database, lambda: self.config.store.retention_days) if self.database else None
         )
@@ -352,6 +352,20 @@ class Gateway:
         self.fleet, self.line = fleet, line
         self.admission.set_policy(config.policy)
 
+    async def _look_around(self) -> None:
+        await self._follow_credentials()
+        await self._tell_passed()
+
+    async def _tell_passed(self) -> None:
+        """A soft budget that is overspent is an event, once in its period."""
+        found = self.admission.passed()
+        for scope, window, text in found:
+            if window in self._passed or self.accounts is None:
+                continue
+            if await asyncio.to_thread(self.accounts.note_passed, scope, window, text):
+                log.warning("the %s", text)
+        self._passed = {window for _, window, _ in found}
+
     async def _follow_credentials(self) -> None:
         """Takes over credentials that were added, replaced or removed in the database, without dropping a request."""
         if self.database is None or self.vault is None:
@@ -570,6 +584,22 @@ class Gateway:
                 f"There is no request {request_id!r}.", hint="Records are written within a second."
             )
         return shown(found)
+
+    async def explain_past(self, request_id: str, secret: str | None) -> dict[str, Any]:
+        """Why a request went where it went: its decision, replayed from the record. Raises NotFound."""
+        await asyncio.to_thread(self.recorder.flush, 1.0)
+        return replayed(await self.request_record(request_id, secret))
+
+
+def replayed(record: dict[str, Any]) -> dict[str, Any]:
+    """The decision of a record as ``shown`` makes it, with what came of each try."""
+    kept = ("id", "at_ms", "model_asked", "outcome", "status", "deployment", "cost_usd", "intent", "profile")
+    tries = ("number", "deployment", "credential", "reason", "outcome", "message", "started_ms", "ended_ms")
+    return {
+        "request": {name: record.get(name) for name in kept},
+        **record["decision"],
+        "attempts": [{name: line.get(name) for name in tries} for line in record["attempts"]],
+    }
 
 
 def _said(error: Exception) -> str:

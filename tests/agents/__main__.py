@@ -1,11 +1,11 @@
-"""Makes the environments that tests/agents runs in; instant where they are there."""
+"""Makes the environments that tests/agents runs in; instant where they are there. ``coding``: those of test_coding_agents."""
 
 from __future__ import annotations
 
 import sys
 import time
 
-from tests.agents.environments import NODE, PYTHON, Environment
+from tests.agents.environments import AIDER, NODE, PROGRAMS, PYTHON, Environment
 
 RULE = "=" * 78
 
@@ -32,4 +32,6 @@ def left_out(environment: Environment, reason: str) -> None:
     )
 
 
-sys.exit(0 if all([ready(PYTHON), ready(NODE)]) else 1)
+wanted = (AIDER, PROGRAMS) if sys.argv[1:] == ["coding"] else (PYTHON, NODE)
+made = [ready(one) for one in wanted]
+sys.exit(0 if all(made) else 1)

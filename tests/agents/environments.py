@@ -31,11 +31,12 @@ class Environment(Struct, frozen=True):
 
     name: str
     lock: Path
+    """Exact versions; what it was made of is beside it."""
     part: str
     needs: tuple[str, ...]
     """Programs without which it cannot be."""
-    install: Callable[[Path], str]
-    """Fills a folder; why not, if it could not."""
+    install: Callable[[Path, Path], str]
+    """Fills a folder by the lock; why not, if it could not."""
     probe: tuple[str, ...]
     """Succeeds if the registry answers."""
 
@@ -63,7 +64,7 @@ class Environment(Struct, frozen=True):
         beside = home.with_name(f"{home.name}.{os.getpid()}")
         beside.mkdir(parents=True)
         try:
-            reason = self.install(beside)
+            reason = self.install(beside, self.lock)
             if not reason and self.find() is None:
                 beside.rename(home)
             return reason
@@ -89,37 +90,39 @@ def _ran(command: list[str], seconds: float = INSTALL_S) -> str:
     except subprocess.TimeoutExpired:
         return f"{command[0]} did not end within {seconds} s"
     return (
-        "" if done.returncode == 0 else (done.stderr or done.stdout)[-2000:].strip() or f"{command[0]} failed"
+        "" if done.returncode == 0 else (done.stderr or done.stdout)[:1500].strip() or f"{command[0]} failed"
     )
 
 
-def _install_python(home: Path) -> str:
+def _install_python(home: Path, lock: Path) -> str:
     uv = [sys.executable, "-m", "uv", "-q"]
     made = _ran([*uv, "venv", "--allow-existing", "--relocatable", "--python", sys.executable, str(home)])
-    interpreter = str(home / PYTHON.part)
-    sync = [*uv, "pip", "sync", "--python", interpreter, "--require-hashes", str(PYTHON.lock)]
-    return made or _ran(sync)
+    interpreter = str(home / "bin" / "python")
+    return made or _ran([*uv, "pip", "sync", "--python", interpreter, "--require-hashes", str(lock)])
 
 
-def _install_node(home: Path) -> str:
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(FOLDER / name, home)
+def _install_node(home: Path, lock: Path) -> str:
+    for path in (lock, lock.with_name("package.json")):
+        shutil.copy(path, home)
     return _ran(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(home)])
 
 
-PYTHON = Environment(
-    name="python",
-    lock=FOLDER / "requirements.lock",
-    part="bin/python",
-    needs=(),
-    install=_install_python,
-    probe=(sys.executable, "-m", "pip", "index", "versions", "--retries", "0", "uv"),
-)
-NODE = Environment(
-    name="node",
-    lock=FOLDER / "package-lock.json",
-    part="node_modules",
-    needs=("node", "npm"),
-    install=_install_node,
-    probe=("npm", "ping"),
+def _install_programs(home: Path, wanted: Path) -> str:
+    """With the packages' own scripts, which put the program for this platform in its place."""
+    shutil.copy(wanted, home)
+    return _ran(["npm", "install", "--no-audit", "--no-fund", "--prefix", str(home)])
+
+
+_PYPI = (sys.executable, "-m", "pip", "index", "versions", "--retries", "0", "uv")
+_NPM = ("npm", "ping")
+PYTHON = Environment("python", FOLDER / "requirements.lock", "bin/python", (), _install_python, _PYPI)
+NODE = Environment("node", FOLDER / "package-lock.json", "node_modules", ("node", "npm"), _install_node, _NPM)
+AIDER = Environment("aider", FOLDER / "coding" / "requirements.lock", "bin/aider", (), _install_python, _PYPI)
+PROGRAMS = Environment(
+    "programs",
+    FOLDER / "coding" / "package.json",
+    "node_modules/.bin",
+    ("node", "npm"),
+    _install_programs,
+    _NPM,
 )

@@ -208,6 +208,10 @@ def test_explain(tmp_path: Path) -> None:
 def test_explain_of_a_past_request(used: Path) -> None:
     request = tieline_json("logs", cwd=used)[1]["id"]
     assert tieline("explain", request, cwd=used).returncode == 0
+    found = tieline_json("explain", request, cwd=used)
+    assert found["request"]["id"] == request
+    assert found["attempts"][0]["deployment"] == found["tried"][0]["deployment"]
+    assert found["candidates"]
 
 
 def test_simulate_answers(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from tests.client.conftest import until
 from tieline import AsyncTieline, Config, RequestFailed, Tieline, TielineError
 from tieline.simulator import SimulatorServer
+from tieline.types.errors import NotFound
 
 TOOL = {
     "type": "function",
@@ -171,3 +172,18 @@ def test_a_bad_configuration_is_raised_and_leaves_no_thread(tmp_path: Any) -> No
     with pytest.raises(TielineError, match="nonsense"):
         Tieline(path, environ={})
     assert not [thread for thread in threading.enumerate() if thread.name == "tieline"]
+
+
+def test_explain_sends_nothing_and_replays_the_past(line: Tieline, simulator: SimulatorServer) -> None:
+    name = "sim-openai/sim-echo"
+    dry = line.explain(name, input_tokens=500)
+    assert dry["candidates"][0]["order"] == 1
+    assert simulator.log == []
+    answer = line.chat(name, "Why do ships carry bells?")
+    past = line.explain(answer.request_id)
+    assert past["request"]["id"] == answer.request_id
+    assert [one["deployment"] for one in past["attempts"]] == [
+        one.deployment for one in answer.record.attempts
+    ]
+    with pytest.raises(NotFound):
+        line.explain("req_NOBODY")

@@ -108,7 +108,8 @@ def test_bad_bodies_are_refused_by_field(body: Any, says: str, param: str | None
         ({"tools": [TOOL_USE]}, "tools"),
         ({"tools": [TOOL_USE], "tool_choice": {"type": "any"}}, "forced_tool"),
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "server_tools"),
-        ({"thinking": {"type": "adaptive"}}, "reasoning"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "reasoning"),
+        ({"thinking": {"type": "adaptive"}}, "may_reason"),
         ({"output_config": {"format": {"type": "json_schema", "schema": {}}}}, "json_schema"),
         ({"messages": [USER, {"role": "assistant", "content": "I"}]}, "prefill"),
         (
@@ -520,3 +521,28 @@ def test_a_tool_that_only_anthropic_understands_is_refused_by_name(name: str) ->
     body = {"model": "m", "max_tokens": 99, "messages": [USER], "tools": [tool]}
     with pytest.raises(Unsupported, match=r"get_weather \(defer_loading\)"):
         get_upstream(name).encode_request(decode(ANTHROPIC, body), target(name))
+
+
+CLAUDE_CODE: dict[str, Any] = {
+    "model": "m",
+    "max_tokens": 99,
+    "messages": [USER, {"role": "system", "content": "Be brief."}],
+    "thinking": {"type": "adaptive"},
+    "output_config": {"effort": "high"},
+    "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+}
+"""What Claude Code 2.1.197 sends with every request, whatever the model."""
+
+
+@pytest.mark.parametrize("name", ["openai_chat", "openai_responses", "gemini", "bedrock_converse", "cohere"])
+def test_claude_code_is_served_by_a_model_that_does_not_think(name: str) -> None:
+    asked = decode(ANTHROPIC, CLAUDE_CODE)
+    body = get_upstream(name).encode_request(asked, target(name, reasoning=False)).body
+    assert b"high" not in body
+    assert b"clear_thinking" not in body
+
+
+def test_compaction_is_anthropics_own() -> None:
+    body = {**CLAUDE_CODE, "context_management": {"edits": [{"type": "compact_20260112"}]}}
+    with pytest.raises(Unsupported, match="context_management"):
+        get_upstream(OPENAI).encode_request(decode(ANTHROPIC, body), target(OPENAI))

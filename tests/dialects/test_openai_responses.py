@@ -28,6 +28,7 @@ from tests.dialects.wire import (
     tool_loop,
     weather_tool,
 )
+from tieline.dialects import get_upstream
 from tieline.dialects.base import Frame, Garbled, Quirks, StreamFault, Truncated
 from tieline.dialects.openai_responses import OPENAI_RESPONSES as DIALECT
 from tieline.types.errors import Fault, InvalidRequest, Unsupported
@@ -53,6 +54,7 @@ from tieline.types.request import (
     ServerTool,
     Text,
     Thinking,
+    Tool,
     ToolCall,
     ToolChoice,
     ToolResult,
@@ -959,3 +961,41 @@ def test_requests_of_any_shape_raise_invalid_request_only(items: Any, tools: Any
         decoded({"input": items, "tools": tools})
     except InvalidRequest:
         pass
+
+
+CODEX: dict[str, Any] = {
+    "model": "m",
+    "reasoning": {"summary": "auto"},
+    "client_metadata": {"turn_id": "t"},
+    "tools": [
+        {"type": "function", "name": "exec", "parameters": {"type": "object", "properties": {}}},
+        {"type": "namespace", "name": "agents", "tools": [{"type": "function", "name": "exec"}]},
+    ],
+    "input": [
+        {"type": "message", "role": "user", "content": "Hi"},
+        {"type": "function_call", "call_id": "c1", "name": "exec", "namespace": "agents", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c1", "output": "done"},
+        {"type": "function_call_output", "name": "goal", "namespace": "agent", "output": "relay"},
+    ],
+}
+"""In the way of Codex CLI 0.169."""
+
+
+@pytest.mark.parametrize(
+    "name", ["openai_chat", "anthropic_messages", "gemini", "bedrock_converse", "cohere"]
+)
+def test_codex_is_served_by_any_vendor(name: str) -> None:
+    request = decoded(CODEX)
+    assert [tool.name for tool in request.tools if isinstance(tool, Tool)] == ["exec", "agents__exec"]
+    assert "server_tools" not in DIALECT.peek(call(NAME, CODEX)).features
+    body = get_upstream(name).encode_request(request, target(name, "m", reasoning=False)).body
+    assert b"agents__exec" in body
+    assert b"agent.goal:" in body
+    assert b"turn_id" not in body
+
+
+def test_a_call_goes_back_to_its_namespace() -> None:
+    request = decoded(CODEX)
+    answer = response(ToolCall("c2", "agents__exec", "{}"), ToolCall("c3", "exec", "{}"), finish="tool_calls")
+    items = json.loads(DIALECT.encode_response(answer, request))["output"]
+    assert [(item["name"], item.get("namespace")) for item in items] == [("exec", "agents"), ("exec", None)]

@@ -87,6 +87,21 @@ async def test_explain_tells_every_candidate_and_sends_nothing(served: Served, r
     assert served.simulator.log == []
 
 
+async def test_explain_of_a_past_request_replays_its_decision(served: Served, raw: Raw) -> None:
+    raw.send(post("/v1/chat/completions", chat("demo")))
+    request_id = (await raw.hear()).headers["tieline-request-id"]
+    raw.send(post("/v1/tieline/explain", json.dumps({"model": request_id}).encode()))
+    heard = await raw.hear()
+    assert heard.status == 200, heard.body
+    assert heard.json["request"]["id"] == request_id
+    assert heard.json["request"]["outcome"] == "success"
+    assert [one["deployment"] for one in heard.json["tried"]] == ["sim-openai/gpt-sim"]
+    assert [one["outcome"] for one in heard.json["attempts"]] == ["success"]
+    assert len(served.simulator.log) == 1
+    raw.send(post("/v1/tieline/explain", b'{"model": "req_NOBODY"}'))
+    assert (await raw.hear()).status == 404
+
+
 @pytest.mark.parametrize(
     ("body", "status", "says"),
     [

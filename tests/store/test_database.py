@@ -82,6 +82,34 @@ def test_a_new_database_equals_a_migrated_one(
     migrated.close()
 
 
+@pytest.mark.parametrize("version", schema.VERSIONS)
+def test_every_released_schema_is_upgraded_with_what_is_in_it(url: str, version: str) -> None:
+    """By several starters at once, as when replicas of a new version start together."""
+    old = Database(url)
+    with old.write() as connection:
+        schema.upgrade(connection, version)
+        values = {"at": 1, "actor": "me", "digest": "d", "text": "models: {}"}
+        connection.execute(
+            sa.text(
+                "INSERT INTO config_history (at_ms, actor, digest, text) VALUES (:at, :actor, :digest, :text)"
+            ),
+            values,
+        )
+    old.close()
+
+    def start(_: int) -> tuple[str | None, list[str]]:
+        database = Database(url)
+        database.open()
+        with database.read() as connection:
+            texts = [row.text for row in connection.execute(metadata.tables["config_history"].select())]
+            found = schema.version_of(connection)
+        database.close()
+        return found, texts
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(start, range(4))) == [(schema.HEAD, ["models: {}"])] * 4
+
+
 def test_opening_again_changes_nothing(url: str) -> None:
     for _ in range(2):
         database = Database(url)

@@ -42,6 +42,13 @@ class Spent(Struct, frozen=True):
     """The part of ``slots`` that other writers spent, and of ``before``."""
     foreign_before: Pico = 0
 
+    @property
+    def total(self) -> Pico:
+        return self.before + sum(self.slots.values())
+
+
+NOTHING = Spent({}, 0)
+
 
 class Accounts:
     def __init__(self, database: Database, *, actor: str = "gateway") -> None:
@@ -303,6 +310,23 @@ class Accounts:
             return {
                 writer: int(micros) * _MICRO + int(rest) for writer, micros, rest in connection.execute(query)
             }
+
+    def note_passed(self, scope: str, window: str, text: str) -> bool:
+        """A soft budget was passed: into the audit log, once for each window, whoever notices. False: it is there."""
+        import sqlalchemy as sa
+
+        name = f"passed:{window.rpartition('|')[0]}"
+        with self._database.write() as connection:
+            told = connection.execute(
+                sa.text(
+                    "INSERT INTO meta (name, value) VALUES (:name, :value) ON CONFLICT (name) "
+                    "DO UPDATE SET value = excluded.value WHERE meta.value <> excluded.value"
+                ),
+                {"name": name, "value": window},
+            ).rowcount
+            if told:
+                audit.note(connection, self._actor, "budget.passed", scope, {"text": text})
+        return bool(told)
 
     @staticmethod
     def _free_name(connection: Connection, name: str) -> None:

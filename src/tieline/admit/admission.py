@@ -233,6 +233,16 @@ class Admission:
         """What was spent before this process began; once, before ``refresh`` and the first request."""
         self._spent = spent
 
+    def passed(self) -> list[tuple[str, str, str]]:
+        """Soft budgets that are overspent in their present window: scope, window, and a line that says so."""
+        now = self.wall()
+        return [
+            (meter.scope, budget.window_name, budget.warning(slot))
+            for meter in self._meters.values()
+            for budget in meter.budgets
+            if not budget.hard and budget.used_at(slot := meter.window(now)) - meter.held > budget.amount
+        ]
+
     def recount(self, spent: Mapping[str, Spent]) -> None:
         """What was spent is known at last. Nothing was let in by a hard budget until now: its meter starts anew."""
         self._spent = spent

@@ -124,6 +124,12 @@ class Budget:
     def window_bounds(self) -> tuple[int, int]:
         return self._start, self._end
 
+    def warning(self, slot: int) -> str:
+        return (
+            f"{_ADJECTIVE[self.period]} budget of {self._meter.scope} exceeded: "
+            f"{format_usd(self.used_at(slot))} of {format_usd(self.amount)} USD"
+        )
+
     def _check_lease(self, amount: Pico, slot: int, used: Pico) -> None:
         assert self.lease is not None
         # A window that is over gets no further leases: what a late request holds there may not grow.
@@ -252,8 +258,7 @@ class Meter:
     def warnings(self, slot: int) -> list[str]:
         """One line for each soft budget that is overspent."""
         return [
-            f"{_ADJECTIVE[budget.period]} budget of {self.scope} exceeded: "
-            f"{format_usd(budget.used_at(slot))} of {format_usd(budget.amount)} USD"
+            budget.warning(slot)
             for budget in self.budgets
             if not budget.hard and budget.used_at(slot) > budget.amount
         ]

@@ -40,7 +40,9 @@ def _past(request_id: str, path: Path | None, as_json: bool) -> None:
     if record is None:
         raise NotFound(f"There is no request {request_id!r}.", hint="`tieline logs` lists them.")
     if as_json:
-        write_json(record.decision)
+        from tieline.gateway import replayed, shown
+
+        write_json(replayed(shown(record)))
         return
     print_record(record)
     console.print()

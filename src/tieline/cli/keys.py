@@ -9,14 +9,14 @@ import msgspec
 import typer
 from rich.markup import escape
 
-from tieline.admit.accounts import Accounts
+from tieline.admit.accounts import NOTHING, Accounts, Spent
 from tieline.admit.keys import Key
 from tieline.admit.rules import Rules
 from tieline.cli import rules as options
-from tieline.cli.rules import RuleOptions
+from tieline.cli.rules import RuleOptions, takes_rules
 from tieline.cli.terminal import console, table, write_json
 from tieline.cli.types import ConfigOption, JsonOption
-from tieline.types.money import format_usd
+from tieline.types.money import Pico, format_usd
 
 app = typer.Typer(no_args_is_help=True, help="Virtual keys: create, list, show, edit, rotate, revoke.")
 
@@ -25,40 +25,16 @@ ExpiresOption = Annotated[str | None, typer.Option("--expires", help="12h, 30d, 
 
 
 @app.command()
+@takes_rules
 def create(
     name: Annotated[str, typer.Argument(help="For people; need not be unique.")],
+    given: RuleOptions,
     project: Annotated[str, typer.Option(help="Name or id; `default` is made when missing.")] = "default",
-    model: options.ModelsOption = None,
-    profile: options.ProfilesOption = None,
-    rpm: options.RpmOption = None,
-    tpm: options.TpmOption = None,
-    concurrency: options.ConcurrencyOption = None,
-    budget: options.BudgetsOption = None,
-    tag: options.TagsOption = None,
     expires: ExpiresOption = None,
-    allow_provider: options.AllowOption = None,
-    deny_provider: options.DenyOption = None,
-    jurisdiction: options.PlacesOption = None,
-    no_training: options.NoTrainingOption = None,
-    zero_retention: options.RetentionOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a key. Its secret is shown now and never again."""
-    given = RuleOptions(
-        models=model,
-        profiles=profile,
-        rpm=rpm,
-        tpm=tpm,
-        concurrency=concurrency,
-        budgets=budget,
-        tags=tag,
-        allow=allow_provider,
-        deny=deny_provider,
-        places=jurisdiction,
-        no_training=no_training,
-        zero_retention=zero_retention,
-    )
     until = options.expiry_ms(expires)
     key, secret = options.accounts(config).create_key(
         project, name, given.over(Rules()), expires_ms=until if isinstance(until, int) else None
@@ -106,60 +82,30 @@ def show(key: KeyArgument, config: ConfigOption = None, as_json: JsonOption = Fa
     if as_json:
         write_json(plain(found, accounts, accounts.spent()))
         return
-    console.print(f"[bold]{escape(found.name)}[/]  {found.id}  {_state_style(state_of(found))}")
-    rows = table("", "")
-    rows.show_header = False
-
-    def line(name: str, value: str) -> None:
-        rows.add_row(f"[dim]{name}[/]", escape(value))
-
-    line("project", accounts.project(found.project_id).name)
-    line("secrets", " ".join(f"…{hint}" for hint in found.hints) or "none valid")
-    line("created", options.day(found.created_ms))
+    before = [
+        ("project", accounts.project(found.project_id).name),
+        ("secrets", " ".join(f"…{hint}" for hint in found.hints) or "none valid"),
+        ("created", options.day(found.created_ms)),
+    ]
     if found.expires_ms is not None:
-        line("expires", options.day(found.expires_ms))
+        before.append(("expires", options.day(found.expires_ms)))
     if found.revoked_ms is not None:
-        line("revoked", options.day(found.revoked_ms))
-    options.lines_of(found.rules, line)
-    line("spent", f"${format_usd(_spent(accounts.spent(), found))} in all")
-    console.print(rows)
+        before.append(("revoked", options.day(found.revoked_ms)))
+    after = [("spent", f"${format_usd(_spent(accounts.spent(), found))} in all")]
+    options.card(found.name, f"{found.id}  {_state_style(state_of(found))}", before, found.rules, after)
 
 
 @app.command()
+@takes_rules
 def edit(
     key: KeyArgument,
+    given: RuleOptions,
     name: Annotated[str | None, typer.Option(help="A new name.")] = None,
-    model: options.ModelsOption = None,
-    profile: options.ProfilesOption = None,
-    rpm: options.RpmOption = None,
-    tpm: options.TpmOption = None,
-    concurrency: options.ConcurrencyOption = None,
-    budget: options.BudgetsOption = None,
-    tag: options.TagsOption = None,
     expires: ExpiresOption = None,
-    allow_provider: options.AllowOption = None,
-    deny_provider: options.DenyOption = None,
-    jurisdiction: options.PlacesOption = None,
-    no_training: options.NoTrainingOption = None,
-    zero_retention: options.RetentionOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Change what is given; the rest stays. Lists are replaced whole."""
-    given = RuleOptions(
-        models=model,
-        profiles=profile,
-        rpm=rpm,
-        tpm=tpm,
-        concurrency=concurrency,
-        budgets=budget,
-        tags=tag,
-        allow=allow_provider,
-        deny=deny_provider,
-        places=jurisdiction,
-        no_training=no_training,
-        zero_retention=zero_retention,
-    )
     accounts = options.accounts(config)
     found = accounts.key(key)
     changed = accounts.edit_key(
@@ -214,12 +160,11 @@ def _state_style(state: str) -> str:
     return f"[green]{state}[/]" if state == "active" else f"[red]{state}[/]"
 
 
-def _spent(spent: dict[str, Any], key: Key) -> int:
-    found = spent.get(f"key:{key.id}")
-    return found.before + sum(found.slots.values()) if found else 0
+def _spent(spent: dict[str, Spent], key: Key) -> Pico:
+    return spent.get(f"key:{key.id}", NOTHING).total
 
 
-def plain(key: Key, accounts: Accounts, spent: dict[str, Any]) -> dict[str, Any]:
+def plain(key: Key, accounts: Accounts, spent: dict[str, Spent]) -> dict[str, Any]:
     """For JSON."""
     return {
         **msgspec.to_builtins(key),

@@ -8,11 +8,11 @@ import msgspec
 import typer
 from rich.markup import escape
 
-from tieline.admit.accounts import Accounts
+from tieline.admit.accounts import NOTHING, Accounts
 from tieline.admit.keys import Project
 from tieline.admit.rules import Rules
 from tieline.cli import rules as options
-from tieline.cli.rules import RuleOptions
+from tieline.cli.rules import RuleOptions, takes_rules
 from tieline.cli.terminal import console, table, write_json
 from tieline.cli.types import ConfigOption, JsonOption
 from tieline.types.errors import InvalidRequest
@@ -24,38 +24,14 @@ ProjectArgument = Annotated[str, typer.Argument(help="Name or id.")]
 
 
 @app.command()
+@takes_rules
 def create(
     name: Annotated[str, typer.Argument(help="Unique.")],
-    model: options.ModelsOption = None,
-    profile: options.ProfilesOption = None,
-    rpm: options.RpmOption = None,
-    tpm: options.TpmOption = None,
-    concurrency: options.ConcurrencyOption = None,
-    budget: options.BudgetsOption = None,
-    tag: options.TagsOption = None,
-    allow_provider: options.AllowOption = None,
-    deny_provider: options.DenyOption = None,
-    jurisdiction: options.PlacesOption = None,
-    no_training: options.NoTrainingOption = None,
-    zero_retention: options.RetentionOption = None,
+    given: RuleOptions,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a project; its rules hold for all its keys together."""
-    given = RuleOptions(
-        models=model,
-        profiles=profile,
-        rpm=rpm,
-        tpm=tpm,
-        concurrency=concurrency,
-        budgets=budget,
-        tags=tag,
-        allow=allow_provider,
-        deny=deny_provider,
-        places=jurisdiction,
-        no_training=no_training,
-        zero_retention=zero_retention,
-    )
     made = options.accounts(config).create_project(name, given.over(Rules()))
     if as_json:
         write_json(msgspec.to_builtins(made))
@@ -110,58 +86,26 @@ def show(project: ProjectArgument, config: ConfigOption = None, as_json: JsonOpt
     if as_json:
         write_json(shown)
         return
-    console.print(f"[bold]{escape(found.name)}[/]  {found.id}")
-    rows = table("", "")
-    rows.show_header = False
-
-    def line(name: str, value: str) -> None:
-        rows.add_row(f"[dim]{name}[/]", escape(value))
-
-    line("created", options.day(found.created_ms))
+    before = [("created", options.day(found.created_ms))]
     if found.archived_ms is not None:
-        line("archived", options.day(found.archived_ms))
-    line("keys", str(shown["keys"]))
-    options.lines_of(found.rules, line)
-    line("spent", f"${shown['spent_usd']} in all")
+        before.append(("archived", options.day(found.archived_ms)))
+    before.append(("keys", str(shown["keys"])))
+    after = [("spent", f"${shown['spent_usd']} in all")]
     if shown["credit_usd"] is not None:
-        line("credit", f"${shown['credit_usd']} paid in, ${shown['credit_left_usd']} left")
-    console.print(rows)
+        after.append(("credit", f"${shown['credit_usd']} paid in, ${shown['credit_left_usd']} left"))
+    options.card(found.name, found.id, before, found.rules, after)
 
 
 @app.command()
+@takes_rules
 def edit(
     project: ProjectArgument,
+    given: RuleOptions,
     name: Annotated[str | None, typer.Option(help="A new name.")] = None,
-    model: options.ModelsOption = None,
-    profile: options.ProfilesOption = None,
-    rpm: options.RpmOption = None,
-    tpm: options.TpmOption = None,
-    concurrency: options.ConcurrencyOption = None,
-    budget: options.BudgetsOption = None,
-    tag: options.TagsOption = None,
-    allow_provider: options.AllowOption = None,
-    deny_provider: options.DenyOption = None,
-    jurisdiction: options.PlacesOption = None,
-    no_training: options.NoTrainingOption = None,
-    zero_retention: options.RetentionOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Change what is given; the rest stays. Lists are replaced whole."""
-    given = RuleOptions(
-        models=model,
-        profiles=profile,
-        rpm=rpm,
-        tpm=tpm,
-        concurrency=concurrency,
-        budgets=budget,
-        tags=tag,
-        allow=allow_provider,
-        deny=deny_provider,
-        places=jurisdiction,
-        no_training=no_training,
-        zero_retention=zero_retention,
-    )
     accounts = options.accounts(config)
     found = accounts.project(project)
     changed = accounts.edit_project(found.id, name=name, rules=given.over(found.rules))
@@ -204,8 +148,7 @@ def credit(
 
 def plain(project: Project, accounts: Accounts) -> dict[str, Any]:
     """For JSON."""
-    found = accounts.spent().get(f"project:{project.id}")
-    spent = found.before + sum(found.slots.values()) if found else 0
+    spent = accounts.spent().get(f"project:{project.id}", NOTHING).total
     paid = accounts.credits().get(project.id)
     return {
         **msgspec.to_builtins(project),

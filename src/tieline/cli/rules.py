@@ -7,67 +7,60 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import wraps
 from getpass import getuser
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
+from rich.markup import escape
 
 from tieline.admit.accounts import Accounts
 from tieline.admit.rules import BudgetRule, Limits, Rules
 from tieline.cli.ledger import opened
+from tieline.cli.terminal import console, table
 from tieline.types.errors import InvalidRequest
 
+Line = tuple[str, str]
 _UNITS = {"h": 3_600, "d": 86_400, "w": 604_800, "y": 31_536_000}
-
-ModelsOption = Annotated[
-    list[str] | None, typer.Option("--model", help="May be asked for; `*` at the end. '' allows all.")
-]
-ProfilesOption = Annotated[list[str] | None, typer.Option("--profile", help="As --model, for profiles.")]
-RpmOption = Annotated[int | None, typer.Option("--rpm", help="Requests per minute; 0: no limit.")]
-TpmOption = Annotated[int | None, typer.Option("--tpm", help="Tokens per minute; 0: no limit.")]
-ConcurrencyOption = Annotated[
-    int | None, typer.Option("--concurrency", help="Requests at a time; 0: no limit.")
-]
-BudgetsOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--budget",
-        help="USD: 10/day, 200/month,tz=Europe/Berlin, 50/lifetime,model=NAME, 8/day,soft. '': none.",
-    ),
-]
-TagsOption = Annotated[list[str] | None, typer.Option("--tag", help="name=value, put on every request.")]
-AllowOption = Annotated[list[str] | None, typer.Option("--allow-provider", help="Only these.")]
-DenyOption = Annotated[list[str] | None, typer.Option("--deny-provider", help="Never these.")]
-PlacesOption = Annotated[
-    list[str] | None, typer.Option("--jurisdiction", help="Prompts stay in these: US, EU, …")
-]
-NoTrainingOption = Annotated[
-    bool | None,
-    typer.Option("--no-training/--training", help="Only providers known not to train on prompts."),
-]
-RetentionOption = Annotated[
-    bool | None, typer.Option("--zero-retention/--retention", help="Only providers known to keep nothing.")
-]
 
 
 class RuleOptions(Struct, kw_only=True):
     """What was given on the command line; None: not given."""
 
-    models: list[str] | None = None
-    profiles: list[str] | None = None
-    rpm: int | None = None
-    tpm: int | None = None
-    concurrency: int | None = None
-    budgets: list[str] | None = None
-    tags: list[str] | None = None
-    allow: list[str] | None = None
-    deny: list[str] | None = None
-    places: list[str] | None = None
-    no_training: bool | None = None
-    zero_retention: bool | None = None
+    models: Annotated[
+        list[str] | None, typer.Option("--model", help="May be asked for; `*` at the end. '' allows all.")
+    ] = None
+    profiles: Annotated[list[str] | None, typer.Option("--profile", help="As --model, for profiles.")] = None
+    rpm: Annotated[int | None, typer.Option("--rpm", help="Requests per minute; 0: no limit.")] = None
+    tpm: Annotated[int | None, typer.Option("--tpm", help="Tokens per minute; 0: no limit.")] = None
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", help="Requests at a time; 0: no limit.")
+    ] = None
+    budgets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--budget",
+            help="USD: 10/day, 200/month,tz=Europe/Berlin, 50/lifetime,model=NAME, 8/day,soft. '': none.",
+        ),
+    ] = None
+    tags: Annotated[list[str] | None, typer.Option("--tag", help="name=value, put on every request.")] = None
+    allow: Annotated[list[str] | None, typer.Option("--allow-provider", help="Only these.")] = None
+    deny: Annotated[list[str] | None, typer.Option("--deny-provider", help="Never these.")] = None
+    places: Annotated[
+        list[str] | None, typer.Option("--jurisdiction", help="Prompts stay in these: US, EU, …")
+    ] = None
+    no_training: Annotated[
+        bool | None,
+        typer.Option("--no-training/--training", help="Only providers known not to train on prompts."),
+    ] = None
+    zero_retention: Annotated[
+        bool | None,
+        typer.Option("--zero-retention/--retention", help="Only providers known to keep nothing."),
+    ] = None
 
     def over(self, rules: Rules) -> Rules | None:
         """``rules`` with what was given; None when nothing was."""
@@ -104,6 +97,26 @@ class RuleOptions(Struct, kw_only=True):
         if self.places is not None:
             found["jurisdictions"] = _named(self.places) or None
         return found
+
+
+def takes_rules(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command every option of RuleOptions; it receives them as its parameter ``given``."""
+    hints = get_type_hints(RuleOptions, include_extras=True)
+    options = [
+        Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=hints[name])
+        for name in RuleOptions.__struct_fields__
+    ]
+    own = signature(command, eval_str=True).parameters.values()
+    shown = [one for each in own for one in (options if each.name == "given" else [each])]
+
+    @wraps(command)
+    def run(**values: Any) -> None:
+        given = RuleOptions(**{name: values.pop(name) for name in RuleOptions.__struct_fields__})
+        command(given=given, **values)
+
+    run.__signature__ = Signature(shown)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in shown}
+    return run
 
 
 def _named(names: Iterable[str]) -> list[str]:
@@ -193,8 +206,23 @@ def budgets_text(rules: Rules) -> str:
     return ", ".join(map(budget_text, rules.budgets)) or "–"
 
 
-def lines_of(rules: Rules, show: Callable[[str, str], Any]) -> None:
+def card(title: str, subtitle: str, before: Iterable[Line], rules: Rules, after: Iterable[Line]) -> None:
+    """One key or project for the eye: a line for each thing that is set."""
+    console.print(f"[bold]{escape(title)}[/]  {subtitle}")
+    rows = table("", "")
+    rows.show_header = False
+    for name, value in (*before, *_lines_of(rules), *after):
+        rows.add_row(f"[dim]{name}[/]", escape(value))
+    console.print(rows)
+
+
+def _lines_of(rules: Rules) -> list[Line]:
     """All that is set, one row each."""
+    lines: list[Line] = []
+
+    def show(name: str, value: str) -> None:
+        lines.append((name, value))
+
     show("models", ", ".join(rules.models) if rules.models is not None else "all")
     if rules.profiles is not None:
         show("profiles", ", ".join(rules.profiles))
@@ -212,3 +240,4 @@ def lines_of(rules: Rules, show: Callable[[str, str], Any]) -> None:
     ]
     if said:
         show("data policy", ", ".join(said))
+    return lines

@@ -80,6 +80,22 @@ class PolicyRules(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True)
     """Only providers known to keep nothing."""
 
 
+PriceName = Literal[
+    "input",
+    "output",
+    "cache_read",
+    "cache_write",
+    "cache_write_1h",
+    "input_audio",
+    "output_audio",
+    "input_image",
+    "per_request",
+    "batch_percent",
+    "priority_percent",
+    "flex_percent",
+]
+
+
 class ProviderConfig(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     """Changes a known provider, or adds one: then ``base_url`` is needed and the rest has defaults."""
 
@@ -103,10 +119,8 @@ class ProviderConfig(Struct, kw_only=True, forbid_unknown_fields=True, frozen=Tr
     """Sent with every request."""
     models: list[str] | dict[str, str] | None = None
     """Upstream model ids this provider serves, or ``id: model`` where its ids say nothing (Azure's deployments). Left out: what the catalog knows, and any name asked as provider/model."""
-    prices: dict[str, dict[Literal["input", "output", "cache_read", "cache_write"], DecimalText]] = field(
-        default_factory=dict
-    )
-    """Model id -> {input, output, cache_read, cache_write} in USD per million tokens."""
+    prices: dict[str, dict[PriceName, DecimalText]] = field(default_factory=dict)
+    """Model id -> {input, output, cache_read, cache_write, …} in USD per million tokens: docs/money.md has all names."""
     quirks: dict[str, Any] = field(default_factory=dict)
     """Deviations from the dialect, as docs/adding-a-provider.md lists them."""
     jurisdictions: list[Jurisdiction] | None = None

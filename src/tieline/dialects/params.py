@@ -43,14 +43,18 @@ def refuse_unset(request: Request, target: Target, *fields: str) -> None:
 
 
 def without_idle_thought(request: Request, target: Target) -> Request:
-    """Without Anthropic's ``adaptive`` thinking where the model has none: to think or not was left to the model.
-
-    Claude Code asks for it whatever the model.
-    """
-    asked = request.reasoning
-    if asked is None or not asked.adaptive or target.reasoning is not False:
+    """Without thinking that was left to the model, where the model has none: Claude Code and Codex ask whatever the model."""
+    if target.reasoning is not False or not left_to_the_model(request):
         return request
     return replace(request, reasoning=None)
+
+
+def left_to_the_model(request: Request) -> bool:
+    """Anthropic's ``adaptive``, or no more than how to show it."""
+    asked = request.reasoning
+    if asked is None or not asked.enabled:
+        return False
+    return asked.adaptive or (asked.effort is None and asked.budget_tokens is None)
 
 
 def asks_for_thought(request: Request) -> bool:

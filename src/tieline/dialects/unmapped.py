@@ -44,6 +44,8 @@ _HARMLESS: dict[str, Callable[[Any], bool]] = {
     "safety_identifier": _always,
     # Claude Code sends it with every request; without it nothing is cleared.
     "context_management": _only_clears,
+    # Codex CLI tells OpenAI about itself: not telling another vendor is the more private choice.
+    "client_metadata": _always,
     # A guess of the answer that only speeds it up.
     "prediction": _always,
     # Asks the vendor not to keep it; a vendor of another dialect has no such store. True asks for the store: refused.

@@ -100,6 +100,8 @@ class Report(Struct, kw_only=True):
     """Told so in a clean error, because every way was struck."""
     left: int = 0
     """Callers that hung up on purpose."""
+    unsent: int = 0
+    """Of them, those whose request never came."""
     attempts: int = 0
     splices: int = 0
     rss_mb: list[float] = field(default_factory=list)
@@ -291,10 +293,13 @@ class _Soak:
         stage, report = self.stage, self.report
         records = list(stage.records.values())
         self.known += len(records)
-        if self.known != report.requests:
-            report.problems.append(
-                f"{report.requests} requests were made, {self.known} have a record of their own"
-            )
+        handled = stage.gateway.handled
+        if self.known != handled:
+            report.problems.append(f"{handled} requests came, {self.known} have a record of their own")
+        # Who hangs up at once may not have sent anything.
+        report.unsent = report.requests - handled
+        if not 0 <= report.unsent <= report.left:
+            report.problems.append(f"{report.requests} requests were made, {handled} came")
         attempts = [entry for record in records for entry in record.attempts]
         log = stage.simulator.log
         report.attempts += len(attempts)
@@ -365,8 +370,6 @@ class _Soak:
             problems.append(f"{left} attempts are still counted as under way")
         if busy := self.stage.upstream.in_flight:
             problems.append(f"{busy} connections to providers are still in use")
-        if gateway.handled != self.report.requests:
-            problems.append(f"{gateway.handled} requests were handled, {self.report.requests} were sent")
 
     def _budgets(self) -> None:
         """What budgets bear is what the records charge, once each; a hard one is never overspent."""
@@ -385,8 +388,8 @@ class _Soak:
         """What the database says after everything is written: the same records, the same sums."""
         total = sum(row.requests for row in queries.spend(database, by="total"))
         found = []
-        if total != self.report.requests:
-            found.append(f"{total} records are stored, {self.report.requests} requests were made")
+        if total != self.known:
+            found.append(f"{total} records are stored, {self.known} requests came")
         for row in queries.spend(database, by="provider"):
             name = row.group or ""
             if row.cost != self.costs[name]:

@@ -517,11 +517,14 @@ def _elsewhere(card: ModelCard | None, provider: str, model: str) -> ModelCard |
 
 
 def _price(written: dict[Any, str], place: str) -> Price:
-    """USD per million tokens, as configured."""
+    """As configured: USD per million tokens, per request, and percents of the price."""
     if "input" not in written or "output" not in written:
         raise ConfigError("a price needs `input` and `output`.", place=place)
     try:
-        amounts = {name: _per_token(text) for name, text in written.items()}
+        percents = {name: int(text) for name, text in written.items() if name.endswith("_percent")}
+        per_request = parse_usd(written.get("per_request", "0"))
+        others = {*percents, "per_request"}
+        amounts = {name: _per_token(text) for name, text in written.items() if name not in others}
     except ValueError as error:
         raise ConfigError(str(error), place=place) from error
     tier = PriceTier(
@@ -529,9 +532,21 @@ def _price(written: dict[Any, str], place: str) -> Price:
         output=amounts["output"],
         cache_read=amounts.get("cache_read"),
         cache_write_5m=amounts.get("cache_write"),
-        cache_write_1h=amounts.get("cache_write"),
+        cache_write_1h=amounts.get("cache_write_1h", amounts.get("cache_write")),
+        input_audio=amounts.get("input_audio"),
+        output_audio=amounts.get("output_audio"),
+        input_image=amounts.get("input_image"),
     )
-    return Price(tiers=(tier,), source="configuration")
+    if per_request < 0 or any(percent < 0 for percent in percents.values()):
+        raise ConfigError("a price is 0 or more.", place=place)
+    return Price(
+        tiers=(tier,),
+        per_request=per_request,
+        batch_percent=percents.get("batch_percent"),
+        priority_percent=percents.get("priority_percent"),
+        flex_percent=percents.get("flex_percent"),
+        source="configuration",
+    )
 
 
 def _per_token(per_million: str) -> int:

@@ -90,6 +90,7 @@ class Metrics:
         self.unknown = Counter("tieline_cost_unknown", "Attempts whose cost is unknown.", served)
         self.cache = Counter("tieline_cache", "Cache lookups.", ("result",))
         self.splices = Counter("tieline_splices", "Streams resumed elsewhere after a break.", ("provider",))
+        self.warnings = Counter("tieline_budget_warnings", "Requests under a soft budget that is passed.", ())
         self.overhead = Histogram(
             "tieline_overhead_seconds", "Time added by the gateway.", ("operation",), _OVERHEAD_S
         )
@@ -149,6 +150,8 @@ class Metrics:
             self.cache.add((record.cache,))
         if record.splices:
             self.splices.add((provider,), record.splices)
+        if "budget_warning" in record.flags:
+            self.warnings.add(())
         self.overhead.add((record.operation,), record.overhead_ms / 1_000)
         if record.provider:
             self.latency.add(served, record.total_ms / 1_000)

@@ -10,7 +10,7 @@ from tieline.simulator.openai_checks import check_fields, check_strict, ranged
 from tieline.simulator.openai_tools import invalid, wrong_type
 
 _FIELDS = words(
-    "access_programs background background_options context_management conversation image include input instructions "
+    "access_programs background background_options client_metadata context_management conversation image include input instructions "
     "max_output_tokens max_tool_calls metadata model moderation parallel_tool_calls previous_response_id prompt "
     "prompt_cache_key prompt_cache_options prompt_cache_retention reasoning safety_identifier service_tier store stream "
     "stream_options temperature text tool_choice tools top_logprobs top_p truncation user"

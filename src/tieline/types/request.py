@@ -106,6 +106,9 @@ class Message(Struct):
     name: str | None = None
 
 
+NAMESPACE_MARK = "__"
+
+
 class Tool(Struct):
     name: str
     parameters: dict[str, Any]
@@ -113,6 +116,8 @@ class Tool(Struct):
     description: str | None = None
     strict: bool | None = None
     cache: CacheMark | None = None
+    namespace: str | None = None
+    """OpenAI's: ``name`` then begins with it and ``NAMESPACE_MARK``."""
 
 
 class ServerTool(Struct):

@@ -13,6 +13,7 @@ from tieline.dialects.anthropic_messages.wire import NAME, VERSION, path_of
 from tieline.dialects.base import Outgoing, Target
 from tieline.dialects.cache_marks import wire_mark
 from tieline.dialects.effort import LEAST_BUDGET, budget_of, effort_of
+from tieline.dialects.params import without_idle_thought
 from tieline.dialects.schemas import stripped
 from tieline.dialects.structured_tool import as_tool, choice
 from tieline.dialects.turns import fitting_id
@@ -46,6 +47,7 @@ _ARGUMENTS = msgspec.json.Decoder(dict[str, Raw])
 
 
 def encode_request(request: Request, target: Target) -> Outgoing:
+    request = without_idle_thought(request, target)
     _refuse_unknown(request, target)
     extra = dict(left_over(request, NAME))
     betas = allowed_betas(extra.pop("anthropic-beta", []), target.quirks)

@@ -15,6 +15,7 @@ from tieline.dialects.params import (
     check_capabilities,
     check_media,
     effort_of,
+    left_to_the_model,
     output_limit,
     parts_of,
     refuse_prefill,
@@ -183,7 +184,7 @@ def _add_thinking(fields: Json, request: Request, target: Target) -> None:
         fields["reasoningConfig"] = kind
     elif "openai.gpt-oss" in target.model and on:
         fields["reasoning_effort"] = {"minimal": "low", "low": "low", "medium": "medium"}.get(effort, "high")
-    elif on and target.reasoning is not True and not asked.adaptive:
+    elif on and target.reasoning is not True and not left_to_the_model(request):
         raise unsupported(request, "reasoning", target)
 
 

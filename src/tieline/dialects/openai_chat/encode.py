@@ -15,7 +15,7 @@ from tieline.dialects.openai_chat.wire import (
     NAME,
     path_of,
 )
-from tieline.dialects.params import without_idle_thought
+from tieline.dialects.params import left_to_the_model, without_idle_thought
 from tieline.dialects.schemas import stripped
 from tieline.dialects.structured_tool import as_tool, choice
 from tieline.dialects.turns import fitting_id
@@ -185,7 +185,7 @@ def _add_reasoning(body: dict[str, Any], request: Request, target: Target) -> No
     if effort is None:
         return
     if not target.quirks.reasoning_effort:
-        if wanted.adaptive:
+        if left_to_the_model(request):
             return
         raise unsupported(request, "reasoning", f"{target.provider} has no such setting.")
     body["reasoning_effort"] = effort

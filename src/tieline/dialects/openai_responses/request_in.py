@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec import Raw
+from msgspec.structs import replace
 
 from tieline.dialects.base import Peek
 from tieline.dialects.fields import (
@@ -29,6 +30,7 @@ from tieline.dialects.signatures import OF_CALL, REDACTED, unseal
 from tieline.types.call import Call
 from tieline.types.errors import InvalidRequest
 from tieline.types.request import (
+    NAMESPACE_MARK,
     Audio,
     Document,
     Image,
@@ -194,8 +196,7 @@ def _media_features(items: Any, found: set[str]) -> int:
 def _option_features(fields: dict[str, Raw], found: set[str]) -> None:
     tools = value_of(fields["tools"], "tools") if "tools" in fields else None
     for tool in tools if isinstance(tools, list) else []:
-        function = isinstance(tool, dict) and tool.get("type") == "function"
-        found.add("tools" if function else "server_tools")
+        found.add("tools" if _is_ours(tool) else "server_tools")
     if (
         tools
         and "tool_choice" in fields
@@ -207,10 +208,23 @@ def _option_features(fields: dict[str, Raw], found: set[str]) -> None:
         found.add("json_schema")
     elif b"json_object" in text:
         found.add("json_object")
-    if bytes(fields.get("reasoning", b"null")) not in (b"null", b"{}"):
-        found.add("reasoning")
+    asked = value_of(fields["reasoning"], "reasoning") if "reasoning" in fields else None
+    if asked:
+        # Codex CLI asks for summaries of whatever thinking there is, also where there is none.
+        demanded = not isinstance(asked, dict) or asked.get("effort") is not None
+        found.add("reasoning" if demanded else "may_reason")
     if b"logprobs" in bytes(fields.get("include", b"")) or "top_logprobs" in fields:
         found.add("logprobs")
+
+
+def _is_ours(tool: Any) -> bool:
+    """Run by the caller, so that any vendor can be given it."""
+    if not isinstance(tool, dict):
+        return False
+    inner = tool.get("tools")
+    if tool.get("type") == "namespace" and isinstance(inner, list):
+        return all(isinstance(one, dict) and one.get("type") == "function" for one in inner)
+    return tool.get("type") == "function"
 
 
 def decode_request(call: Call, peek: Peek) -> Request:
@@ -311,7 +325,9 @@ def _response_format(text: Json) -> ResponseFormat | None:
 
 
 def _tools_and_choice(body: Json) -> tuple[list[Tool | ServerTool], ToolChoice | None]:
-    tools = [_tool(tool, f"tools[{index}]") for index, tool in enumerate(objects(body, "tools"))]
+    tools = [
+        one for index, tool in enumerate(objects(body, "tools")) for one in _tools(tool, f"tools[{index}]")
+    ]
     parallel = flag(body, "parallel_tool_calls")
     # True is the vendors' default: as a wish it asks for nothing.
     parallel = False if parallel is False else None
@@ -347,6 +363,21 @@ def _allowed(tools: list[Tool | ServerTool], given: Json) -> list[Tool | ServerT
         for tool in tools
         if (tool.name in names if isinstance(tool, Tool) else tool.value.get("type") in kinds)
     ]
+
+
+def _tools(tool: Json, at: str) -> list[Tool | ServerTool]:
+    """A namespace's functions one by one, under names that no two namespaces share."""
+    if tool.get("type") != "namespace":
+        return [_tool(tool, at)]
+    space = needed_string(tool, "name", at)
+    inner = [_tool(one, f"{at}.tools[{index}]") for index, one in enumerate(objects(tool, "tools", at))]
+    if not all(isinstance(one, Tool) for one in inner):
+        return [ServerTool(NAME, tool)]
+    return [_in_namespace(one, space) for one in inner if isinstance(one, Tool)]
+
+
+def _in_namespace(tool: Tool, space: str) -> Tool:
+    return replace(tool, name=f"{space}{NAMESPACE_MARK}{tool.name}", namespace=space)
 
 
 def _tool(tool: Json, at: str) -> Tool | ServerTool:
@@ -397,7 +428,11 @@ def _add_item(messages: list[Message], item: Any, at: str) -> None:
     elif kind == "function_call":
         _add(messages, "assistant", [_call(item, _carried_signature(messages), at)])
     elif kind == "function_call_output":
-        _add(messages, "user", [_result(item, at)])
+        _add(
+            messages,
+            "user",
+            [_result(item, at)] if "call_id" in item or "name" not in item else _told(item, at),
+        )
     elif kind == "reasoning":
         _add(messages, "assistant", [_thinking(item, at)])
     elif kind == "item_reference":
@@ -523,27 +558,38 @@ def _carried_signature(messages: list[Message]) -> Thinking | None:
 
 
 def _call(item: Json, carried: Thinking | None, at: str) -> ToolCall:
+    space = string(item, "namespace", at)
+    name = needed_string(item, "name", at)
     return ToolCall(
         id=needed_string(item, "call_id", at),
-        name=needed_string(item, "name", at),
+        name=f"{space}{NAMESPACE_MARK}{name}" if space else name,
         arguments=string(item, "arguments", at) or "{}",
         signature=carried.signature if carried else None,
         origin=carried.origin.removesuffix(OF_CALL) if carried and carried.origin else None,
     )
 
 
+def _told(item: Json, at: str) -> list[Part]:
+    """A result that answers no call but says what it is: Codex CLI 0.169 tells its goal so. To other vendors the user says it."""
+    title = ".".join(filter(None, (string(item, "namespace", at), string(item, "name", at))))
+    return [Text(f"{title}:"), *_output(item, at)]
+
+
 def _result(item: Json, at: str) -> ToolResult:
-    call_id = needed_string(item, "call_id", at)
+    return ToolResult(needed_string(item, "call_id", at), _output(item, at))
+
+
+def _output(item: Json, at: str) -> list[Text | Image | Document]:
     output = item.get("output")
     if isinstance(output, str):
-        return ToolResult(call_id, [Text(output)])
+        return [Text(output)]
     content: list[Text | Image | Document] = []
     for index, part in enumerate(objects(item, "output", at)):
         decoded = _part(part, f"{at}.output[{index}]")
         if not isinstance(decoded, Text | Image | Document):
             raise wrong(f"{at}.output[{index}].type", "input_text, input_image or input_file")
         content.append(decoded)
-    return ToolResult(call_id, content)
+    return content
 
 
 def _thinking(item: Json, at: str) -> Thinking:

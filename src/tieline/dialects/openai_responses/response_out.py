@@ -25,7 +25,7 @@ from tieline.types.events import (
     ThinkingDelta,
     UsageReport,
 )
-from tieline.types.request import Opaque, Refusal, Request, Text, Thinking, Tool, ToolCall
+from tieline.types.request import NAMESPACE_MARK, Opaque, Refusal, Request, Text, Thinking, Tool, ToolCall
 from tieline.types.response import Choice, OutputPart, Response
 from tieline.types.usage import Usage
 
@@ -36,7 +36,7 @@ _PREFIX = re.compile(r"^(resp|chatcmpl|msg|req)[_-]")
 def encode_response(response: Response, request: Request) -> bytes:
     choice = response.choices[0] if response.choices else Choice([], "stop")
     body = _shell(response.id, response.model, response.created, request)
-    body["output"] = _items(choice, _stem(response.id))
+    body["output"] = _items(choice, _stem(response.id), request)
     _close(body, choice.finish_reason, response.usage)
     if response.service_tier:
         body["service_tier"] = response.service_tier
@@ -142,7 +142,7 @@ def _usage(usage: Usage | None) -> Json | None:
     }
 
 
-def _items(choice: Choice, stem: str) -> list[Json]:
+def _items(choice: Choice, stem: str, request: Request) -> list[Json]:
     items: list[Json] = []
     status = "incomplete" if choice.finish_reason in _INCOMPLETE else "completed"
     logprobs = _logprobs(choice.logprobs)
@@ -153,7 +153,7 @@ def _items(choice: Choice, stem: str) -> list[Json]:
         elif content is not None:
             items.append(_message(f"msg_{stem}_{len(items)}", [content], status))
         else:
-            items.extend(_item(part, stem, len(items)))
+            items.extend(_item(part, stem, len(items), request))
         if isinstance(part, Text):
             logprobs = []
     return items
@@ -176,7 +176,7 @@ def _message(item_id: str, content: list[Json], status: str) -> Json:
     return {"id": item_id, "type": "message", "status": status, "role": "assistant", "content": content}
 
 
-def _item(part: OutputPart, stem: str, at: int) -> list[Json]:
+def _item(part: OutputPart, stem: str, at: int, request: Request) -> list[Json]:
     if isinstance(part, Thinking):
         if part.redacted is not None:
             sealed = seal(part.redacted, f"{part.origin}{REDACTED}" if part.origin else None, NAME)
@@ -186,7 +186,11 @@ def _item(part: OutputPart, stem: str, at: int) -> list[Json]:
     if isinstance(part, ToolCall):
         carrier = _carrier(part.signature, part.origin, stem, at)
         call = _call_item(
-            f"fc_{stem}_{at + len(carrier)}", part.id, part.name, part.arguments or "{}", "completed"
+            f"fc_{stem}_{at + len(carrier)}",
+            part.id,
+            _name(part.name, request),
+            part.arguments or "{}",
+            "completed",
         )
         return [*carrier, call]
     if isinstance(part, Opaque) and part.origin == NAME:
@@ -213,13 +217,22 @@ def _reasoning_item(item_id: str, text: str, sealed: str | None) -> Json:
     return item
 
 
-def _call_item(item_id: str, call_id: str, name: str, arguments: str, status: str) -> Json:
+def _name(name: str, request: Request) -> Json:
+    """The namespace again apart from the name, where the caller declared one (Codex CLI groups its tools so)."""
+    for tool in request.tools:
+        if isinstance(tool, Tool) and tool.namespace and tool.name == name:
+            space = tool.namespace
+            return {"name": name.removeprefix(space + NAMESPACE_MARK), "namespace": space}
+    return {"name": name}
+
+
+def _call_item(item_id: str, call_id: str, name: Json, arguments: str, status: str) -> Json:
     return {
         "id": item_id,
         "type": "function_call",
         "status": status,
         "call_id": call_id,
-        "name": name,
+        **name,
         "arguments": arguments,
     }
 
@@ -504,7 +517,8 @@ class ResponsesStream:
         where = self._where(block)
         text = "".join(block.pieces)
         if block.kind == "tool_call":
-            fields = {**where, "name": block.name, "arguments": text or "{}"}
+            name = _name(block.name, self._request)["name"]
+            fields = {**where, "name": name, "arguments": text or "{}"}
             return self._emit("response.function_call_arguments.done", fields)
         if block.kind == "thinking":
             return self._stop_summary(where, text) if block.summary_open else b""
@@ -531,7 +545,8 @@ class ResponsesStream:
         text = "".join(block.pieces)
         if block.kind == "tool_call":
             arguments = text or ("{}" if status == "completed" else "")
-            return _call_item(block.item_id, block.call_id, block.name, arguments, status)
+            name = _name(block.name, self._request)
+            return _call_item(block.item_id, block.call_id, name, arguments, status)
         if block.kind == "thinking":
             return _reasoning_item(block.item_id, text, self._sealed(block))
         content = [] if status == "in_progress" else [self._content_part(block)]

@@ -10,7 +10,7 @@ from litestar import Request, get, patch, post
 from litestar.params import Body, Parameter
 from msgspec import UNSET
 
-from tieline.admit.accounts import Accounts, Spent
+from tieline.admit.accounts import NOTHING, Accounts, Spent
 from tieline.admit.budgets import Meter
 from tieline.admit.keys import Key, Project
 from tieline.admit.rules import BudgetRule, Rules
@@ -30,7 +30,7 @@ from tieline.server.control.admin_shapes import (
     Rotation,
 )
 from tieline.types.errors import InvalidRequest
-from tieline.types.money import Pico, format_usd, parse_usd
+from tieline.types.money import format_usd, parse_usd
 
 if TYPE_CHECKING:
     from tieline.gateway import Gateway
@@ -64,7 +64,7 @@ class Desk:
             await self.gateway.watch.look()
 
     def project_view(self, project: Project) -> ProjectView:
-        spent = total(self.accounts.spent().get(f"project:{project.id}"))
+        spent = self.accounts.spent().get(f"project:{project.id}", NOTHING).total
         paid = self.accounts.credits().get(project.id)
         return ProjectView(
             id=project.id,
@@ -88,7 +88,7 @@ class Desk:
             expires_ms=key.expires_ms,
             revoked_ms=key.revoked_ms,
             hints=list(key.hints),
-            spent_usd=format_usd(total(found.get(f"key:{key.id}"))),
+            spent_usd=format_usd(found.get(f"key:{key.id}", NOTHING).total),
         )
 
     def budgets(self) -> list[BudgetView]:
@@ -98,14 +98,10 @@ class Desk:
         return [_budget_view(scope, rule, spent) for scope, rules in owners for rule in rules.budgets]
 
 
-def total(spent: Spent | None) -> Pico:
-    return spent.before + sum(spent.slots.values()) if spent else 0
-
-
 def _budget_view(owner: str, rule: BudgetRule, spent: dict[str, Spent]) -> BudgetView:
     part = f"/model:{rule.model}" if rule.model else f"/tag:{rule.tag}" if rule.tag else ""
     scope = owner + part
-    found = spent.get(scope) or Spent({}, 0)
+    found = spent.get(scope, NOTHING)
     meter = Meter(scope, dict(found.slots), found.before)
     meter.set_budgets([(rule.amount, rule.period, rule.hard, rule.timezone)])
     [budget] = meter.budgets

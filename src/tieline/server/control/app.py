@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from tieline.gateway import Gateway
 
 _SECRET_HEADERS = ("authorization", "x-api-key", "x-goog-api-key", "api-key")
+_PAST = "req_"
+"""How the id of a request begins."""
 _NOT_OURS = (b"content-type", b"content-length")
 
 
 class Hypothesis(Struct, forbid_unknown_fields=True, kw_only=True):
-    """A request that is not sent: what ``POST /v1/tieline/explain`` takes."""
+    """A request that is not sent: what ``POST /v1/tieline/explain`` takes; or, as ``model``, the id of a past one."""
 
     model: str
     input_tokens: int = 1000
@@ -66,9 +68,15 @@ def build(gateway: Gateway) -> Litestar:
 
     @post("/v1/tieline/explain", status_code=200)
     async def explain(request: Request[Any, Any, Any]) -> Response[bytes]:
-        """Every candidate for a request like this, and why the others are not. Nothing is sent."""
+        """Every candidate for a request like this, and why the others are not. Nothing is sent.
+
+        With a request id as ``model``: the decision that was taken for it, replayed from its record.
+        """
         gateway.authenticate(_secret(request))
         asked = _decoded(await request.body())
+        if asked.model.startswith(_PAST):
+            told = await gateway.explain_past(asked.model, _secret(request))
+            return Response(msgspec.json.encode(told, enc_hook=str), media_type=MediaType.JSON)
         found = gateway.explain(
             asked.model,
             input_tokens=asked.input_tokens,
