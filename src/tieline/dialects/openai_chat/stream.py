@@ -78,7 +78,7 @@ _SAYS_SOMETHING = re.compile(
 def weigh(data: bytes) -> Weight:
     """By what stands in it: within a string a quote is escaped, so these marks are fields."""
     if data[:7] != b"data: {" or data[-2:] != b"\n\n":
-        return Weight.WEIGHTY
+        return Weight.END if data == DONE else Weight.WEIGHTY
     frames = data.count(b"\n\n")
     if (
         data.count(b'"content":"') + data.count(b'"content": "') == frames
