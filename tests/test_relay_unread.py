@@ -125,11 +125,20 @@ def test_plain_text_is_not_read_and_a_break_reads_it() -> None:
     ]
     whole, _, error = relayed(get("openai_chat"), [FIRST, *text, *done, b"data: [DONE]\n\n"])
     assert error is None
-    assert len(whole.unread) == 50
+    assert len(whole.unread) == 49, "one shows what they look like"
     broken, _, error = relayed(get("openai_chat"), [FIRST, *text])
     assert error == "Truncated"
     assert not broken.unread
     assert broken.transcript.text == "Hello" + "".join(f"word {number} " for number in range(50))
+
+
+def test_what_only_looks_like_the_mould_is_read() -> None:
+    text = frame({"content": "x"})
+    before, after = text.split(b"x")
+    for odd in (before + after[1:], before + b"x\\" + after, before + b'"}}],"error":{"message":"' + after):
+        relay, caller, _ = relayed(get("openai_chat"), [FIRST, text, text, odd])
+        eager, expected, _ = relayed(Reading(), [FIRST, text, text, odd])
+        assert (caller.sent, relay.skipped) == (expected.sent, eager.skipped)
 
 
 def test_what_stays_unread_is_bounded() -> None:

@@ -14,6 +14,7 @@ from tieline.dialects.base import (
     Dialect,
     Frame,
     Garbled,
+    Mould,
     Peek,
     StreamDecoder,
     StreamEncoder,
@@ -34,6 +35,8 @@ from tieline.types.events import (
 )
 from tieline.types.usage import Usage
 
+MAX_MOULDS = 8
+"""Frames of one stream that are looked at as a mould for others."""
 MAX_UNREAD = 262_144
 """Bytes of text that passed through and may stay unread; then they are read in one go."""
 _CONTENT = (TextDelta, ThinkingDelta, ArgumentsDelta)
@@ -96,6 +99,8 @@ class Relay:
         "idle_since",
         "last_at",
         "max_gap_s",
+        "mould",
+        "moulds",
         "peek",
         "service_tier",
         "sink",
@@ -145,6 +150,8 @@ class Relay:
         self.unread: list[bytes] = []
         """Text that passed through: its events are not in the transcript yet (``catch_up``)."""
         self.unread_bytes = 0
+        self.mould: Mould | None = None
+        self.moulds = 0
         self.hold_until_chars = hold_until_chars
         self.holding = False
         self.committed = committed
@@ -235,23 +242,45 @@ class Relay:
     def _pass(self, data: bytes) -> bool:
         """Bytes that carry text and nothing else go out as they are. They are read when it turns out that somebody has to
         know what they say (another block follows, the answer breaks off, nobody counts its tokens): mostly nobody has."""
-        if self.through is None or not self.committed or self.encoder is not None or self.splitter.pending:
+        if self.through is None or not self.committed or self.splitter.pending:
+            return False
+        mould = self.mould
+        if mould is None:
+            return False
+        before, after = mould
+        if data.startswith(before) and data.endswith(after) and len(data) >= len(before) + len(after):
+            text = data[len(before) : -len(after)]
+            # With a quote or a backslash it might be more than text: that is looked at closely.
+            if b'"' not in text and b"\n" not in text and text[-1:] != b"\\":
+                self._keep_unread(data)
+                return True
+        if not self.unread:
             return False
         weight = self.through.weigh(data)
         if weight is Weight.TEXT:
-            now = self.clock()
-            self.max_gap_s = max(self.max_gap_s, now - self.last_at)
-            self.last_at = now
-            self.thinking = False
-            self.unread.append(data)
-            self.unread_bytes += len(data)
-            if self.unread_bytes > MAX_UNREAD:
-                self.catch_up()
-            self.sink.write(data)
+            self._keep_unread(data)
             return True
         if weight is Weight.WEIGHTY or (weight is Weight.END and self.usage is None):
             self.catch_up()
         return False
+
+    def _keep_unread(self, data: bytes) -> None:
+        now = self.clock()
+        if now - self.last_at > self.max_gap_s:
+            self.max_gap_s = now - self.last_at
+        self.last_at = now
+        self.thinking = False
+        self.unread.append(data)
+        self.unread_bytes += len(data)
+        if self.unread_bytes > MAX_UNREAD:
+            self.catch_up()
+        self.sink.write(data)
+
+    def _learn(self, events: list[Event], frame: Frame) -> None:
+        """A frame with a piece of text shows how the next ones will look. Some hosts make each one different."""
+        if len(events) == 1 and type(events[0]) is TextDelta and self.moulds < MAX_MOULDS:
+            self.moulds += 1
+            self.mould = self.through.mould(frame.raw) if self.through is not None else None
 
     def _forward(self, data: bytes, frames: list[Frame], untouched: bool) -> bytes:
         kept: list[bytes] = []
@@ -262,6 +291,8 @@ class Relay:
                     untouched = False
                     continue
                 report = False
+                if self.committed:
+                    self._learn(events, frame)
                 for event in events:
                     self._see(event)
                     self.transcript.add(event)

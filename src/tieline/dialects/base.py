@@ -141,6 +141,10 @@ class Frame(Struct, gc=False):
     event: str | None = None
 
 
+Mould = tuple[bytes, bytes]
+"""A frame that carries a piece of text, before and after that text: most of a stream's frames differ only there."""
+
+
 class Weight(IntEnum):
     """Of bytes that pass through: whether they must be read before the next ones come."""
 
@@ -284,8 +288,11 @@ class Dialect(UpstreamDialect, Protocol):
     def glance(self, body: bytes) -> Glance:
         """Raises StreamFault or Garbled."""
 
+    def mould(self, frame: bytes) -> Mould | None:
+        """Pass-through: ``frame`` without its text. What fits it needs no reading. None is always right, only slower."""
+
     def weigh(self, data: bytes) -> Weight:
-        """Pass-through: what bytes of a stream could change. To say ``WEIGHTY`` is always right, only slower."""
+        """What bytes that fit no mould could change, while text is unread."""
 
     def hides(self, frame: Frame, peek: Peek) -> bool:
         """Pass-through: whether a frame was only sent because we asked (the usage chunk) and the caller did not."""

@@ -16,6 +16,7 @@ from tieline.dialects.base import (
     Frame,
     Garbled,
     Glance,
+    Mould,
     Outgoing,
     Peek,
     Splitter,
@@ -245,6 +246,9 @@ class OpenAICompletions:
 
     def decode_error(self, status: int, headers: Headers, body: bytes) -> ErrorInfo:
         return error_bodies.info_of_body(headers, body)
+
+    def mould(self, frame: bytes) -> Mould | None:
+        return None
 
     def weigh(self, data: bytes) -> Weight:
         return Weight.WEIGHTY

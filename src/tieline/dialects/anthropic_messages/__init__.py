@@ -14,6 +14,7 @@ from tieline.dialects.anthropic_messages.wire import NAME
 from tieline.dialects.base import (
     Frame,
     Glance,
+    Mould,
     Outgoing,
     Peek,
     Splitter,
@@ -73,6 +74,9 @@ class AnthropicMessages:
 
     def decode_error(self, status: int, headers: Headers, body: bytes) -> ErrorInfo:
         return error_bodies.info_of_body(headers, body)
+
+    def mould(self, frame: bytes) -> Mould | None:
+        return None
 
     def weigh(self, data: bytes) -> Weight:
         return Weight.WEIGHTY

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tieline.dialects.base import (
     Frame,
     Glance,
+    Mould,
     Outgoing,
     Peek,
     Splitter,
@@ -88,6 +89,9 @@ class Gemini:
 
     def decode_error(self, status: int, headers: Headers, body: bytes) -> ErrorInfo:
         return answer_in.decode_error(status, headers, body)
+
+    def mould(self, frame: bytes) -> Mould | None:
+        return None
 
     def weigh(self, data: bytes) -> Weight:
         return Weight.WEIGHTY

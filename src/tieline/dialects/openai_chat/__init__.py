@@ -6,6 +6,7 @@ from tieline.dialects import error_bodies, sse
 from tieline.dialects.base import (
     Frame,
     Glance,
+    Mould,
     Outgoing,
     Peek,
     Splitter,
@@ -69,6 +70,9 @@ class OpenAIChat:
 
     def decode_error(self, status: int, headers: Headers, body: bytes) -> ErrorInfo:
         return error_bodies.info_of_body(headers, body)
+
+    def mould(self, frame: bytes) -> Mould | None:
+        return _stream.mould(frame)
 
     def weigh(self, data: bytes) -> Weight:
         return _stream.weigh(data)

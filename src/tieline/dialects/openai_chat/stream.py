@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from tieline.dialects.base import Frame, Garbled, Peek, Truncated, Weight
+from tieline.dialects.base import Frame, Garbled, Mould, Peek, Truncated, Weight
 from tieline.dialects.openai_chat.response import annotation, broken, error_object, fault_in, is_web
 from tieline.dialects.openai_chat.wire import (
     BROKEN_REASONS,
@@ -70,9 +70,18 @@ _WEIGHTY = (
     b'"logprobs":{',
     b'"usage":{',
 )
+_CONTENT = re.compile(rb'"content": ?"((?:[^"\\]|\\.)*)"')
 _SAYS_SOMETHING = re.compile(
     rb'"content": ?(?!""|null)|"tool_calls"|"function_call"|"reasoning(?!_tokens)|"refusal"|"error"'
 )
+
+
+def mould(raw: bytes) -> Mould | None:
+    """Of a frame that is only a piece of text (``weigh``), cut around that text."""
+    if weigh(raw) is not Weight.TEXT or raw.count(b"\n") != 2:
+        return None
+    found = _CONTENT.search(raw)
+    return None if found is None else (raw[: found.start(1)], raw[found.end(1) :])
 
 
 def weigh(data: bytes) -> Weight:

@@ -7,6 +7,7 @@ from msgspec import Raw
 from tieline.dialects.base import (
     Frame,
     Glance,
+    Mould,
     Outgoing,
     Peek,
     Splitter,
@@ -67,6 +68,9 @@ class OpenAIResponses:
 
     def decode_error(self, status: int, headers: Headers, body: bytes) -> ErrorInfo:
         return answer_in.decode_error(status, headers, body)
+
+    def mould(self, frame: bytes) -> Mould | None:
+        return None
 
     def weigh(self, data: bytes) -> Weight:
         return Weight.WEIGHTY
