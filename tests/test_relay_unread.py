@@ -134,7 +134,8 @@ def test_plain_text_is_not_read_and_a_break_reads_it() -> None:
 
 def test_what_only_looks_like_the_mould_is_read() -> None:
     text = frame({"content": "x"})
-    before, after = text.split(b"x")
+    before, after = (part + quote for part, quote in zip(text.split(b'"x"'), (b'"', b""), strict=True))
+    after = b'"' + after
     for odd in (before + after[1:], before + b"x\\" + after, before + b'"}}],"error":{"message":"' + after):
         relay, caller, _ = relayed(get("openai_chat"), [FIRST, text, text, odd])
         eager, expected, _ = relayed(Reading(), [FIRST, text, text, odd])
