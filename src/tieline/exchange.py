@@ -494,6 +494,8 @@ class Exchange:
             entry.outcome = SUCCESS
         else:
             entry.outcome, entry.message = failure.kind.value, failure.message[:1000]
+            if self.relay is not None:
+                self.relay.catch_up()
             self._read_relay()
             self._price()
 

@@ -10,7 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from tieline.dialects.base import Dialect, Frame, Garbled, Peek, StreamDecoder, StreamEncoder, UpstreamDialect
+from tieline.dialects.base import (
+    Dialect,
+    Frame,
+    Garbled,
+    Mould,
+    Peek,
+    StreamDecoder,
+    StreamEncoder,
+    StreamFault,
+    UpstreamDialect,
+    Weight,
+)
 from tieline.dialects.transcript import Transcript
 from tieline.types.events import (
     ArgumentsDelta,
@@ -24,6 +35,10 @@ from tieline.types.events import (
 )
 from tieline.types.usage import Usage
 
+MAX_MOULDS = 8
+"""Frames of one stream that are looked at as a mould for others."""
+MAX_UNREAD = 262_144
+"""Bytes of text that passed through and may stay unread; then they are read in one go."""
 _CONTENT = (TextDelta, ThinkingDelta, ArgumentsDelta)
 
 
@@ -83,8 +98,9 @@ class Relay:
         "holding",
         "idle_since",
         "last_at",
-        "last_gap_s",
         "max_gap_s",
+        "mould",
+        "moulds",
         "peek",
         "service_tier",
         "sink",
@@ -96,6 +112,8 @@ class Relay:
         "thinking",
         "through",
         "transcript",
+        "unread",
+        "unread_bytes",
         "upstream_id",
         "upstream_model",
         "usage",
@@ -129,6 +147,11 @@ class Relay:
         self.splitter = dialect.splitter()
         self.decoder: StreamDecoder = dialect.stream_decoder()
         self.held: list[bytes] = []
+        self.unread: list[bytes] = []
+        """Text that passed through: its events are not in the transcript yet (``catch_up``)."""
+        self.unread_bytes = 0
+        self.mould: Mould | None = None
+        self.moulds = 0
         self.hold_until_chars = hold_until_chars
         self.holding = False
         self.committed = committed
@@ -151,7 +174,7 @@ class Relay:
     def feed(self, data: bytes) -> None:
         """Bytes of the upstream, cut anywhere."""
         self.woke()
-        if not self.done:
+        if not self.done and not self._pass(data):
             untouched = not self.splitter.pending
             frames = self.splitter.feed(data)
             out = self._forward(data, frames, untouched) if self.encoder is None else self._translate(frames)
@@ -166,6 +189,8 @@ class Relay:
         """
         if self.done:
             return
+        if self.usage is None:
+            self.catch_up()
         frames = [] if broken else self.splitter.finish()
         out = self._forward(b"", frames, False) if self.encoder is None else self._translate(frames)
         if not self.done:
@@ -173,6 +198,24 @@ class Relay:
             self._end(out, self.through.terminator if self.through is not None else b"")
         elif out:
             self._send(out)
+
+    def catch_up(self) -> None:
+        """Reads what passed through unread, as if it came now; the times are those of its coming. What cannot be read ends
+        the reading: the caller has it as it is."""
+        if not self.unread:
+            return
+        unread, self.unread, self.unread_bytes = self.unread, [], 0
+        times = self.last_at, self.max_gap_s, self.thinking
+        try:
+            for data in unread:
+                for frame in self.splitter.feed(data):
+                    for event in self._decode(frame) or ():
+                        self._see(event)
+                        self.transcript.add(event)
+        except (Garbled, StreamFault):
+            self.skipped += 1
+        finally:
+            self.last_at, self.max_gap_s, self.thinking = times
 
     def woke(self) -> None:
         """The upstream said something, or is through."""
@@ -196,6 +239,49 @@ class Relay:
 
     # ------------------------------------------------------------------------------------------------------------
 
+    def _pass(self, data: bytes) -> bool:
+        """Bytes that carry text and nothing else go out as they are. They are read when it turns out that somebody has to
+        know what they say (another block follows, the answer breaks off, nobody counts its tokens): mostly nobody has."""
+        if self.through is None or not self.committed or self.splitter.pending:
+            return False
+        mould = self.mould
+        if mould is None:
+            return False
+        before, after = mould
+        if data.startswith(before) and data.endswith(after) and len(data) >= len(before) + len(after):
+            text = data[len(before) : -len(after)]
+            # With a quote or a backslash it might be more than text: that is looked at closely.
+            if b'"' not in text and b"\n" not in text and text[-1:] != b"\\":
+                self._keep_unread(data)
+                return True
+        if not self.unread:
+            return False
+        weight = self.through.weigh(data)
+        if weight is Weight.TEXT:
+            self._keep_unread(data)
+            return True
+        if weight is Weight.WEIGHTY or (weight is Weight.END and self.usage is None):
+            self.catch_up()
+        return False
+
+    def _keep_unread(self, data: bytes) -> None:
+        now = self.clock()
+        if now - self.last_at > self.max_gap_s:
+            self.max_gap_s = now - self.last_at
+        self.last_at = now
+        self.thinking = False
+        self.unread.append(data)
+        self.unread_bytes += len(data)
+        if self.unread_bytes > MAX_UNREAD:
+            self.catch_up()
+        self.sink.write(data)
+
+    def _learn(self, events: list[Event], frame: Frame) -> None:
+        """A frame with a piece of text shows how the next ones will look. Some hosts make each one different."""
+        if len(events) == 1 and type(events[0]) is TextDelta and self.moulds < MAX_MOULDS:
+            self.moulds += 1
+            self.mould = self.through.mould(frame.raw) if self.through is not None else None
+
     def _forward(self, data: bytes, frames: list[Frame], untouched: bool) -> bytes:
         kept: list[bytes] = []
         try:
@@ -205,6 +291,8 @@ class Relay:
                     untouched = False
                     continue
                 report = False
+                if self.committed:
+                    self._learn(events, frame)
                 for event in events:
                     self._see(event)
                     self.transcript.add(event)

@@ -7,6 +7,7 @@ writes what a provider gets and reads what the provider sent. When both sides ar
 
 from __future__ import annotations
 
+from enum import IntEnum
 from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -140,6 +141,22 @@ class Frame(Struct, gc=False):
     event: str | None = None
 
 
+Mould = tuple[bytes, bytes]
+"""A frame that carries a piece of text, before and after that text: most of a stream's frames differ only there."""
+
+
+class Weight(IntEnum):
+    """Of bytes that pass through: whether they must be read before the next ones come."""
+
+    WEIGHTY = 0
+    CLOSING = 1
+    """No content: finish reasons, usage. Text that passed before them may stay unread."""
+    END = 2
+    """The end, without usage in the same bytes: if there was none before, the text has to be counted."""
+    TEXT = 3
+    """Whole frames with a piece of text each, nothing else that counts: they may stay unread for good."""
+
+
 class Splitter(Protocol):
     """Cuts a byte stream into frames, wherever it was split. Size-capped."""
 
@@ -270,6 +287,12 @@ class Dialect(UpstreamDialect, Protocol):
 
     def glance(self, body: bytes) -> Glance:
         """Raises StreamFault or Garbled."""
+
+    def mould(self, frame: bytes) -> Mould | None:
+        """Pass-through: ``frame`` without its text. What fits it needs no reading. None is always right, only slower."""
+
+    def weigh(self, data: bytes) -> Weight:
+        """What bytes that fit no mould could change, while text is unread."""
 
     def hides(self, frame: Frame, peek: Peek) -> bool:
         """Pass-through: whether a frame was only sent because we asked (the usage chunk) and the caller did not."""

@@ -16,6 +16,7 @@ from tieline.dialects.base import (
     Frame,
     Garbled,
     Glance,
+    Mould,
     Outgoing,
     Peek,
     Splitter,
@@ -24,6 +25,7 @@ from tieline.dialects.base import (
     StreamFault,
     Target,
     Truncated,
+    Weight,
 )
 from tieline.dialects.error_bodies import info_of_value, status_of
 from tieline.dialects.openai_chat.response import encode_error, error_object
@@ -244,6 +246,12 @@ class OpenAICompletions:
 
     def decode_error(self, status: int, headers: Headers, body: bytes) -> ErrorInfo:
         return error_bodies.info_of_body(headers, body)
+
+    def mould(self, frame: bytes) -> Mould | None:
+        return None
+
+    def weigh(self, data: bytes) -> Weight:
+        return Weight.WEIGHTY
 
     def hides(self, frame: Frame, peek: Peek) -> bool:
         """WIRE_FACTS 3: usage was asked for by us; callers who did not ask are not shown it."""

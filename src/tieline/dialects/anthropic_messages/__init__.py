@@ -14,12 +14,14 @@ from tieline.dialects.anthropic_messages.wire import NAME
 from tieline.dialects.base import (
     Frame,
     Glance,
+    Mould,
     Outgoing,
     Peek,
     Splitter,
     StreamDecoder,
     StreamEncoder,
     Target,
+    Weight,
 )
 from tieline.types.call import Call, Headers
 from tieline.types.errors import ErrorInfo, Fault
@@ -72,6 +74,12 @@ class AnthropicMessages:
 
     def decode_error(self, status: int, headers: Headers, body: bytes) -> ErrorInfo:
         return error_bodies.info_of_body(headers, body)
+
+    def mould(self, frame: bytes) -> Mould | None:
+        return None
+
+    def weigh(self, data: bytes) -> Weight:
+        return Weight.WEIGHTY
 
     def hides(self, frame: Frame, peek: Peek) -> bool:
         """Usage is part of this API's streams: nothing was sent only because we asked."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from tieline.dialects.base import (
     Frame,
     Glance,
+    Mould,
     Outgoing,
     Peek,
     Splitter,
     StreamDecoder,
     StreamEncoder,
     Target,
+    Weight,
 )
 from tieline.dialects.fields import to_json
 from tieline.dialects.gemini import answer_in, request_in, request_out, response_out
@@ -87,6 +89,12 @@ class Gemini:
 
     def decode_error(self, status: int, headers: Headers, body: bytes) -> ErrorInfo:
         return answer_in.decode_error(status, headers, body)
+
+    def mould(self, frame: bytes) -> Mould | None:
+        return None
+
+    def weigh(self, data: bytes) -> Weight:
+        return Weight.WEIGHTY
 
     def hides(self, frame: Frame, peek: Peek) -> bool:
         """Usage comes with the chunks, for every caller."""

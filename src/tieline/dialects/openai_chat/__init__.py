@@ -6,12 +6,14 @@ from tieline.dialects import error_bodies, sse
 from tieline.dialects.base import (
     Frame,
     Glance,
+    Mould,
     Outgoing,
     Peek,
     Splitter,
     StreamDecoder,
     StreamEncoder,
     Target,
+    Weight,
 )
 from tieline.dialects.openai_chat import decode as _decode
 from tieline.dialects.openai_chat import encode as _encode
@@ -68,6 +70,12 @@ class OpenAIChat:
 
     def decode_error(self, status: int, headers: Headers, body: bytes) -> ErrorInfo:
         return error_bodies.info_of_body(headers, body)
+
+    def mould(self, frame: bytes) -> Mould | None:
+        return _stream.mould(frame)
+
+    def weigh(self, data: bytes) -> Weight:
+        return _stream.weigh(data)
 
     def hides(self, frame: Frame, peek: Peek) -> bool:
         return _stream.hides(frame, peek)

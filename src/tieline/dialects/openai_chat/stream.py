@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
 
-from tieline.dialects.base import Frame, Garbled, Peek, Truncated
+from tieline.dialects.base import Frame, Garbled, Mould, Peek, Truncated, Weight
 from tieline.dialects.openai_chat.response import annotation, broken, error_object, fault_in, is_web
 from tieline.dialects.openai_chat.wire import (
     BROKEN_REASONS,
@@ -58,6 +59,48 @@ def is_bare_usage(data: bytes) -> bool:
         return False
     chunk = read_chunk(data)
     return not chunk.choices and bool(chunk.usage) and not chunk.error
+
+
+_WEIGHTY = (
+    b'"tool_calls"',
+    b'"reasoning',
+    b'"error"',
+    b'"function_call"',
+    b'"refusal"',
+    b'"logprobs":{',
+    b'"usage":{',
+)
+_CONTENT = re.compile(rb'"content": ?"((?:[^"\\]|\\.)*)"')
+_SAYS_SOMETHING = re.compile(
+    rb'"content": ?(?!""|null)|"tool_calls"|"function_call"|"reasoning(?!_tokens)|"refusal"|"error"'
+)
+
+
+def mould(raw: bytes) -> Mould | None:
+    """Of a frame that is only a piece of text (``weigh``), cut around that text."""
+    if weigh(raw) is not Weight.TEXT or raw.count(b"\n") != 2:
+        return None
+    found = _CONTENT.search(raw)
+    return None if found is None else (raw[: found.start(1)], raw[found.end(1) :])
+
+
+def weigh(data: bytes) -> Weight:
+    """By what stands in it: within a string a quote is escaped, so these marks are fields."""
+    if data[:7] != b"data: {" or data[-2:] != b"\n\n":
+        return Weight.END if data == DONE else Weight.WEIGHTY
+    frames = data.count(b"\n\n")
+    if (
+        data.count(b'"content":"') + data.count(b'"content": "') == frames
+        and data.count(b'"finish_reason":null') + data.count(b'"finish_reason": null') == frames
+        and data.count(b"\n") == 2 * frames
+        and data.count(b"}\n\n") == frames
+        and data.count(b"\n\ndata: {") == frames - 1
+        and not any(mark in data for mark in _WEIGHTY)
+    ):
+        return Weight.TEXT
+    if _SAYS_SOMETHING.search(data):
+        return Weight.WEIGHTY
+    return Weight.END if b"[DONE]" in data and b'"usage"' not in data else Weight.CLOSING
 
 
 def hides(frame: Frame, peek: Peek) -> bool:

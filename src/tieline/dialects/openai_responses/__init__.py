@@ -7,12 +7,14 @@ from msgspec import Raw
 from tieline.dialects.base import (
     Frame,
     Glance,
+    Mould,
     Outgoing,
     Peek,
     Splitter,
     StreamDecoder,
     StreamEncoder,
     Target,
+    Weight,
 )
 from tieline.dialects.fields import to_json
 from tieline.dialects.openai_responses import answer_in, request_in, request_out, response_out
@@ -66,6 +68,12 @@ class OpenAIResponses:
 
     def decode_error(self, status: int, headers: Headers, body: bytes) -> ErrorInfo:
         return answer_in.decode_error(status, headers, body)
+
+    def mould(self, frame: bytes) -> Mould | None:
+        return None
+
+    def weigh(self, data: bytes) -> Weight:
+        return Weight.WEIGHTY
 
     def hides(self, frame: Frame, peek: Peek) -> bool:
         """Usage is part of the last event, for every caller."""

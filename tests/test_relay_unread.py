@@ -1,0 +1,174 @@
+"""Text that passes through a stream unread: the caller, the books and a resume must not notice."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.test_relay import Caller
+from tieline.dialects import get, get_upstream
+from tieline.dialects.base import Peek, Weight
+from tieline.dialects.openai_chat.stream import weigh
+from tieline.dialects.transcript import Transcript
+from tieline.relay import MAX_UNREAD, Relay
+
+PEEK = Peek(model="m", stream=True, include_usage=True)
+nasty = st.text(max_size=30) | st.sampled_from(
+    ['"finish_reason":null', '"tool_calls"', 'data: {"x"}\n\n', "[DONE]", '"usage":{', '"error"', "", "\\"]
+)
+
+
+def frame(delta: dict[str, Any], *, finish: str | None = None, spaced: bool = False, **more: Any) -> bytes:
+    chunk = {
+        "id": "r1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "m",
+        "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}],
+        **more,
+    }
+    separators = (", ", ": ") if spaced else (",", ":")
+    return (
+        b"data: "
+        + json.dumps(chunk, separators=separators, ensure_ascii=False).encode("utf-8", "replace")
+        + b"\n\n"
+    )
+
+
+FIRST = frame({"role": "assistant", "content": "", "refusal": None}) + frame({"content": "Hello"})
+USAGE = {"prompt_tokens": 9, "completion_tokens": 7, "total_tokens": 16}
+TOOL = {
+    "tool_calls": [{"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+}
+pieces = st.lists(
+    st.builds(lambda text, spaced: frame({"content": text}, spaced=spaced), nasty, st.booleans())
+    | st.builds(lambda text: frame({"content": text}) + frame({"content": text}), nasty)
+    | st.builds(lambda text: frame({"reasoning_content": text}), nasty)
+    | st.just(frame({}, usage=None))
+    | st.just(b": comment\n\n"),
+    max_size=12,
+)
+endings = st.sampled_from(
+    [
+        [
+            frame({}, finish="stop"),
+            b'data: {"choices":[],"usage":%b}\n\n' % json.dumps(USAGE).encode(),
+            b"data: [DONE]\n\n",
+        ],
+        [frame({}, finish="stop", usage=USAGE) + b"data: [DONE]\n\n"],
+        [frame({"content": "bye"}, finish="stop"), b"data: [DONE]\n\n"],
+        [frame({}, finish="length"), b"data: [DONE]\n\n"],
+        [frame(TOOL), frame({}, finish="tool_calls", usage=USAGE)],
+        [],
+    ]
+)
+
+
+class Reading:
+    """The same dialect, which reads everything at once."""
+
+    def __init__(self) -> None:
+        self._dialect = get("openai_chat")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dialect, name)
+
+    def weigh(self, data: bytes) -> Weight:
+        return Weight.WEIGHTY
+
+
+def relayed(through: Any, chunks: list[bytes]) -> tuple[Relay, Caller, str | None]:
+    caller = Caller()
+    relay = Relay(
+        dialect=get_upstream("openai_chat"),
+        through=through,
+        peek=PEEK,
+        encoder=None,
+        sink=caller,
+        transcript=Transcript(),
+        clock=lambda: 0.0,
+    )
+    error = None
+    try:
+        for chunk in chunks:
+            relay.feed(chunk)
+        relay.finish()
+    except Exception as raised:
+        error = type(raised).__name__
+        relay.catch_up()
+    return relay, caller, error
+
+
+@settings(max_examples=150, deadline=None)
+@given(middle=pieces, ending=endings)
+def test_nobody_can_tell(middle: list[bytes], ending: list[bytes]) -> None:
+    chunks = [FIRST, *middle, *ending]
+    lazy, heard, error = relayed(get("openai_chat"), chunks)
+    eager, expected, wrong = relayed(Reading(), chunks)
+    assert (heard.sent, heard.ends, error) == (expected.sent, expected.ends, wrong)
+    assert (lazy.usage, lazy.finish_reason, lazy.done) == (eager.usage, eager.finish_reason, eager.done)
+    if lazy.usage is None:
+        assert lazy.chars_out == eager.chars_out, "somebody has to count"
+    if error is not None:
+        assert lazy.transcript.text == eager.transcript.text, "a resume goes on from here"
+
+
+def test_plain_text_is_not_read_and_a_break_reads_it() -> None:
+    text = [frame({"content": f"word {number} "}) for number in range(50)]
+    done = [
+        frame({}, finish="stop", usage=None),
+        b'data: {"choices":[],"usage":%b}\n\n' % json.dumps(USAGE).encode(),
+    ]
+    whole, _, error = relayed(get("openai_chat"), [FIRST, *text, *done, b"data: [DONE]\n\n"])
+    assert error is None
+    assert len(whole.unread) == 49, "one shows what they look like"
+    broken, _, error = relayed(get("openai_chat"), [FIRST, *text])
+    assert error == "Truncated"
+    assert not broken.unread
+    assert broken.transcript.text == "Hello" + "".join(f"word {number} " for number in range(50))
+
+
+def test_what_only_looks_like_the_mould_is_read() -> None:
+    text = frame({"content": "x"})
+    before, after = (part + quote for part, quote in zip(text.split(b'"x"'), (b'"', b""), strict=True))
+    after = b'"' + after
+    for odd in (before + after[1:], before + b"x\\" + after, before + b'"}}],"error":{"message":"' + after):
+        relay, caller, _ = relayed(get("openai_chat"), [FIRST, text, text, odd])
+        eager, expected, _ = relayed(Reading(), [FIRST, text, text, odd])
+        assert (caller.sent, relay.skipped) == (expected.sent, eager.skipped)
+
+
+def test_what_stays_unread_is_bounded() -> None:
+    long = frame({"content": "x" * 60_000})
+    relay, _, _ = relayed(get("openai_chat"), [FIRST, *[long] * 9, frame({}, finish="stop", usage=USAGE)])
+    assert relay.unread_bytes <= MAX_UNREAD
+    assert relay.chars_out > MAX_UNREAD
+
+
+@pytest.mark.parametrize(
+    ("data", "weight"),
+    [
+        (frame({"content": "x"}), Weight.TEXT),
+        (frame({"content": "x"}, spaced=True), Weight.TEXT),
+        (frame({"content": 'say "finish_reason":"stop"'}), Weight.TEXT),
+        (frame({"content": "x"}) * 3, Weight.TEXT),
+        (frame({"content": "x"}, finish="stop"), Weight.WEIGHTY),
+        (frame({"content": "x"}, usage=USAGE), Weight.WEIGHTY),
+        (frame({"content": None}), Weight.CLOSING),
+        (frame(TOOL), Weight.WEIGHTY),
+        (frame({"reasoning_content": "hm"}), Weight.WEIGHTY),
+        (frame({}, finish="stop"), Weight.CLOSING),
+        (b"data: [DONE]\n\n", Weight.END),
+        (frame({}, finish="stop") + b"data: [DONE]\n\n", Weight.END),
+        (frame({"content": "x"})[:-1], Weight.WEIGHTY),
+        (frame({"content": "x"})[:-9] + b"\n\n", Weight.WEIGHTY),
+        (b'data: {"error":{"message":"x"}}\n\n', Weight.WEIGHTY),
+        (b"<html>\n\n", Weight.WEIGHTY),
+    ],
+)
+def test_what_bytes_weigh(data: bytes, weight: Weight) -> None:
+    assert weigh(data) is weight
