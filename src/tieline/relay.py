@@ -7,6 +7,7 @@ still follow in-band.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Protocol
 
@@ -35,6 +36,8 @@ from tieline.types.events import (
 )
 from tieline.types.usage import Usage
 
+_STRING = re.compile(rb'(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*')
+"""What may stand between the quotes of a JSON string."""
 MAX_MOULDS = 8
 """Frames of one stream that are looked at as a mould for others."""
 MAX_UNREAD = 262_144
@@ -248,19 +251,19 @@ class Relay:
         if mould is None:
             return False
         before, after = mould
-        if data.startswith(before) and data.endswith(after) and len(data) >= len(before) + len(after):
-            text = data[len(before) : -len(after)]
-            # With a quote or a backslash it might be more than text: that is looked at closely.
-            if b'"' not in text and b"\n" not in text and text[-1:] != b"\\":
-                self._keep_unread(data)
-                return True
+        begin, end = len(before), len(data) - len(after)
+        if (
+            end >= begin
+            and data.startswith(before)
+            and data.endswith(after)
+            and _STRING.fullmatch(data, begin, end)
+        ):
+            self._keep_unread(data)
+            return True
         if not self.unread:
             return False
         weight = self.through.weigh(data)
-        if weight is Weight.TEXT:
-            self._keep_unread(data)
-            return True
-        if weight is Weight.WEIGHTY or (weight is Weight.END and self.usage is None):
+        if weight in (Weight.WEIGHTY, Weight.TEXT) or (weight is Weight.END and self.usage is None):
             self.catch_up()
         return False
 

@@ -154,7 +154,7 @@ class Weight(IntEnum):
     END = 2
     """The end, without usage in the same bytes: if there was none before, the text has to be counted."""
     TEXT = 3
-    """Whole frames with a piece of text each, nothing else that counts: they may stay unread for good."""
+    """Whole frames with a piece of text each, and nothing else that counts."""
 
 
 class Splitter(Protocol):
