@@ -20,6 +20,7 @@ from tieline import listing
 from tieline.admit.accounts import Accounts
 from tieline.admit.admission import Admission
 from tieline.admit.leases import Leases
+from tieline.admit.overload import Overload
 from tieline.admit.watch import Watch
 from tieline.config.load import ConfigErrors, Loaded, find, load
 from tieline.config.reload import Watcher
@@ -99,8 +100,12 @@ class Gateway:
         self.failed: ConfigError | None = None
         self.in_flight = 0
         self.draining = False
+        self.ended = 0
+        """Requests, so far."""
         self._over = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
         self._loaded = self._load(config)
+        self.overload = Overload(self.config.server.max_lag_ms / 1000, lambda: self.ended)
+        """Watches only once a server has started it."""
         self.health = Health(Random())
         self.metrics = Metrics()
         self.metrics.add_source(self._gauges)
@@ -314,20 +319,28 @@ class Gateway:
     async def handle(self, call: Call, reply: Reply) -> Record:
         """One request, from received to recorded. Never raises but CancelledError before anything was done."""
         flight = Flight(self.line, call, reply)
-        if self.in_flight >= self.config.server.max_concurrency or self.draining:
+        if self.in_flight >= self.config.server.max_concurrency or self.draining or self.overload.refuses():
             flight.shed(self._shedding())
+            self.ended += 1
             return flight.record
         self.in_flight += 1
         try:
             await flight.run()
         finally:
             self.in_flight -= 1
+            self.ended += 1
         return flight.record
 
     def _shedding(self) -> Shedding:
         if self.draining:
             return Shedding(
                 "Tieline is shutting down.", hint="Send the request to another replica.", retry_after_s=1.0
+            )
+        if self.in_flight < self.config.server.max_concurrency:
+            return Shedding(
+                "This process has more to do than it can.",
+                hint="server.max_lag_ms says how far behind it may be; more workers or hosts take more.",
+                retry_after_s=1.0,
             )
         return Shedding(
             f"{self.in_flight} requests are under way, as many as server.max_concurrency allows.",
@@ -518,7 +531,12 @@ class Gateway:
         return self.metrics.exposition()
 
     def _gauges(self) -> list[Gauge]:
-        gauges = [Gauge("tieline_in_flight", "Requests under way.", {}, float(self.in_flight))]
+        overload = self.overload
+        gauges = [
+            Gauge("tieline_in_flight", "Requests under way.", {}, float(self.in_flight)),
+            Gauge("tieline_loop_lag_seconds", "How late the event loop is.", {}, overload.lag_s),
+            Gauge("tieline_refused_share", "Of new requests, one too many each.", {}, overload.share),
+        ]
         away = {line.partition(":")[0] for line in self._degraded()}
         gauges += [
             Gauge(

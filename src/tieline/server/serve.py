@@ -128,6 +128,7 @@ class Service:
         finally:
             if self._sweeper is not None:
                 self._sweeper.cancel()
+            self.gateway.overload.stop()
         await self._cut()
         await self.gateway.stop()
 
@@ -151,6 +152,7 @@ class Service:
 
     def _started(self) -> None:
         self._sweep()
+        self.gateway.overload.start()
         if self.ready is not None:
             self.ready(self.url)
 

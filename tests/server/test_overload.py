@@ -1,0 +1,74 @@
+"""More than a process can do: it refuses a share, says when to come back, and takes everything again afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+from tests.served import chat, post, serving
+from tieline.admit.overload import BUSY, MOST, SLACK, STEP, Overload
+
+CHAT = "/v1/chat/completions"
+LATE, MANY = 0.5, BUSY * 4
+
+
+def steps(overload: Overload, count: int, lag_s: float, ended: int = MANY) -> list[float]:
+    shares = []
+    for _ in range(count):
+        overload.observe(lag_s, ended)
+        shares.append(overload.share)
+    return shares
+
+
+def test_the_share_rises_while_the_loop_is_behind_and_falls_again() -> None:
+    overload = Overload(0.1, lambda: 0)
+    patience = SLACK // STEP
+    assert steps(overload, patience, LATE) == [0.0] * patience
+    rising = steps(overload, 20, LATE)
+    assert rising == sorted(rising)
+    assert rising[-1] == MOST / 100
+    falling = steps(overload, 20, 0.0)
+    assert falling == sorted(falling, reverse=True)
+    assert falling[-1] == 0.0
+    assert not overload.refuses()
+
+
+def test_a_pause_that_requests_did_not_make_refuses_nobody() -> None:
+    assert not any(steps(Overload(0.1, lambda: 0), 50, LATE, ended=BUSY - 1))
+    assert not any(steps(Overload(0.1, lambda: 0), 50, 0.1))
+
+
+async def test_a_loop_that_is_behind_sheds_and_recovers(tmp_path: Path) -> None:
+    async with serving(tmp_path, max_lag_ms=20) as served:
+        loop = asyncio.get_running_loop()
+        served.gateway.overload.start()
+        until = loop.time() + 3
+        statuses: list[int] = []
+
+        def busy() -> None:
+            """What a thousand requests in one turn would do to the loop that serves."""
+            time.sleep(0.1)
+            served.gateway.ended += MANY
+            if loop.time() < until:
+                loop.call_soon(busy)
+
+        async def call() -> None:
+            while loop.time() < until:
+                async with await served.connect() as raw:
+                    raw.send(post(CHAT, chat()))
+                    heard = await raw.hear()
+                    statuses.append(heard.status)
+                    if heard.status == 503:
+                        assert int(heard.headers["retry-after"]) >= 1
+                        assert b"max_lag_ms" in heard.body
+
+        busy()
+        await asyncio.gather(*(call() for _ in range(8)))
+        assert 503 in statuses
+        async with asyncio.timeout(10):
+            while served.gateway.overload.share:
+                await asyncio.sleep(0.05)
+        async with await served.connect() as raw:
+            raw.send(post(CHAT, chat()))
+            assert (await raw.hear()).status == 200
