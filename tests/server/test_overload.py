@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 from tests.served import chat, post, serving
-from tieline.admit.overload import BUSY, MOST, SLACK, STEP, Overload
+from tieline.admit.overload import BUSY, MOST, PERCENT_A_SECOND, PROBE_S, SLACK, Overload
 
 CHAT = "/v1/chat/completions"
-LATE, MANY = 0.5, BUSY * 4
+LATE, MANY = 0.15, BUSY * 4
 
 
 def steps(overload: Overload, count: int, lag_s: float, ended: int = MANY) -> list[float]:
@@ -23,12 +23,12 @@ def steps(overload: Overload, count: int, lag_s: float, ended: int = MANY) -> li
 
 def test_the_share_rises_while_the_loop_is_behind_and_falls_again() -> None:
     overload = Overload(0.1, lambda: 0)
-    patience = SLACK // STEP
+    patience = int(SLACK / (PERCENT_A_SECOND * (PROBE_S + LATE)))
     assert steps(overload, patience, LATE) == [0.0] * patience
     rising = steps(overload, 20, LATE)
     assert rising == sorted(rising)
     assert rising[-1] == MOST / 100
-    falling = steps(overload, 20, 0.0)
+    falling = steps(overload, 60, 0.0)
     assert falling == sorted(falling, reverse=True)
     assert falling[-1] == 0.0
     assert not overload.refuses()

@@ -13,11 +13,13 @@ from collections.abc import Callable
 from random import random
 
 PROBE_S = 0.05
-STEP = 10
-"""By how many percent the share changes with each probe."""
-SLACK = 30
-"""A pause or two (a snapshot, a busy host) refuse nobody: the lag must last."""
+PERCENT_A_SECOND = 150
+"""By how much the share changes."""
+SLACK = 50
+"""Percent below nothing: a pause (a snapshot, a busy host) refuses nobody, the lag must last a third of a second."""
 MOST = 95
+MAX_LAG_S = 0.2
+"""What one probe counts at most: a process that was stopped for a minute is not behind by a minute of requests."""
 BUSY = 32
 """Requests ended between two probes; with fewer the lag is somebody else's doing, and to refuse them would not help."""
 
@@ -33,7 +35,7 @@ class Overload:
         """Of new requests: what is refused now."""
         self._ended = ended
         self._counted = 0
-        self._level = -SLACK
+        self._level: float = -SLACK
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -53,8 +55,9 @@ class Overload:
         """One probe: it came ``lag_s`` late, and ``ended`` requests ended since the one before."""
         self.lag_s = lag_s
         behind = lag_s > self.max_lag_s and ended >= BUSY
-        self._level = min(MOST, max(-SLACK, self._level + (STEP if behind else -STEP)))
-        self.share = max(0, self._level) / 100
+        change = PERCENT_A_SECOND * (PROBE_S + min(lag_s, MAX_LAG_S))
+        self._level = min(MOST, max(-SLACK, self._level + (change if behind else -change)))
+        self.share = max(0.0, self._level) / 100
 
     def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = loop.call_later(PROBE_S, self._probe, loop, loop.time() + PROBE_S)
