@@ -13,7 +13,7 @@ from google import genai
 from google.genai import types
 
 from tests.conformance.seen import PDF
-from tests.conformance.world import HOSTS, World
+from tests.conformance.world import World
 from tests.features.asking import PROMPT, chat, contents, messages, post, responses
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -56,7 +56,8 @@ def test_a_field_that_the_upstream_cannot_do(
     heard = post(world, "/v1/chat/completions", chat(f"{host}/sim-echo", **extra))
     assert (heard.status, heard.error["param"]) == (400, field), heard.text
     assert field in message_of(heard)
-    assert host in message_of(heard) or _dialect(host) in message_of(heard), "it names who cannot"
+    assert host in message_of(heard), "it names who cannot"
+    assert "Leave" in message_of(heard), "and what to do"
     assert not world.upstream(), "nothing was sent"
 
 
@@ -97,8 +98,13 @@ def test_too_small_a_limit_is_raised_where_the_vendor_has_a_least(world: World) 
     assert heard.status == 400, "a caller of that API is told what the API says"
 
 
-def _dialect(host: str) -> str:
-    return next(one.dialect for one in HOSTS if one.name == host)
+def test_a_provider_that_is_not_set_up_says_how(world: World) -> None:
+    heard = post(world, "/v1/chat/completions", chat("deepseek/deepseek-chat"))
+    assert heard.status == 404
+    assert "set DEEPSEEK_API_KEY" in message_of(heard)
+    assert "perhaps deepseek" in message_of(
+        post(world, "/v1/chat/completions", chat("deepsek/deepseek-chat"))
+    )
 
 
 @pytest.mark.parametrize("host", ["responses", "cohere"])
