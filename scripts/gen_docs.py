@@ -37,8 +37,8 @@ providers:
 ```
 
 **Data policy** is what the vendor's own page says, read on the day beside it (and of the day that the page itself states, where it
-does). Unknown means that the vendor's public pages do not say, contradict themselves by plan or model, or that nobody has
-checked, and the note says which; under a rule it counts as not allowed. {policies}
+does); pages were read as stored copies, of some only the beginning. Unknown means that what was at hand does not say, or contradicts
+itself by plan or model, and the note says which; under a rule it counts as not allowed. {policies}
 Retention is the longest that the page states for ordinary requests, abuse and fault handling included. A contract of yours
 may say more: set `jurisdictions`, `no_training` and `zero_retention` under `providers`.
 

@@ -19,6 +19,7 @@ from tieline.dialects.transcript import Transcript, events_of
 from tieline.ledger import pricing
 from tieline.providers.advice import advised
 from tieline.providers.blame import weighed
+from tieline.providers.deployment import Deployment
 from tieline.providers.errors import classify, classify_transport, rate_limits
 from tieline.providers.signing import ended, needs_token, sign
 from tieline.providers.token_error import TokenError
@@ -120,7 +121,7 @@ class Exchange:
         try:
             outgoing = self._encode()
         except Unsupported as error:
-            flight.unsupported = error
+            flight.unsupported = _explained(error, self.step.deployment)
             return Outcome(
                 unsupported=error.param or "request", elapsed_s=flight.elapsed_s(), committed=flight.committed
             )
@@ -671,3 +672,11 @@ class _Watch:
 
     def cancel(self) -> None:
         self.handle.cancel()
+
+
+def _explained(error: Unsupported, deployment: Deployment) -> Unsupported:
+    """Who cannot and what to do are named too: a dialect knows fields, not always hosts."""
+    if not re.search(rf"\b{re.escape(deployment.provider.name)}\b", error.message):
+        error.message = f"{deployment.id}: {error.message}"
+    error.hint = error.hint or "Leave the field out, or choose a model that takes it."
+    return error

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import Struct
 
+from tieline.providers.card import ModelCard
 from tieline.providers.deployment import Deployment
 from tieline.types.errors import UnknownModel
+from tieline.types.money import PER_MILLION, format_usd
 
 Json = dict[str, Any]
 
@@ -40,16 +43,27 @@ def entry(entries: Iterable[Listed], name: str, dialect: str) -> Json:
 
 def _openai(one: Listed) -> Json:
     owner = one.deployment.provider.name if one.deployment is not None else "tieline"
-    return {"id": one.name, "object": "model", "created": 0, "owned_by": owner, "tieline": _detail(one)}
+    return {
+        "id": one.name,
+        "object": "model",
+        "created": int(_released(one).timestamp()),
+        "owned_by": owner,
+        "tieline": _detail(one),
+    }
 
 
 def _anthropic(one: Listed) -> Json:
+    detail = _detail(one)
     return {
         "type": "model",
         "id": one.name,
         "display_name": _title(one),
-        "created_at": "1970-01-01T00:00:00Z",
-        "tieline": _detail(one),
+        "created_at": f"{_released(one):%Y-%m-%dT%H:%M:%SZ}",
+        "max_input_tokens": detail["context"],
+        "max_tokens": detail["max_output"],
+        "lifecycle": _LIFECYCLES.get(detail["status"], "active"),
+        **dict.fromkeys(("capabilities", "deprecated_at", "line", "retires_at")),
+        "tieline": detail,
     }
 
 
@@ -77,7 +91,21 @@ def _title(one: Listed) -> str:
     return card.title if card and card.title else one.name
 
 
+def _released(one: Listed) -> datetime:
+    """As the catalog knows it; where it does not, the epoch, which is how Anthropic writes an unknown day."""
+    card = one.deployment.card if one.deployment is not None else None
+    try:
+        return datetime.fromisoformat((card and card.released) or "1970-01-01").replace(tzinfo=UTC)
+    except ValueError:
+        return datetime.fromtimestamp(0, UTC)
+
+
+_LIFECYCLES = {"deprecated": "deprecated", "gone": "retired"}
+_CAPABILITIES = ("tools", "structured_output", "reasoning", "input_modalities", "embedding", "status")
+
+
 def _detail(one: Listed) -> Json:
+    """What no vendor's shape has a place for; None is unknown."""
     found = one.deployment
     card = found.card if found is not None else None
     return {
@@ -85,7 +113,16 @@ def _detail(one: Listed) -> Json:
         "name": found.name if found is not None else one.name,
         "context": card.context if card else None,
         "max_output": card.max_output if card else None,
+        **{name: getattr(card, name, None) for name in _CAPABILITIES},
+        "input_usd_per_million": _price(card, "input"),
+        "output_usd_per_million": _price(card, "output"),
     }
+
+
+def _price(card: ModelCard | None, kind: str) -> str | None:
+    if card is None or card.price is None or not card.price.tiers:
+        return None
+    return format_usd(getattr(card.price.tiers[0], kind) * PER_MILLION)
 
 
 def _openai_list(entries: list[Json]) -> Json:

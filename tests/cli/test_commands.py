@@ -137,6 +137,39 @@ def test_models(tmp_path: Path) -> None:
     assert tieline("models", "show", "no-such-model", cwd=tmp_path).returncode == 2
 
 
+def test_models_has_the_configured_ones_too(tmp_path: Path) -> None:
+    """A host of one's own is in no catalog, and a provider with a list serves what is on it."""
+    (tmp_path / "tieline.yaml").write_text(
+        "providers:\n"
+        "  acme:\n"
+        "    base_url: https://llm.acme.example/v1\n"
+        "    api_key: k\n"
+        "    prices: {acme-large: {input: '0.50', output: '1.50'}}\n"
+        "  openai: {api_key: k, models: [gpt-5-mini, 'ft:gpt-5-mini:acme']}\n"
+    )
+    found = tieline_json("models", "--configured", cwd=tmp_path)
+    assert {one["id"] for one in found["models"]} == {
+        "acme/acme-large",
+        "openai/gpt-5-mini",
+        "openai/ft:gpt-5-mini:acme",
+    }
+    acme = next(one for one in found["models"] if one["id"] == "acme/acme-large")
+    assert (acme["input_usd_per_million"], acme["output_usd_per_million"]) == ("0.5", "1.5")
+    assert acme["source"] == "configuration"
+    shown = tieline("models", "show", "acme/acme-large", cwd=tmp_path).stdout
+    assert "configured" in shown
+    assert "input 0.5, output 1.5" in shown
+
+
+def test_models_counts_all_and_says_when_there_is_none(tmp_path: Path) -> None:
+    found = tieline_json("models", "--limit", "3", cwd=tmp_path)
+    assert len(found["models"]) == 3
+    assert found["count"] >= 2000
+    assert found["names"] > 1000, "of all, not of those shown"
+    assert "No model" in tieline("models", "zzzz", cwd=tmp_path).stdout
+    assert "gpt-5-mini" in tieline("models", "show", "gpt-5-minii", cwd=tmp_path).stderr
+
+
 def test_logs(used: Path) -> None:
     found = tieline_json("logs", cwd=used)
     assert [record["model_asked"] for record in found] == ["nonsense", "demo", "demo", "demo"]

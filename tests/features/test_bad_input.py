@@ -13,7 +13,7 @@ from google import genai
 from google.genai import types
 
 from tests.conformance.seen import PDF
-from tests.conformance.world import HOSTS, World
+from tests.conformance.world import World
 from tests.features.asking import PROMPT, chat, contents, messages, post, responses
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -56,7 +56,8 @@ def test_a_field_that_the_upstream_cannot_do(
     heard = post(world, "/v1/chat/completions", chat(f"{host}/sim-echo", **extra))
     assert (heard.status, heard.error["param"]) == (400, field), heard.text
     assert field in message_of(heard)
-    assert host in message_of(heard) or _dialect(host) in message_of(heard), "it names who cannot"
+    assert host in message_of(heard), "it names who cannot"
+    assert "Leave" in message_of(heard), "and what to do"
     assert not world.upstream(), "nothing was sent"
 
 
@@ -68,8 +69,42 @@ def test_what_no_model_of_the_name_can_do_is_the_callers_to_change(world: World)
     assert "claude/sim-echo: server tools of openai_chat" in message_of(heard)
 
 
-def _dialect(host: str) -> str:
-    return next(one.dialect for one in HOSTS if one.name == host)
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/v1/chat/completions", chat, "web_search_options"),
+        ("/v1/responses", responses, "tools"),
+        ("/v1/messages", messages, "tools"),
+    ],
+)
+def test_a_refusal_for_the_model_names_the_callers_field(
+    world: World, path: str, body: Any, field: str
+) -> None:
+    kinds = {"/v1/responses": "web_search", "/v1/messages": "web_search_20250305"}
+    asked = {field: {}} if field != "tools" else {field: [{"type": kinds[path], "name": "web_search"}]}
+    heard = post(world, path, body("cohere/sim-echo", **asked))
+    assert (heard.status, heard.error["param"]) == (400, field), heard.text
+    assert f"`{field}`" in message_of(heard)
+
+
+def test_too_small_a_limit_is_raised_where_the_vendor_has_a_least(world: World) -> None:
+    """Claude Code asks for one token to see whether a model answers."""
+    world.begin()
+    body = messages("responses/sim-echo") | {"max_tokens": 1}
+    heard = post(world, "/v1/messages", body)
+    assert heard.status == 200, heard.text
+    assert world.upstream()[-1].body["max_output_tokens"] == 16
+    heard = post(world, "/v1/responses", responses("responses/sim-echo", max_output_tokens=1))
+    assert heard.status == 400, "a caller of that API is told what the API says"
+
+
+def test_a_provider_that_is_not_set_up_says_how(world: World) -> None:
+    heard = post(world, "/v1/chat/completions", chat("deepseek/deepseek-chat"))
+    assert heard.status == 404
+    assert "set DEEPSEEK_API_KEY" in message_of(heard)
+    assert "perhaps deepseek" in message_of(
+        post(world, "/v1/chat/completions", chat("deepsek/deepseek-chat"))
+    )
 
 
 @pytest.mark.parametrize("host", ["responses", "cohere"])
@@ -131,6 +166,36 @@ _MIXED: list[tuple[str, Any, str, str]] = [
     ),
     ("/v1/responses", chat("responses/sim-echo"), "input", "/v1/chat/completions"),
     (
+        "/v1/responses",
+        responses("responses/sim-echo", response_format={"type": "json_object"}),
+        "response_format",
+        "text.format",
+    ),
+    (
+        "/v1/responses",
+        responses("responses/sim-echo", tools=[{"type": "function", "function": {"name": "x"}}]),
+        "tools[0].function",
+        "/v1/chat/completions",
+    ),
+    (
+        "/v1/responses",
+        responses("responses/sim-echo", tools=[{"name": "x", "input_schema": {"type": "object"}}]),
+        "tools[0].input_schema",
+        "/v1/messages",
+    ),
+    (
+        "/v1/chat/completions",
+        chat("chat/sim-echo", tools=[{"name": "x", "input_schema": {"type": "object"}}]),
+        "tools[0].input_schema",
+        "/v1/messages",
+    ),
+    (
+        "/v1/chat/completions",
+        chat("chat/sim-echo", tools=[{"type": "function", "name": "x", "parameters": {}}]),
+        "tools[0].name",
+        "/v1/responses",
+    ),
+    (
         "/v1beta/models/gemini/sim-echo:generateContent",
         chat("gemini/sim-echo"),
         "contents",
@@ -155,6 +220,15 @@ def test_content_blocks_of_another_api(world: World) -> None:
     heard = post(world, "/v1/chat/completions", body)
     assert heard.status == 400
     assert "/v1/messages" in message_of(heard)
+    source = {"type": "base64", "media_type": "image/png", "data": "aGk="}
+    body["messages"][0]["content"] = [{"type": "image", "source": source}]
+    heard = post(world, "/v1/chat/completions", body)
+    assert heard.status == 400
+    assert "`image_url`" in message_of(heard)
+    body["messages"][0]["content"] = [{"type": "input_text", "text": "x"}]
+    heard = post(world, "/v1/chat/completions", body)
+    assert heard.status == 400
+    assert "/v1/responses" in message_of(heard)
     body = messages("claude/sim-echo")
     body["messages"][0]["content"] = [{"type": "image_url", "image_url": {"url": "https://x/y.png"}}]
     heard = post(world, "/v1/messages", body)
@@ -203,6 +277,15 @@ def test_a_forged_signature_is_the_providers_to_refuse(world: World) -> None:
     assert heard.status == 400
     assert "signature" in message_of(heard)
     assert "claude" in message_of(heard), "it says who refused"
+    assert "leave it out of the conversation" in message_of(heard), "and what to do"
+    items = responses("responses/sim-echo", input=[{"role": "user", "content": PROMPT}])
+    items["input"] += [
+        {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "forged"},
+        {"role": "user", "content": "Go on."},
+    ]
+    heard = post(world, "/v1/responses", items)
+    assert heard.status == 400
+    assert "leave it out of the conversation" in message_of(heard)
     translated = post(world, "/v1beta/models/claude/sim-echo:generateContent", _forged())
     assert translated.status in (200, 400), translated.text
 

@@ -160,6 +160,16 @@ def test_what_an_embedder_cannot_do_is_refused_by_name(world: World) -> None:
     assert "cohere" in heard.error["message"]
 
 
+def test_a_model_that_does_something_else_is_the_callers_to_change(world: World) -> None:
+    """Not a 503, which every SDK would send again."""
+    heard = post(world, "/v1/embeddings", {"model": "claude/claude-sonnet-4-5", "input": "a bell"})
+    assert (heard.status, heard.error["param"]) == (400, "model"), heard.text
+    assert "claude/claude-sonnet-4-5: it makes no embeddings" in heard.error["message"]
+    heard = post(world, "/v1/chat/completions", chat("chat/text-embedding-3-small"))
+    assert (heard.status, heard.error["param"]) == (400, "model"), heard.text
+    assert "it only makes embeddings" in heard.error["message"]
+
+
 def test_embeddings_never_fail_over_to_another_model(start: Start) -> None:
     models = {
         "vectors": ModelConfig(

@@ -36,7 +36,7 @@ def refused(tmp_path: Path, text: str) -> str:
             "  one:\n    deployments:\n      - a/m\n      - nobody/else\n",
             9,
             "'nobody/else'",
-            "usable are: a, b",
+            "Usable are: a, b",
         ),
         ("  one: {deployments: [a/m]}\npolicy: {jurisdictions: [EU]}\n", 6, "no candidate is left", "Loosen"),
         (

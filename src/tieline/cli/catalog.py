@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from rich.markup import escape
 
 from tieline.cli.terminal import console, table, write_json
@@ -25,22 +27,26 @@ def models(query: list[str], path: Path | None, as_json: bool, configured: bool,
     if query[:1] == ["show"] and len(query) > 1:
         _show(known, fleet, query[1], as_json)
         return
-    found = known.search(" ".join(query))
+    own = [card for card in _own(known, fleet) if _matches(card, query)]
+    found = own + known.search(" ".join(query))
     if configured:
-        found = [card for card in found if card.provider in fleet.hosts]
-    total = len(found)
-    found.sort(key=lambda card: (card.provider not in fleet.hosts, card.name, card.provider))
+        found = [card for card in found if _served(card, fleet)]
+    total, names = len(found), len({card.name for card in found})
+    found.sort(key=lambda card: (not _served(card, fleet), card.name, card.provider))
     if limit:
         found = found[:limit]
     if as_json:
         write_json(
             {
                 "count": total,
-                "names": len({card.name for card in found}),
+                "names": names,
                 "providers_configured": sorted(fleet.hosts),
-                "models": [line(card, card.provider in fleet.hosts) for card in found],
+                "models": [line(card, _served(card, fleet)) for card in found],
             }
         )
+        return
+    if not found:
+        console.print(f"No model of the catalog or the configuration holds {escape(' '.join(query))!r}.")
         return
     rows = table(
         "model",
@@ -64,10 +70,42 @@ def models(query: list[str], path: Path | None, as_json: bool, configured: bool,
             _price(card, "output"),
             _abilities(card),
             f"{card.quality['average']:.1f}" if "average" in card.quality else "",
-            "[green]configured[/]" if card.provider in fleet.hosts else "",
+            "[green]configured[/]" if _served(card, fleet) else "",
         )
     console.print(rows)
     console.print(f"\n[dim]{len(found)} of {total} shown (--limit 0 for all) · tieline models show NAME[/]")
+
+
+def _own(known: catalog.Catalog, fleet: build.Fleet) -> list[ModelCard]:
+    """Configured models that are not in the catalog under their provider: a user's own hosts, deployments, fine-tunes."""
+    found = []
+    for provider, host in fleet.hosts.items():
+        have = set(known.ids_of(host.catalog_name))
+        for model in dict.fromkeys((*(host.config.models or ()), *host.config.prices)):
+            if model not in have:
+                made = fleet.build_one(provider, model)
+                card = made.card or ModelCard(id=model, provider=provider, name=made.name, embedding=None)
+                found.append(replace(card, id=model, provider=provider))
+    return found
+
+
+def _matches(card: ModelCard, query: list[str]) -> bool:
+    said = f"{card.provider}/{card.id} {card.name}".lower()
+    return all(word.lower() in said for word in query)
+
+
+def _served(card: ModelCard, fleet: build.Fleet) -> bool:
+    """By a configured host, in whatever region, whose list of models has it."""
+    return any(
+        card.provider in (host.provider.name, host.catalog_name) and _offers(host, card.id)
+        for host in fleet.hosts.values()
+    )
+
+
+def _offers(host: build.Host, model: str) -> bool:
+    if host.config.models is None and not host.provider.account_models:
+        return True
+    return model in (*(host.config.models or ()), *host.config.prices)
 
 
 def line(card: ModelCard, configured: bool) -> dict[str, Any]:
@@ -85,9 +123,13 @@ def line(card: ModelCard, configured: bool) -> dict[str, Any]:
         "input_modalities": card.input_modalities,
         "status": card.status,
         "quality": card.quality,
-        "source": f"{card.source} {card.date}",
+        "source": _source(card),
         "price_source": f"{card.price.source} {card.price.date}" if card.price else None,
     }
+
+
+def _source(card: ModelCard) -> str:
+    return f"{card.source} {card.date}".strip() or "configuration"
 
 
 def _short(tokens: int | None) -> str:
@@ -114,26 +156,34 @@ def _abilities(card: ModelCard) -> str:
 def _show(known: catalog.Catalog, fleet: build.Fleet, name: str, as_json: bool) -> None:
     provider, _, model = name.partition("/")
     one = known.card(provider, model) if model else None
-    cards = [one] if one is not None else known.by_name(known.name_of(name))
+    own = [card for card in _own(known, fleet) if name in (f"{card.provider}/{card.id}", card.id, card.name)]
+    if one is not None:
+        cards = [one]
+    elif any(f"{card.provider}/{card.id}" == name for card in own):
+        cards = own
+    else:
+        cards = own + known.by_name(known.name_of(name))
     if not cards:
-        near = ", ".join(f"{card.provider}/{card.id}" for card in known.search(name)[:3])
-        raise UnknownModel(
-            f"The catalog has no {name!r}.",
-            hint=f"Perhaps {near}." if near else "`tieline models WORD` searches.",
-        )
+        raise UnknownModel(f"The catalog has no {name!r}.", hint=_perhaps(known, name))
     if as_json:
-        write_json(
-            [{**msgspec.to_builtins(card), "configured": card.provider in fleet.hosts} for card in cards]
-        )
+        write_json([{**msgspec.to_builtins(card), "configured": _served(card, fleet)} for card in cards])
         return
     for card in cards:
         _print_card(card, fleet)
 
 
+def _perhaps(known: catalog.Catalog, name: str) -> str:
+    near = [f"{card.provider}/{card.id}" for card in known.search(name)[:3]]
+    near = near or get_close_matches(
+        name.rpartition("/")[2].lower(), {card.name for card in known.search("")}, n=3
+    )
+    return f"Perhaps {', '.join(near)}." if near else "`tieline models WORD` searches."
+
+
 def _print_card(card: ModelCard, fleet: build.Fleet) -> None:
     console.print(
         f"[bold]{escape(card.provider)}/{escape(card.id)}[/]  {escape(card.title)}"
-        + ("  [green]configured[/]" if card.provider in fleet.hosts else "")
+        + ("  [green]configured[/]" if _served(card, fleet) else "")
     )
     rows = table("", "")
     rows.show_header = False
@@ -168,7 +218,7 @@ def facts(card: ModelCard) -> Iterator[tuple[str, str]]:
         yield "  from", card.quality_source or "unknown"
     if card.price is not None:
         yield from _prices(card.price)
-    yield "facts from", f"{card.source} {card.date}"
+    yield "facts from", _source(card)
     row = registry.get(card.provider)
     if row is not None:
         yield "data policy", policy(row.policy)

@@ -1,10 +1,12 @@
-"""What to do about a cloud's refusal: its own words are kept, who refused what is put before them, the fix behind.
+"""What to do about a refusal whose words do not say: they are kept, who refused what is put before them, the fix behind.
 
 Clouds refuse for reasons that lie in the setup (identity, region, deployment), in words that name neither. Only called
 when an attempt has failed.
 """
 
 from __future__ import annotations
+
+import re
 
 from msgspec.structs import replace
 
@@ -31,6 +33,13 @@ from tieline.providers.errors import MAX_MESSAGE
 from tieline.providers.row import Credential, Provider
 from tieline.types.errors import Failure, FailureClass
 
+_SEALED = re.compile(
+    r"invalid.{0,20}signature.{0,20}thinking|encrypted content .{0,80}could not be (?:verified|decrypted)"
+    r"|thought[ _]?signature.{0,40}(?:invalid|not valid|corrupt)|(?:invalid|corrupt\w*) thought[ _]?signature",
+    re.IGNORECASE,
+)
+"""Anthropic, OpenAI and Gemini about thinking that they did not make, or not so."""
+_UNSEALED = "This thinking was made by another model, account or service, or changed on the way: leave it out of the conversation."
 _ABOUT_PLACE = frozenset({FailureClass.MODEL_GONE, FailureClass.REGION_BLOCKED})
 
 
@@ -39,6 +48,9 @@ def advised(failure: Failure, provider: Provider, model: str, credential: Creden
 
     Of connections that fail only those whose host name is not found should come here: a cloud's names hold its places.
     """
+    if failure.kind is FailureClass.CALLER_FAULT and _SEALED.search(failure.message):
+        said = _ended(failure.message[: MAX_MESSAGE - len(_UNSEALED) - 2])
+        return replace(failure, message=f"{said} {_UNSEALED}")
     cloud = _cloud(provider)
     if cloud is None:
         return failure

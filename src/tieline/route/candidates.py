@@ -12,6 +12,8 @@ from tieline.route.steps import Needs
 EU = frozenset(
     "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK EU".split()  # noqa: SIM905
 )
+NO_EMBEDDINGS = "it makes no embeddings"
+ONLY_EMBEDDINGS = "it only makes embeddings"
 SURELY_TOO_LONG = 1.5
 """Our count of tokens is an estimate: the model that was asked for is skipped only when it is far too small."""
 
@@ -109,9 +111,9 @@ def _operation(deployment: Deployment, needs: Needs, *, asked: bool) -> str | No
     card = deployment.card
     if card is not None:
         if needs.operation == "embeddings" and card.embedding is False:
-            return "it makes no embeddings"
+            return NO_EMBEDDINGS
         if needs.operation != "embeddings" and card.embedding:
-            return "it only makes embeddings"
+            return ONLY_EMBEDDINGS
         if card.status == "gone":
             return "its provider has retired it"
         if card.status == "deprecated" and not asked:
@@ -121,8 +123,21 @@ def _operation(deployment: Deployment, needs: Needs, *, asked: bool) -> str | No
 
 def capability_reason(deployment: Deployment, needs: Needs, *, strict: bool = False) -> str | None:
     """None is unknown and counts as able, unless ``strict``."""
+    found = lacking(deployment, needs, strict=strict)
+    if found is None:
+        return None
+    feature, able = found
+    if feature == "server_tools":
+        return f"server tools of {needs.dialect} run only where that dialect is spoken"
+    return f"{'it is not known to support' if able is None else 'it does not support'} {feature}"
+
+
+def lacking(deployment: Deployment, needs: Needs, *, strict: bool = False) -> tuple[str, bool | None] | None:
+    """The first feature asked for that it cannot give, and whether that is known (False) or not (None)."""
     if not needs.features:
         return None
+    if "server_tools" in needs.features and needs.dialect not in deployment.endpoints:
+        return "server_tools", False
     target = deployment.endpoint_for(needs.dialect).target
     quirks = target.quirks
     modalities = deployment.card.input_modalities if deployment.card else None
@@ -139,12 +154,9 @@ def capability_reason(deployment: Deployment, needs: Needs, *, strict: bool = Fa
         "json_schema": _either(_both(target.structured_output, quirks.json_schema), tools),
         "json_object": _either(_both(target.structured_output, quirks.json_object), tools),
     }
-    for feature in needs.features:
-        if feature == "server_tools":
-            if needs.dialect not in deployment.endpoints:
-                return f"server tools of {needs.dialect} run only where that dialect is spoken"
-        elif feature in able and (able[feature] is False or (strict and able[feature] is None)):
-            return f"{'it is not known to support' if able[feature] is None else 'it does not support'} {feature}"
+    for feature, can in able.items():
+        if feature in needs.features and (can is False or (strict and can is None)):
+            return feature, can
     return None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from tieline.config.schema import Config, ModelConfig, Routing
+from tieline.providers import registry
 from tieline.providers.deployment import Deployment
 from tieline.route.preferences import NO_PREFERENCES, Preferences, Sort, names_provider
 from tieline.route.routing import override
@@ -177,12 +178,21 @@ class Names:
             hint = f"Did you mean {' or '.join(near)}?"
         elif slash and provider not in self._providers:
             known = ", ".join(sorted(self._providers)) or "none"
-            hint = f"No credential is set for a provider {provider}; usable are: {known}."
+            hint = f"{_how_to_set_up(provider)} Usable are: {known}."
         elif slash:
             hint = f"`{provider}` is configured with a list of models: add it to providers.{provider}.models."
         else:
             hint = "GET /v1/models lists the names that work."
         return UnknownModel(f"The model {name!r} is not known here.", param="model", hint=hint)
+
+
+def _how_to_set_up(provider: str) -> str:
+    row = registry.get(provider.partition("@")[0])
+    if row is not None:
+        ways = [f"set {' or '.join(row.env)}"] if row.env else []
+        return f"No credential is set for a provider {provider}: {', or '.join([*ways, 'add it under `providers`'])}."
+    near = registry.nearest(provider)
+    return f"There is no provider {provider}" + (f", perhaps {near}." if near else ".")
 
 
 def plain(name: str) -> str:

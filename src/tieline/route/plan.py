@@ -11,8 +11,16 @@ from typing import Any
 
 from tieline.config.schema import Routing
 from tieline.providers.deployment import Deployment
+from tieline.route.asked import field_of
 from tieline.route.balance import Stand, choose, least_bad, stand
-from tieline.route.candidates import capability_reason, size_reason, window_of
+from tieline.route.candidates import (
+    NO_EMBEDDINGS,
+    ONLY_EMBEDDINGS,
+    capability_reason,
+    lacking,
+    size_reason,
+    window_of,
+)
 from tieline.route.ceiling import Ceiling
 from tieline.route.deadlines import deadlines
 from tieline.route.decision import Decision, excluded_of
@@ -738,7 +746,7 @@ class Plan:
                 message=f"About {self.needs.input_tokens} tokens fit no model that may serve this.",
                 status=400,
             )
-        return self._incapable()
+        return self._other_operation() or self._incapable()
 
     def _incapable(self) -> Failure | None:
         """What was asked for is beyond every model that the name stands for: the caller's to change, not to try again."""
@@ -747,8 +755,25 @@ class Plan:
         if any(reason is None or self.pool.excluded.get(name) != reason for name, reason in reasons.items()):
             return None
         said = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:8])
+        first = next(filter(None, (lacking(one, self.needs, strict=strict) for one in self.pool.deployments)))
+        field = field_of(first[0], self.needs.dialect)
         return Failure(
             kind=FailureClass.UNSUPPORTED_PARAMETER,
-            message=f"{said}. Leave it out, or choose a model that can.",
+            message=f"`{field}`: {said}. Leave it out, or choose a model that can.",
             status=400,
+            info=ErrorInfo(param=field),
+        )
+
+    def _other_operation(self) -> Failure | None:
+        """A chat is asked of models that only embed, or vectors of models that only talk."""
+        named = [one.id for one in self.pool.deployments]
+        reasons = [self.pool.excluded.get(name) for name in named]
+        if not named or any(reason not in (NO_EMBEDDINGS, ONLY_EMBEDDINGS) for reason in reasons):
+            return None
+        said = "; ".join(f"{name}: {reason}" for name, reason in list(zip(named, reasons, strict=True))[:8])
+        return Failure(
+            kind=FailureClass.UNSUPPORTED_PARAMETER,
+            message=f"`model`: {said}. Choose a model that does what is asked.",
+            status=400,
+            info=ErrorInfo(param="model"),
         )

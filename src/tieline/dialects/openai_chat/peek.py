@@ -22,6 +22,8 @@ _MEDIA_MARKS = (
     b'"tool_use"',
     b'"tool_result"',
     b'"input_image"',
+    b'"input_text"',
+    b'"source"',
 )
 _BASE64_RUN = re.compile(rb"[A-Za-z0-9+/=]{1024,}")
 CHARS_PER_MEDIUM = 6000
@@ -54,9 +56,19 @@ class _Format(Struct):
 
 _TURNS = msgspec.json.Decoder(list[_Turn])
 _TURN_PARTS = msgspec.json.Decoder(list[_TurnParts])
+
+
+class _Tool(Struct):
+    type: str | None = None
+    name: Any = None
+    function: Any = None
+    custom: Any = None
+    input_schema: Any = None
+
+
 _STREAM_OPTIONS = msgspec.json.Decoder(_StreamOptions)
 _FORMAT = msgspec.json.Decoder(_Format)
-_TYPED = msgspec.json.Decoder(list[_Typed])
+_TOOLS = msgspec.json.Decoder(list[_Tool])
 _RAW_OBJECT = msgspec.json.Decoder(dict[str, Raw])
 _RAW_OBJECTS = msgspec.json.Decoder(list[dict[str, Raw]])
 _ASKING = frozenset(
@@ -76,6 +88,21 @@ _OF_PART = {
     "input_image": "images",
     "file": "pdf",
     "input_audio": "audio",
+}
+
+
+_CALLS = "Send this body to /v1/messages, or use `tool_calls` and messages with role `tool`."
+_PICTURE = "Send this body to /v1/messages, or use parts of type `image_url` and `file`."
+_OTHER_PARTS = {
+    "tool_use": ("Anthropic's Messages API", _CALLS),
+    "tool_result": ("Anthropic's Messages API", _CALLS),
+    "image": ("Anthropic's Messages API", _PICTURE),
+    "document": ("Anthropic's Messages API", _PICTURE),
+    "input_text": ("the Responses API", "Send this body to /v1/responses, or use parts of type `text`."),
+    "input_image": (
+        "the Responses API",
+        "Send this body to /v1/responses, or use parts of type `image_url`.",
+    ),
 }
 
 
@@ -316,17 +343,35 @@ def _part_kinds(messages: Raw) -> list[str]:
         if isinstance(part, _Typed) and part.type
     ]
     for kind in kinds:
-        if kind in ("tool_use", "tool_result"):
+        if kind in _OTHER_PARTS:
+            whose, hint = _OTHER_PARTS[kind]
             raise InvalidRequest(
-                f"Content blocks of type `{kind}` belong to Anthropic's Messages API.",
-                param="messages",
-                hint="Send this body to /v1/messages, or use `tool_calls` and messages with role `tool`.",
+                f"Content blocks of type `{kind}` belong to {whose}.", param="messages", hint=hint
             )
     return kinds
 
 
+def _refuse_other_tools(tools: list[_Tool] | tuple[()]) -> None:
+    """Definitions in the flat shape of another API."""
+    for at, tool in enumerate(tools):
+        if tool.type not in (None, "function", "custom") or not isinstance(tool.name, str):
+            continue
+        if tool.function is not None or tool.custom is not None:
+            continue
+        if tool.input_schema is None:
+            whose, path, name = "the Responses API", "/v1/responses", "name"
+        else:
+            whose, path, name = "Anthropic's Messages API", "/v1/messages", "input_schema"
+        raise InvalidRequest(
+            f"`{name}` in `tools[{at}]` belongs to {whose}.",
+            param=f"tools[{at}].{name}",
+            hint=f"Send this body to {path}, or put name, description and parameters into `function`.",
+        )
+
+
 def _tool_features(fields: Fields, found: set[str]) -> None:
-    tools = read(fields, "tools", _TYPED) or ()
+    tools = read(fields, "tools", _TOOLS) or ()
+    _refuse_other_tools(tools)
     if tools or given(fields, "functions"):
         found.add("tools")
     if any(tool.type not in ("function", "custom", None) for tool in tools):

@@ -88,6 +88,10 @@ _MEANT = frozenset(
 )
 _HINTS = frozenset(("prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "stream_options"))
 """About the vendor's caches and padding: without effect on the answer, so they are not asked of another vendor."""
+_OTHER_TOOLS = (
+    ("function", "Chat Completions", "/v1/chat/completions"),
+    ("input_schema", "Anthropic's Messages API", "/v1/messages"),
+)
 _MEDIA = (b"input_image", b"input_file", b"input_audio")
 MEDIA_CHARS = 6000
 """A picture or page counts as about 1,500 tokens before sending (vendors say 85 to 3,000)."""
@@ -104,6 +108,7 @@ def peek(call: Call) -> Peek:
     refuse_state(small)
     model = needed_string(small, "model")
     _need_input(fields)
+    _refuse_chat_format(fields)
     features, chars = _features(fields)
     seen = Peek(
         model=model,
@@ -141,6 +146,28 @@ def _need_input(fields: dict[str, Raw]) -> None:
         raise InvalidRequest("input is required and must not be empty.", param="input", hint=hint)
     if raw[:1] not in (b'"', b"["):
         raise wrong("input", "a string or an array of items")
+
+
+def _refuse_chat_format(fields: dict[str, Raw]) -> None:
+    if bytes(fields.get("response_format", b"null")) != b"null":
+        raise InvalidRequest(
+            "`response_format` belongs to Chat Completions.",
+            param="response_format",
+            hint="Say it in `text.format`, or send this body to /v1/chat/completions.",
+        )
+
+
+def _refuse_other_tool(tool: Any, at: int) -> None:
+    """A definition in the shape of another API."""
+    if not isinstance(tool, dict) or tool.get("type") not in (None, "function"):
+        return
+    for name, whose, where in _OTHER_TOOLS:
+        if isinstance(tool.get(name), dict):
+            raise InvalidRequest(
+                f"`{name}` in `tools[{at}]` belongs to {whose}.",
+                param=f"tools[{at}].{name}",
+                hint=f"Give type, name, description and parameters beside one another, or send this body to {where}.",
+            )
 
 
 def _features(fields: dict[str, Raw]) -> tuple[frozenset[str], int]:
@@ -195,7 +222,8 @@ def _media_features(items: Any, found: set[str]) -> int:
 
 def _option_features(fields: dict[str, Raw], found: set[str]) -> None:
     tools = value_of(fields["tools"], "tools") if "tools" in fields else None
-    for tool in tools if isinstance(tools, list) else []:
+    for at, tool in enumerate(tools if isinstance(tools, list) else []):
+        _refuse_other_tool(tool, at)
         found.add("tools" if _is_ours(tool) else "server_tools")
     if (
         tools

@@ -39,7 +39,8 @@ from tieline.types.request import (
 
 PATH = "/responses"
 MIN_OUTPUT_TOKENS = 16
-"""API reference, `max_output_tokens`: minimum 16."""
+"""The API refuses less ("Expected a value >= 16", `integer_below_min_value`). Callers of other APIs, which take 1, are
+raised to it: coding agents ask for one token to see whether a model answers."""
 
 _FOREIGN = frozenset(("verbosity", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"))
 """Names of Chat Completions that mean the same here."""
@@ -59,7 +60,7 @@ def encode_request(request: Request, target: Target) -> Outgoing:
         "instructions": instructions,
         "store": False,
         "stream": request.stream or None,
-        "max_output_tokens": output_limit(request, target),
+        "max_output_tokens": _limit(request, target),
         "temperature": request.temperature,
         "top_p": request.top_p,
         "user": request.user,
@@ -96,11 +97,14 @@ def _check(request: Request, target: Target) -> None:
     )
     if request.n > 1:
         raise unsupported(request, "n", target, "gives one answer")
-    if request.max_output_tokens is not None and request.max_output_tokens < MIN_OUTPUT_TOKENS:
-        raise unsupported(request, "max_output_tokens", target, f"takes {MIN_OUTPUT_TOKENS} at least")
     for name in target.quirks.rejects:
         if getattr(request, name, None) not in (None, [], False, {}):
             raise unsupported(request, name, target)
+
+
+def _limit(request: Request, target: Target) -> int | None:
+    limit = output_limit(request, target)
+    return limit if limit is None or request.origin == NAME else max(limit, MIN_OUTPUT_TOKENS)
 
 
 def _tier(request: Request, target: Target) -> str | None:

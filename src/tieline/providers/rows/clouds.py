@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tieline.dialects.base import Quirks
 from tieline.providers.row import DataPolicy, Provider
-from tieline.providers.rows.unread import NOT_FOUND, NOT_LOOKED_FOR, no_one_answer
+from tieline.providers.rows.unread import NOT_FOUND, no_one_answer, not_at_hand
 
 _VERTEX = "/v1/projects/{project}/locations/{location}/publishers"
 _VERTEX_BETAS = (
@@ -247,7 +247,10 @@ ROWS: tuple[Provider, ...] = (
         title="Volcengine Ark",
         endpoints={"openai_chat": "https://ark.cn-beijing.volces.com/api/v3"},
         env=("ARK_API_KEY", "VOLCENGINE_API_KEY"),
-        policy=NOT_LOOKED_FOR,
+        policy=no_one_answer(
+            "https://www.volcengine.com/docs/82379/1985878",
+            "answers are screened unless a contract says otherwise; the terms that the page names, which rule keeping and training, were not at hand",
+        ),
         docs="https://www.volcengine.com/docs/82379",
     ),
     Provider(
@@ -255,7 +258,9 @@ ROWS: tuple[Provider, ...] = (
         title="Baidu Qianfan",
         endpoints={"openai_chat": "https://qianfan.baidubce.com/v2"},
         env=("QIANFAN_API_KEY",),
-        policy=NOT_LOOKED_FOR,
+        policy=not_at_hand(
+            "looked for the platform's terms and a data page: only guides, and the statement of another product (Comate), were at hand"
+        ),
         docs="https://cloud.baidu.com/doc/qianfan/index.html",
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tieline.dialects.base import Quirks
 from tieline.providers.row import DataPolicy, Provider
-from tieline.providers.rows.unread import NOT_FOUND, NOT_LOOKED_FOR, no_one_answer
+from tieline.providers.rows.unread import NOT_FOUND, no_one_answer, not_at_hand
 
 ROWS: tuple[Provider, ...] = (
     Provider(
@@ -94,7 +94,10 @@ ROWS: tuple[Provider, ...] = (
             "NVIDIA_API_KEY",
             "NVIDIA_NIM_API_KEY",
         ),
-        policy=NOT_LOOKED_FOR,
+        policy=no_one_answer(
+            "https://forums.developer.nvidia.com/t/clarification-on-trial-api-use/334275",
+            "staff point to the API trial terms, which were not at hand; a customer quotes them: content is not stored or used after a session, with exceptions",
+        ),
         docs="https://docs.api.nvidia.com/nim/reference/llm-apis",
     ),
     Provider(
@@ -203,7 +206,9 @@ ROWS: tuple[Provider, ...] = (
         title="io.net Intelligence",
         endpoints={"openai_chat": "https://api.intelligence.io.solutions/api/v1"},
         env=("IOINTELLIGENCE_API_KEY",),
-        policy=NOT_LOOKED_FOR,
+        policy=not_at_hand(
+            "looked for a privacy policy, terms and a data page: only the API's guides were at hand"
+        ),
         docs="https://docs.io.net/reference",
     ),
     Provider(
@@ -290,7 +295,9 @@ ROWS: tuple[Provider, ...] = (
         title="ModelScope",
         endpoints={"openai_chat": "https://api-inference.modelscope.cn/v1"},
         env=("MODELSCOPE_API_KEY",),
-        policy=NOT_LOOKED_FOR,
+        policy=not_at_hand(
+            "looked for the service's terms and a data page: only guides of others were at hand; it is free and meant for trying models"
+        ),
         docs="https://www.modelscope.cn/docs/model-service/API-Inference/intro",
     ),
     Provider(
@@ -298,7 +305,11 @@ ROWS: tuple[Provider, ...] = (
         title="Morph",
         endpoints={"openai_chat": "https://api.morphllm.com/v1"},
         env=("MORPH_API_KEY",),
-        policy=NOT_LOOKED_FOR,
+        policy=no_one_answer(
+            "https://morphllm.com/privacy",
+            "zero retention is an option, so not the rule; the part at hand does not say how long the rest is kept, nor what is trained on",
+            "2025-07-18",
+        ),
         docs="https://docs.morphllm.com",
     ),
 )

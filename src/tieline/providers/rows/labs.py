@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tieline.dialects.base import Quirks
 from tieline.providers.row import DataPolicy, Provider
-from tieline.providers.rows.unread import LOOKED, NOT_FOUND, NOT_LOOKED_FOR, no_one_answer
+from tieline.providers.rows.unread import LOOKED, NOT_FOUND, no_one_answer, not_at_hand
 
 ROWS: tuple[Provider, ...] = (
     Provider(
@@ -201,7 +201,9 @@ ROWS: tuple[Provider, ...] = (
         },
         env=("MOONSHOT_CN_API_KEY",),
         quirks=Quirks(replay_reasoning=True),
-        policy=NOT_LOOKED_FOR,
+        policy=not_at_hand(
+            "looked for the mainland platform's agreements: only those of the international one were at hand, another company's"
+        ),
         catalog="moonshotai-cn",
         docs="https://platform.moonshot.cn/docs",
     ),
@@ -226,7 +228,10 @@ ROWS: tuple[Provider, ...] = (
         },
         env=("ZHIPUAI_API_KEY", "ZHIPU_API_KEY"),
         quirks=Quirks(json_schema=False, replay_reasoning=True, tool_choice_required=False),
-        policy=NOT_LOOKED_FOR,
+        policy=no_one_answer(
+            "https://docs.bigmodel.cn/cn/guide/platform/securityaudit",
+            "prompts and answers are screened; the page speaks neither of keeping nor of training, and the privacy policy was not at hand",
+        ),
         catalog="zhipuai",
         docs="https://docs.bigmodel.cn",
     ),
@@ -253,7 +258,9 @@ ROWS: tuple[Provider, ...] = (
             "openai_chat": "https://api.minimaxi.com/v1",
         },
         env=("MINIMAX_CN_API_KEY",),
-        policy=NOT_LOOKED_FOR,
+        policy=not_at_hand(
+            "looked for the mainland platform's privacy policy and terms: only its API reference was at hand"
+        ),
         docs="https://platform.minimaxi.com/document",
     ),
     Provider(
@@ -271,7 +278,9 @@ ROWS: tuple[Provider, ...] = (
         title="Inception Labs",
         endpoints={"openai_chat": "https://api.inceptionlabs.ai/v1"},
         env=("INCEPTION_API_KEY",),
-        policy=NOT_LOOKED_FOR,
+        policy=not_at_hand(
+            "looked for a privacy policy, terms and a data page of the vendor: only what others write about its models was at hand"
+        ),
         docs="https://docs.inceptionlabs.ai",
     ),
     Provider(
@@ -279,7 +288,10 @@ ROWS: tuple[Provider, ...] = (
         title="Upstage",
         endpoints={"openai_chat": "https://api.upstage.ai/v1/solar"},
         env=("UPSTAGE_API_KEY",),
-        policy=NOT_LOOKED_FOR,
+        policy=no_one_answer(
+            "https://www.upstage.ai/terms-of-service",
+            "an undated version says that API input is not trained on, nor stored unless a service needs it; of the terms of 2025-11-04 the part about data was not at hand",
+        ),
         docs="https://console.upstage.ai/docs",
     ),
     Provider(
@@ -287,7 +299,9 @@ ROWS: tuple[Provider, ...] = (
         title="StepFun",
         endpoints={"openai_chat": "https://api.stepfun.com/v1"},
         env=("STEPFUN_API_KEY",),
-        policy=NOT_LOOKED_FOR,
+        policy=not_at_hand(
+            "looked for the platform's privacy policy and terms: only its guides were at hand"
+        ),
         docs="https://platform.stepfun.com/docs",
     ),
     Provider(
@@ -296,7 +310,9 @@ ROWS: tuple[Provider, ...] = (
         endpoints={"openai_chat": "https://api.xiaomimimo.com/v1"},
         env=("XIAOMI_API_KEY", "MIMO_API_KEY"),
         quirks=Quirks(replay_reasoning=True),
-        policy=NOT_LOOKED_FOR,
+        policy=not_at_hand(
+            "looked for the platform's privacy policy and terms: only its guides were at hand; others found the group's general policy and nothing about the API"
+        ),
         docs="https://platform.xiaomimimo.com",
     ),
     Provider(
@@ -312,7 +328,9 @@ ROWS: tuple[Provider, ...] = (
         title="Amazon Nova API",
         endpoints={"openai_chat": "https://api.nova.amazon.com/v1"},
         env=("NOVA_API_KEY",),
-        policy=NOT_LOOKED_FOR,
+        policy=not_at_hand(
+            "looked for the terms of nova.amazon.com: only another's copy of their beginning was at hand, which does not say what becomes of prompts; those of AWS are not meant"
+        ),
         catalog="nova",
         docs="https://nova.amazon.com/dev/documentation",
     ),

@@ -10,8 +10,12 @@ NOT_FOUND = DataPolicy(
     note="looked for a privacy policy, terms and a data-usage page of the vendor: none at hand speaks of API prompts",
     date=LOOKED,
 )
-NOT_LOOKED_FOR = DataPolicy(note="nobody has looked for the vendor's statement yet")
 PASSES_ON = DataPolicy(note="passes prompts on: what becomes of them depends on the host that it chooses")
+
+
+def not_at_hand(note: str) -> DataPolicy:
+    """Looked for, and what was found says nothing about API prompts."""
+    return DataPolicy(date=LOOKED, note=note)
 
 
 def no_one_answer(source: str, note: str, page_date: str | None = None) -> DataPolicy:
