@@ -142,6 +142,88 @@ def test_what_only_looks_like_the_mould_is_read() -> None:
         assert (caller.sent, relay.skipped) == (expected.sent, eager.skipped)
 
 
+HEAD, TAIL = frame({"content": "@"}).split(b"@")
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        b"\xff",
+        b"\xed\xa0\x80",
+        b"\\ud800",
+        b"\\u12",
+        b"\\x",
+        b"\x00",
+        b"a\rb",
+        b"a\nb",
+        b"x\\",
+        b'"',
+        b'a","b":"c',
+    ],
+    ids=repr,
+)
+def test_what_no_caller_can_decode_is_not_passed_on_as_text(inside: bytes) -> None:
+    chunks = [FIRST, HEAD + b"x" + TAIL, HEAD + inside + TAIL, HEAD + b"y" + TAIL]
+    _, heard, error = relayed(get("openai_chat"), chunks)
+    _, expected, wrong = relayed(Reading(), chunks)
+    assert (heard.sent, error) == (expected.sent, wrong)
+
+
+def test_an_upstream_that_says_nothing_again_and_again_has_stalled() -> None:
+    now = 0.0
+    relay = Relay(
+        dialect=get_upstream("openai_chat"),
+        through=get("openai_chat"),
+        peek=PEEK,
+        encoder=None,
+        sink=Caller(),
+        transcript=Transcript(),
+        clock=lambda: now,
+    )
+    relay.feed(FIRST)
+    relay.feed(frame({"content": "x"}))
+    for second in range(1, 5):
+        now = float(second)
+        relay.feed(frame({"content": ""}))
+    assert relay.last_at == 0.0
+
+
+ZEROS = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+DONE = b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        [frame({}, finish="stop", usage=ZEROS), DONE],
+        [frame({}, finish="stop", usage=ZEROS) + DONE],
+        [frame({}, finish="stop", usage=ZEROS)],
+        [frame({}, finish="stop", usage=None) + DONE],
+        [frame({}, finish="stop", usage={"prompt_tokens": 9}, spaced=True) + DONE],
+    ],
+    ids=["zeros", "zeros at once", "zeros and no [DONE]", "null at once", "counted"],
+)
+def test_text_is_counted_where_the_upstream_counts_nothing(ending: list[bytes]) -> None:
+    chunks = [FIRST, *[frame({"content": "four"})] * 100, *ending]
+    lazy, _, error = relayed(get("openai_chat"), chunks)
+    eager, _, _ = relayed(Reading(), chunks)
+    assert error is None
+    assert lazy.counted or lazy.chars_out == eager.chars_out == 405
+
+
+def test_usage_beside_every_piece_is_read_to_the_last() -> None:
+    pieces = [
+        frame({"content": "x"}, spaced=True, usage={**USAGE, "completion_tokens": min(n, 5)})
+        for n in range(9)
+    ]
+    chunks = [FIRST, *pieces, frame({}, finish="stop"), DONE]
+    lazy, _, _ = relayed(get("openai_chat"), chunks)
+    eager, _, _ = relayed(Reading(), chunks)
+    assert lazy.usage == eager.usage
+    assert lazy.usage is not None
+    assert lazy.usage.output_tokens == 5
+
+
 def test_what_stays_unread_is_bounded() -> None:
     long = frame({"content": "x" * 60_000})
     relay, _, _ = relayed(get("openai_chat"), [FIRST, *[long] * 9, frame({}, finish="stop", usage=USAGE)])
