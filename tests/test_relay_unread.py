@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -80,6 +81,9 @@ class Reading:
     def weigh(self, data: bytes) -> Weight:
         return Weight.WEIGHTY
 
+    def mould(self, frame: bytes) -> None:
+        return None
+
 
 def relayed(through: Any, chunks: list[bytes]) -> tuple[Relay, Caller, str | None]:
     caller = Caller()
@@ -106,7 +110,25 @@ def relayed(through: Any, chunks: list[bytes]) -> tuple[Relay, Caller, str | Non
 @settings(max_examples=150, deadline=None)
 @given(middle=pieces, ending=endings)
 def test_nobody_can_tell(middle: list[bytes], ending: list[bytes]) -> None:
-    chunks = [FIRST, *middle, *ending]
+    assert_nobody_can_tell([FIRST, *middle, *ending])
+
+
+@settings(max_examples=100, deadline=None)
+@given(middle=pieces, ending=endings, steps=st.lists(st.integers(1, 400), min_size=1, max_size=20))
+def test_nobody_can_tell_wherever_it_is_cut(
+    middle: list[bytes], ending: list[bytes], steps: list[int]
+) -> None:
+    rest = b"".join([*middle, *ending])
+    chunks = [FIRST, frame({"content": "x"})]
+    for step in cycle(steps):
+        if not rest:
+            break
+        chunks.append(rest[:step])
+        rest = rest[step:]
+    assert_nobody_can_tell(chunks)
+
+
+def assert_nobody_can_tell(chunks: list[bytes]) -> None:
     lazy, heard, error = relayed(get("openai_chat"), chunks)
     eager, expected, wrong = relayed(Reading(), chunks)
     assert (heard.sent, heard.ends, error) == (expected.sent, expected.ends, wrong)
