@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -80,6 +81,9 @@ class Reading:
     def weigh(self, data: bytes) -> Weight:
         return Weight.WEIGHTY
 
+    def mould(self, frame: bytes) -> None:
+        return None
+
 
 def relayed(through: Any, chunks: list[bytes]) -> tuple[Relay, Caller, str | None]:
     caller = Caller()
@@ -106,7 +110,25 @@ def relayed(through: Any, chunks: list[bytes]) -> tuple[Relay, Caller, str | Non
 @settings(max_examples=150, deadline=None)
 @given(middle=pieces, ending=endings)
 def test_nobody_can_tell(middle: list[bytes], ending: list[bytes]) -> None:
-    chunks = [FIRST, *middle, *ending]
+    assert_nobody_can_tell([FIRST, *middle, *ending])
+
+
+@settings(max_examples=100, deadline=None)
+@given(middle=pieces, ending=endings, steps=st.lists(st.integers(1, 400), min_size=1, max_size=20))
+def test_nobody_can_tell_wherever_it_is_cut(
+    middle: list[bytes], ending: list[bytes], steps: list[int]
+) -> None:
+    rest = b"".join([*middle, *ending])
+    chunks = [FIRST, frame({"content": "x"})]
+    for step in cycle(steps):
+        if not rest:
+            break
+        chunks.append(rest[:step])
+        rest = rest[step:]
+    assert_nobody_can_tell(chunks)
+
+
+def assert_nobody_can_tell(chunks: list[bytes]) -> None:
     lazy, heard, error = relayed(get("openai_chat"), chunks)
     eager, expected, wrong = relayed(Reading(), chunks)
     assert (heard.sent, heard.ends, error) == (expected.sent, expected.ends, wrong)
@@ -140,6 +162,88 @@ def test_what_only_looks_like_the_mould_is_read() -> None:
         relay, caller, _ = relayed(get("openai_chat"), [FIRST, text, text, odd])
         eager, expected, _ = relayed(Reading(), [FIRST, text, text, odd])
         assert (caller.sent, relay.skipped) == (expected.sent, eager.skipped)
+
+
+HEAD, TAIL = frame({"content": "@"}).split(b"@")
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        b"\xff",
+        b"\xed\xa0\x80",
+        b"\\ud800",
+        b"\\u12",
+        b"\\x",
+        b"\x00",
+        b"a\rb",
+        b"a\nb",
+        b"x\\",
+        b'"',
+        b'a","b":"c',
+    ],
+    ids=repr,
+)
+def test_what_no_caller_can_decode_is_not_passed_on_as_text(inside: bytes) -> None:
+    chunks = [FIRST, HEAD + b"x" + TAIL, HEAD + inside + TAIL, HEAD + b"y" + TAIL]
+    _, heard, error = relayed(get("openai_chat"), chunks)
+    _, expected, wrong = relayed(Reading(), chunks)
+    assert (heard.sent, error) == (expected.sent, wrong)
+
+
+def test_an_upstream_that_says_nothing_again_and_again_has_stalled() -> None:
+    now = 0.0
+    relay = Relay(
+        dialect=get_upstream("openai_chat"),
+        through=get("openai_chat"),
+        peek=PEEK,
+        encoder=None,
+        sink=Caller(),
+        transcript=Transcript(),
+        clock=lambda: now,
+    )
+    relay.feed(FIRST)
+    relay.feed(frame({"content": "x"}))
+    for second in range(1, 5):
+        now = float(second)
+        relay.feed(frame({"content": ""}))
+    assert relay.last_at == 0.0
+
+
+ZEROS = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+DONE = b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        [frame({}, finish="stop", usage=ZEROS), DONE],
+        [frame({}, finish="stop", usage=ZEROS) + DONE],
+        [frame({}, finish="stop", usage=ZEROS)],
+        [frame({}, finish="stop", usage=None) + DONE],
+        [frame({}, finish="stop", usage={"prompt_tokens": 9}, spaced=True) + DONE],
+    ],
+    ids=["zeros", "zeros at once", "zeros and no [DONE]", "null at once", "counted"],
+)
+def test_text_is_counted_where_the_upstream_counts_nothing(ending: list[bytes]) -> None:
+    chunks = [FIRST, *[frame({"content": "four"})] * 100, *ending]
+    lazy, _, error = relayed(get("openai_chat"), chunks)
+    eager, _, _ = relayed(Reading(), chunks)
+    assert error is None
+    assert lazy.counted or lazy.chars_out == eager.chars_out == 405
+
+
+def test_usage_beside_every_piece_is_read_to_the_last() -> None:
+    pieces = [
+        frame({"content": "x"}, spaced=True, usage={**USAGE, "completion_tokens": min(n, 5)})
+        for n in range(9)
+    ]
+    chunks = [FIRST, *pieces, frame({}, finish="stop"), DONE]
+    lazy, _, _ = relayed(get("openai_chat"), chunks)
+    eager, _, _ = relayed(Reading(), chunks)
+    assert lazy.usage == eager.usage
+    assert lazy.usage is not None
+    assert lazy.usage.output_tokens == 5
 
 
 def test_what_stays_unread_is_bounded() -> None:

@@ -7,9 +7,10 @@ still follow in-band.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Protocol
+
+import msgspec
 
 from tieline.dialects.base import (
     Dialect,
@@ -36,8 +37,7 @@ from tieline.types.events import (
 )
 from tieline.types.usage import Usage
 
-_STRING = re.compile(rb'(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*')
-"""What may stand between the quotes of a JSON string."""
+_READ_STRING = msgspec.json.Decoder(str).decode
 MAX_MOULDS = 8
 """Frames of one stream that are looked at as a mould for others."""
 MAX_UNREAD = 262_144
@@ -192,7 +192,7 @@ class Relay:
         """
         if self.done:
             return
-        if self.usage is None:
+        if not self.counted:
             self.catch_up()
         frames = [] if broken else self.splitter.finish()
         out = self._forward(b"", frames, False) if self.encoder is None else self._translate(frames)
@@ -240,6 +240,12 @@ class Relay:
         """The answer is complete and its usage known, though the upstream has not said so (WIRE_FACTS 10)."""
         return self.decoder.complete and self.usage is not None
 
+    @property
+    def counted(self) -> bool:
+        """Whether the upstream has said what it used. Zeros beside an answer say nothing: its text has to be counted."""
+        usage = self.usage
+        return usage is not None and bool(usage.input_tokens or usage.output_tokens)
+
     # ------------------------------------------------------------------------------------------------------------
 
     def _pass(self, data: bytes) -> bool:
@@ -251,19 +257,13 @@ class Relay:
         if mould is None:
             return False
         before, after = mould
-        begin, end = len(before), len(data) - len(after)
-        if (
-            end >= begin
-            and data.startswith(before)
-            and data.endswith(after)
-            and _STRING.fullmatch(data, begin, end)
-        ):
+        if data.startswith(before) and data.endswith(after) and _is_text(data[len(before) : -len(after)]):
             self._keep_unread(data)
             return True
         if not self.unread:
             return False
         weight = self.through.weigh(data)
-        if weight in (Weight.WEIGHTY, Weight.TEXT) or (weight is Weight.END and self.usage is None):
+        if weight in (Weight.WEIGHTY, Weight.TEXT) or (weight is Weight.END and not self.counted):
             self.catch_up()
         return False
 
@@ -451,7 +451,10 @@ class Relay:
         return b"".join(out)
 
 
-def _chars(event: Event) -> int:
-    if isinstance(event, TextDelta | ThinkingDelta):
-        return len(event.text)
-    return len(event.json) if isinstance(event, ArgumentsDelta) else 0
+def _is_text(inside: bytes) -> bool:
+    """Whether the decoder would read this, between quotes, as a string with something in it: a caller may be given what
+    it can decode and nothing else, and who says nothing has stalled."""
+    try:
+        return bool(_READ_STRING(b'"%b"' % inside))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False

@@ -43,7 +43,8 @@ class Attempt(Struct, kw_only=True, array_like=True, gc=False):
     upstream_model: str | None = None
     """The model name that the upstream's answer states."""
     chars_out: int = 0
-    """Characters of output seen, for estimating the usage of an attempt that was cut."""
+    """Characters of output read, for estimating the usage of an attempt that was cut. Of one whose upstream says what it
+    used, not all need be read."""
 
 
 class Record(Struct, kw_only=True, array_like=True, tag=2, gc=False):

@@ -61,19 +61,15 @@ def is_bare_usage(data: bytes) -> bool:
     return not chunk.choices and bool(chunk.usage) and not chunk.error
 
 
-_WEIGHTY = (
-    b'"tool_calls"',
-    b'"reasoning',
-    b'"error"',
-    b'"function_call"',
-    b'"refusal"',
-    b'"logprobs":{',
-    b'"usage":{',
+_WEIGHTY = re.compile(
+    rb'"(?:tool_calls|error|function_call|refusal)"|"reasoning|"(?:logprobs|usage)"\s*+:\s*+\{|"content": ?""'
 )
 _CONTENT = re.compile(rb'"content": ?"((?:[^"\\]|\\.)*)"')
 _SAYS_SOMETHING = re.compile(
-    rb'"content": ?(?!""|null)|"tool_calls"|"function_call"|"reasoning(?!_tokens)|"refusal"|"error"'
+    rb'"content"\s*+:\s*+(?!""|null)|"tool_calls"|"function_call"|"reasoning(?!_tokens)|"refusal"|"error"'
 )
+_USAGE = re.compile(rb'"usage"\s*+:\s*+\{')
+_NOTHING_COUNTED = re.compile(rb'"completion_tokens"\s*+:\s*+(?:0\b|null)')
 
 
 def mould(raw: bytes) -> Mould | None:
@@ -95,12 +91,14 @@ def weigh(data: bytes) -> Weight:
         and data.count(b"\n") == 2 * frames
         and data.count(b"}\n\n") == frames
         and data.count(b"\n\ndata: {") == frames - 1
-        and not any(mark in data for mark in _WEIGHTY)
+        and not _WEIGHTY.search(data)
     ):
         return Weight.TEXT
     if _SAYS_SOMETHING.search(data):
         return Weight.WEIGHTY
-    return Weight.END if b"[DONE]" in data and b'"usage"' not in data else Weight.CLOSING
+    if b"[DONE]" not in data or (_USAGE.search(data) and not _NOTHING_COUNTED.search(data)):
+        return Weight.CLOSING
+    return Weight.END
 
 
 def hides(frame: Frame, peek: Peek) -> bool:
