@@ -42,6 +42,8 @@ class Facts(Struct, kw_only=True, gc=False):
     input_tokens: int = 0
     """An estimate, counted against tokens per minute until ``Permit.count_tokens`` says what it was."""
     policy: PolicyRules | None = None
+    alternatives: tuple[str, ...] = ()
+    """Further models that the caller lists itself; the key must allow each of them too."""
 
 
 class Principal:
@@ -419,17 +421,24 @@ def _unknown(what: str) -> DatabaseAway:
 def _check_allowed(principal: Principal, facts: Facts) -> None:
     for names in principal.models:
         if not matches(names, facts.model):
-            raise Forbidden(
-                f"Key {principal.key.name!r} may not use the model {facts.model!r}.",
-                param="model",
-                hint=f"It may use: {', '.join(names[:20]) or 'none'}.",
-            )
+            raise _forbidden_model(principal, facts.model, "model", names)
+        for name in facts.alternatives:
+            if not matches(names, name):
+                raise _forbidden_model(principal, name, "models", names)
     if facts.profile is not None:
         for names in principal.profiles:
             if not matches(names, facts.profile):
                 raise Forbidden(
                     f"Key {principal.key.name!r} may not use the profile {facts.profile!r}.", param="profile"
                 )
+
+
+def _forbidden_model(principal: Principal, name: str, param: str, names: list[str]) -> Forbidden:
+    return Forbidden(
+        f"Key {principal.key.name!r} may not use the model {name!r}.",
+        param=param,
+        hint=f"It may use: {', '.join(names[:20]) or 'none'}.",
+    )
 
 
 def _check_room(meter: Meter, now: float) -> None:

@@ -109,7 +109,7 @@ def edit(
     accounts = options.accounts(config)
     found = accounts.key(key)
     changed = accounts.edit_key(
-        found.id, name=name, rules=given.over(found.rules), expires_ms=options.expiry_ms(expires)
+        found.id, name=name, rules=given.over, expires_ms=options.expiry_ms(expires)
     )
     show(changed.id, config, as_json)
 

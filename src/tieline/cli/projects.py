@@ -108,7 +108,7 @@ def edit(
     """Change what is given; the rest stays. Lists are replaced whole."""
     accounts = options.accounts(config)
     found = accounts.project(project)
-    changed = accounts.edit_project(found.id, name=name, rules=given.over(found.rules))
+    changed = accounts.edit_project(found.id, name=name, rules=given.over)
     show(changed.id, config, as_json)
 
 
