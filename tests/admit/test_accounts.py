@@ -91,7 +91,7 @@ def test_an_archived_project_gets_no_keys(database: Database) -> None:
         with pytest.raises(InvalidRequest, match="archived") as caught:
             attempt()
         assert caught.value.param == "project"
-    assert [key.name for key in accounts.keys()] == ["old"]
+    assert [key.name for key in accounts.keys("default")] == ["old"]
 
 
 def test_an_id_is_found_before_a_name_like_it(database: Database) -> None:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 RulesChange = Rules | Callable[[Rules], Rules | None]
 """New rules, or what makes them of the present ones: then two who edit at the same time undo nothing of each other's."""
 MAX_NAME_CHARS = 200
+MAX_MS = 253_402_300_799_000
+"""The end of the year 9999."""
 MAX_OVERLAP_S = 90 * 86_400
 _MICRO = 10**6
 _RUN_DAYS = 7
@@ -453,5 +455,7 @@ def _check_alive(project: Project) -> None:
 
 
 def _check_expiry(expires_ms: int | None) -> None:
+    if expires_ms is not None and expires_ms > MAX_MS:
+        raise InvalidRequest("lies after the year 9999", param="expires_ms", hint="null or `never`: no end.")
     if expires_ms is not None and expires_ms <= _now_ms():
         raise InvalidRequest("lies in the past", param="expires_ms")
