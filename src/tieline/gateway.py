@@ -67,6 +67,8 @@ log = logging.getLogger("tieline")
 
 REOPEN_S = 1.0
 """How often a database that did not answer at the start is tried again."""
+LEARN_S = 5.0
+"""How often it is looked up what other processes spent of soft budgets."""
 SLOW_S = 2.0
 """Records that wait longer than this for the database: it is slow. The usual is a tenth of a second."""
 STALE_S = 10.0
@@ -124,6 +126,7 @@ class Gateway:
         self.vault = Vault(self.database, keyring(self.environ)) if self.database else None
         self._stored: build.Stored = {}
         self._stored_revision = 0
+        self._learnt_at = clock()
         self._passed: set[str] = set()
         """Windows of soft budgets of which it was told that they are overspent."""
         self.watch = Watch(self.admission, self.accounts, also=self._look_around) if self.accounts else None
@@ -354,7 +357,21 @@ class Gateway:
 
     async def _look_around(self) -> None:
         await self._follow_credentials()
+        if self.clock() - self._learnt_at > LEARN_S:
+            self._learnt_at = self.clock()
+            await self._learn_elsewhere()
         await self._tell_passed()
+
+    async def _learn_elsewhere(self) -> None:
+        """Soft budgets are not leased: what other processes spend of them is looked up."""
+        if self.accounts is None or self.replicas is None or len(self.replicas.living) < 2:
+            return
+        windows = self.admission.soft_windows()
+        if windows:
+            accounts, writer = self.accounts, self.recorder.writer
+            self.admission.learn(
+                await asyncio.to_thread(lambda: accounts.spent_elsewhere(windows, writer=writer))
+            )
 
     async def _tell_passed(self) -> None:
         """A soft budget that is overspent is an event, once in its period."""

@@ -34,6 +34,8 @@ MAX_MS = 253_402_300_799_000
 """The end of the year 9999."""
 MAX_OVERLAP_S = 90 * 86_400
 _MICRO = 10**6
+_AT_ONCE = 500
+"""Scopes in one query; SQLite takes 999 parameters where it is old."""
 _RUN_DAYS = 7
 """Budgets of runs are remembered over a restart for this long."""
 
@@ -314,6 +316,26 @@ class Accounts:
             return {
                 writer: int(micros) * _MICRO + int(rest) for writer, micros, rest in connection.execute(query)
             }
+
+    def spent_elsewhere(
+        self, windows: Mapping[tuple[int, int], list[str]], *, writer: str
+    ) -> dict[tuple[int, int], dict[str, Pico]]:
+        """What all writers but ``writer`` spent of the scopes in each window of slots."""
+        import sqlalchemy as sa
+
+        table, found = _tables().spend, {}
+        sums = (sa.func.sum(table.c.micros), sa.func.sum(table.c.rest))
+        with self._database.read() as connection:
+            for (start, end), scopes in windows.items():
+                within = (table.c.slot >= start) & (table.c.slot < end) & (table.c.writer != writer)
+                of_window = found[start, end] = {}
+                for at in range(0, len(scopes), _AT_ONCE):
+                    query = sa.select(table.c.scope, *sums).where(
+                        table.c.scope.in_(scopes[at : at + _AT_ONCE]), within
+                    )
+                    for scope, micros, rest in connection.execute(query.group_by(table.c.scope)):
+                        of_window[scope] = int(micros) * _MICRO + int(rest)
+        return found
 
     def note_passed(self, scope: str, window: str, text: str) -> bool:
         """A soft budget was passed: into the audit log, once for each window, whoever notices. False: it is there."""

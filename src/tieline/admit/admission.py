@@ -6,7 +6,7 @@ Everything is decided from memory in the caller's thread. Keys come from a snaps
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping
 
 from msgspec import Struct, field
@@ -242,8 +242,26 @@ class Admission:
             (meter.scope, budget.window_name, budget.warning(slot))
             for meter in self._meters.values()
             for budget in meter.budgets
-            if not budget.hard and budget.used_at(slot := meter.window(now)) - meter.held > budget.amount
+            if not budget.hard and budget.known_at(slot := meter.window(now)) - meter.held > budget.amount
         ]
+
+    def soft_windows(self) -> dict[tuple[int, int], list[str]]:
+        """First slot and first after it of each window that a soft budget is in -> the scopes."""
+        now, found = self.wall(), defaultdict[tuple[int, int], list[str]](list)
+        for meter in self._meters.values():
+            for budget in meter.budgets:
+                if not budget.hard:
+                    budget.used_at(meter.window(now))
+                    found[budget.window_bounds].append(meter.scope)
+        return found
+
+    def learn(self, elsewhere: Mapping[tuple[int, int], Mapping[str, Pico]]) -> None:
+        """What all others have spent, by ``soft_windows``."""
+        for meter in self._meters.values():
+            for budget in meter.budgets:
+                sums = elsewhere.get(budget.window_bounds)
+                if not budget.hard and sums is not None:
+                    budget.elsewhere = max(0, sums.get(meter.scope, 0) - budget.foreign)
 
     def recount(self, spent: Mapping[str, Spent]) -> None:
         """What was spent is known at last. Nothing was let in by a hard budget until now: its meter starts anew."""
