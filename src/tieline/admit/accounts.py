@@ -323,12 +323,14 @@ class Accounts:
         """What all writers but ``writer`` spent of the scopes in each window of slots."""
         import sqlalchemy as sa
 
-        table, found = _tables().spend, {}
+        table = _tables().spend
+        found: dict[tuple[int, int], dict[str, Pico]] = {}
         sums = (sa.func.sum(table.c.micros), sa.func.sum(table.c.rest))
         with self._database.read() as connection:
             for (start, end), scopes in windows.items():
                 within = (table.c.slot >= start) & (table.c.slot < end) & (table.c.writer != writer)
-                of_window = found[start, end] = {}
+                of_window: dict[str, Pico] = {}
+                found[start, end] = of_window
                 for at in range(0, len(scopes), _AT_ONCE):
                     query = sa.select(table.c.scope, *sums).where(
                         table.c.scope.in_(scopes[at : at + _AT_ONCE]), within

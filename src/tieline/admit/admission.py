@@ -232,8 +232,15 @@ class Admission:
         return list(self._gates.values())
 
     def remember(self, spent: Mapping[str, Spent]) -> None:
-        """What was spent before this process began; once, before ``refresh`` and the first request."""
+        """What was spent before this process began; before ``refresh``. What ``recall`` counted is in it by now."""
         self._spent = spent
+        self._meters.clear()
+        self._runs.clear()
+
+    def recall(self, snapshot: Snapshot, credits: Mapping[str, Pico]) -> None:
+        """Keys as they were when the database was last there: those in them are let in, of others nothing is known."""
+        self.refresh(snapshot, credits)
+        self.known = self.counted = False
 
     def passed(self) -> list[tuple[str, str, str]]:
         """Soft budgets that are overspent in their present window: scope, window, and a line that says so."""
@@ -336,7 +343,7 @@ class Admission:
     def _who(self, secret: str | None, now: float) -> Principal | None:
         """None: nobody in particular, and that is allowed here."""
         if not self.known and not (self.open and not (secret or "").startswith(PREFIX)):
-            raise _unknown("Keys cannot be checked")
+            return self._recalled(secret, now)
         if secret is None or (self._is_open() and not secret.startswith(PREFIX)):
             # SDKs insist on sending some key; where none is needed, theirs does not matter.
             if self._is_open():
@@ -345,6 +352,14 @@ class Admission:
                 "No API key provided.", hint="Send a virtual key; `tieline keys create` makes one."
             )
         key = find(self._snapshot, secret, now * 1_000)
+        return self._principals.get(key.id) or self._new_principal(key)
+
+    def _recalled(self, secret: str | None, now: float) -> Principal:
+        """A key may have been made since: whoever is not among those recalled is asked to come again."""
+        try:
+            key = find(self._snapshot, secret or "", now * 1_000)
+        except Unauthenticated:
+            raise _unknown("Keys cannot be checked") from None
         return self._principals.get(key.id) or self._new_principal(key)
 
     def _is_open(self) -> bool:
