@@ -22,7 +22,7 @@ from benchmarks.stage import Bench, Running, started
 _SLOWER = 8.0
 """Times as long may a start take."""
 _AT_A_TIME = 8
-_IDLE_S = 2.0
+_IDLE_S = 3.0
 
 
 class Work(NamedTuple):
@@ -55,6 +55,9 @@ def count(bench: Bench, contender: Contender, works: list[Work]) -> dict[str, fl
 
 def _idle(running: Running, counts: Path) -> float:
     """Instructions a second of what runs by the clock: they would count the more the slower the machine is."""
+    process.at_rest(
+        running.pid or 0, polls=10 * process.REST_POLLS
+    )  # records of the warming up are still written
     _tell(running, "zero")
     time.sleep(_IDLE_S)
     return _dumped(running, counts) / _IDLE_S
@@ -65,7 +68,10 @@ def _counted(bench: Bench, running: Running, work: Work, counts: Path, idle_s: f
     begun = time.monotonic()
     _serve(bench, running, work.cell, work.counted)
     elapsed_s = time.monotonic() - begun
-    return round((_dumped(running, counts) - idle_s * elapsed_s) / work.counted, 1)
+    counted = _dumped(running, counts)
+    if idle_s * elapsed_s > counted / 2:
+        raise RuntimeError(f"{running.contender.name} is kept too busy to count what {work.cell.name} takes")
+    return round((counted - idle_s * elapsed_s) / work.counted, 1)
 
 
 def _dumped(running: Running, counts: Path) -> int:

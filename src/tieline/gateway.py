@@ -19,6 +19,7 @@ import msgspec
 from tieline import listing
 from tieline.admit.accounts import Accounts
 from tieline.admit.admission import Admission
+from tieline.admit.kept import KeptKeys
 from tieline.admit.leases import Leases
 from tieline.admit.overload import Overload
 from tieline.admit.watch import Watch
@@ -68,6 +69,8 @@ log = logging.getLogger("tieline")
 
 REOPEN_S = 1.0
 """How often a database that did not answer at the start is tried again."""
+LEARN_S = 5.0
+"""How often it is looked up what other processes spent of soft budgets."""
 SLOW_S = 2.0
 """Records that wait longer than this for the database: it is slow. The usual is a tenth of a second."""
 STALE_S = 10.0
@@ -129,9 +132,10 @@ class Gateway:
         self.vault = Vault(self.database, keyring(self.environ)) if self.database else None
         self._stored: build.Stored = {}
         self._stored_revision = 0
+        self._learnt_at = clock()
         self._passed: set[str] = set()
         """Windows of soft budgets of which it was told that they are overspent."""
-        self.watch = Watch(self.admission, self.accounts, also=self._look_around) if self.accounts else None
+        self.watch = self._watch()
         self.retention = (
             Retention(self.database, lambda: self.config.store.retention_days) if self.database else None
         )
@@ -181,6 +185,10 @@ class Gateway:
                 raise
             self.is_without_database = True
             log.error("%s Serving without it until it answers.", _said(error))
+            if self.watch is not None and await self.watch.recall():
+                log.warning(
+                    "Keys are those last known; hard budgets let nothing in until the database answers."
+                )
             self.recorder.start()
         else:
             self._check_exposure()
@@ -201,9 +209,11 @@ class Gateway:
         # What a killed process left is spent too, so it is taken over before anything is counted.
         if self.recorder.recovering:
             await asyncio.to_thread(self.recorder.recovered.wait, RECOVERY_S)
-            self.admission.counted = not self.recorder.recovering
+        is_counted = not self.recorder.recovering
+        self.admission.counted = self.admission.counted and is_counted
         if self.watch is not None:
             await self.watch.load(self.recorder.writer)
+            self.admission.counted = is_counted
             await self._follow_credentials()
             self.watch.start()
         if self.retention is not None and not self.in_process:
@@ -274,6 +284,12 @@ class Gateway:
         await asyncio.to_thread(self.recorder.close)
         if self.database is not None:
             self.database.close()
+
+    def _watch(self) -> Watch | None:
+        if self.accounts is None or self.database is None:
+            return None
+        kept = None if self.in_process else KeptKeys(Path(self.config.store.spool), self.database)
+        return Watch(self.admission, self.accounts, also=self._look_around, kept=kept)
 
     def _replicas(self) -> Replicas | None:
         """A program that embeds the gateway serves no keys and follows no one."""
@@ -367,7 +383,21 @@ class Gateway:
 
     async def _look_around(self) -> None:
         await self._follow_credentials()
+        if self.clock() - self._learnt_at > LEARN_S:
+            self._learnt_at = self.clock()
+            await self._learn_elsewhere()
         await self._tell_passed()
+
+    async def _learn_elsewhere(self) -> None:
+        """Soft budgets are not leased: what other processes spend of them is looked up."""
+        if self.accounts is None or self.replicas is None or len(self.replicas.living) < 2:
+            return
+        windows = self.admission.soft_windows()
+        if windows:
+            accounts, writer = self.accounts, self.recorder.writer
+            self.admission.learn(
+                await asyncio.to_thread(lambda: accounts.spent_elsewhere(windows, writer=writer))
+            )
 
     async def _tell_passed(self) -> None:
         """A soft budget that is overspent is an event, once in its period."""
@@ -490,7 +520,9 @@ class Gateway:
     def readiness(self) -> dict[str, Any]:
         health = self.recorder.health()
         return {
-            "ready": not self.draining and (self.admission.known or self.admission.open),
+            # Keys that were recalled without the database are served too.
+            "ready": not self.draining
+            and (self.admission.known or self.admission.open or self.admission.has_keys),
             "draining": self.draining,
             "providers": sorted(self.fleet.hosts),
             "in_flight": self.in_flight,
@@ -502,12 +534,13 @@ class Gateway:
         """What is away while traffic goes on: told by /health/ready, which stays 200, and by a metric."""
         health, found = self.recorder.health(), []
         if self.is_without_database:
-            found.append("database: not reached since the start; virtual keys are refused until it is")
+            keys = "known from before, hard budgets let nothing in" if self.admission.has_keys else "refused"
+            found.append(f"database: not reached since the start; until it is, virtual keys are {keys}")
         elif health.failing_since is not None:
             found.append("database: records are kept in the spool")
         elif health.waiting_s > SLOW_S:
             found.append("database: slow, records wait for it")
-        if not self.admission.counted:
+        if not self.admission.counted and not self.is_without_database:
             found.append("database: the spool could not be written to it yet; hard budgets let nothing in")
         if health.journal_failing:
             found.append("spool: the disk is full or gone; records are only in memory")
@@ -597,7 +630,8 @@ class Gateway:
             if not database_away(error):
                 raise
             raise DatabaseAway("The database does not answer.", retry_after_s=5.0) from None
-        if found is None or (key_id is not None and key_id != found.key_id):
+        # Who needs no key sees what needed none: ids begin with the time, and a beginning finds a record.
+        if found is None or (key_id != found.key_id and not self.in_process):
             raise NotFound(
                 f"There is no request {request_id!r}.", hint="Records are written within a second."
             )

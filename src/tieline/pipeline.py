@@ -212,6 +212,8 @@ class Flight:
         """Before any work is spent on the request: who, may they, have we room."""
         peek, options, record = self.peek, self.options, self.record
         facts = Facts(model=peek.model, operation=self.call.operation, input_tokens=self.tokens)
+        if peek.fallbacks or options.models:
+            facts.alternatives = (*options.models, *peek.fallbacks)
         if options is not NO_OPTIONS:
             facts.profile, facts.tags, facts.run = options.profile, options.tags, options.run
             facts.run_budget = parse_usd(options.run_budget_usd) if options.run_budget_usd else None

@@ -59,6 +59,42 @@ async def test_a_key_from_creation_to_revocation(tmp_path: Path) -> None:
         assert {one["actor"] for one in changes} == {"admin"}
 
 
+@pytest.mark.parametrize("way", ["body", "header", "openrouter"])
+async def test_a_key_reaches_no_other_model_by_listing_it(tmp_path: Path, way: str) -> None:
+    async with administered(tmp_path) as admin:
+        _, made = await admin.ask("POST", "/keys", {"name": "ci", "rules": {"models": ["failing"]}})
+        listed = {
+            "body": {"tieline": {"models": ["sim-anthropic/claude-sim"]}},
+            "openrouter": {"models": ["sim-anthropic/claude-sim"]},
+        }
+        body = {
+            "model": "failing",
+            "messages": [{"role": "user", "content": "Hello"}],
+            "max_tokens": 20,
+            **listed.get(way, {}),
+        }
+        headers = ["tieline-models: sim-anthropic/claude-sim"] if way == "header" else []
+        heard = await admin.raw("POST", "/v1/chat/completions", body, *headers, token=made["secret"])
+        assert heard.status == 403, heard.body
+        assert b"sim-anthropic/claude-sim" in heard.body
+
+
+async def test_records_of_keys_are_not_for_strangers(tmp_path: Path) -> None:
+    """An open gateway lets anybody in, but what a key asked stays the key's; a beginning of an id is easily guessed."""
+    async with administered(tmp_path) as admin:
+        admin.gateway.admission.open = True
+        _, made = await admin.ask("POST", "/keys", {"name": "ci"})
+        _, other = await admin.ask("POST", "/keys", {"name": "other"})
+        ids = []
+        for secret in (made["secret"], None):
+            heard = await admin.chat(secret)
+            ids.append(heard.headers["tieline-request-id"])
+        assert await asyncio.to_thread(admin.gateway.recorder.flush)
+        for secret, seen in ((made["secret"], [200, 404]), (other["secret"], [404, 404]), (None, [404, 200])):
+            found = [(await admin.raw("GET", f"/v1/requests/{one}", token=secret)).status for one in ids]
+            assert found == seen
+
+
 async def test_projects_credits_and_spend(tmp_path: Path) -> None:
     async with administered(tmp_path) as admin:
         _, project = await admin.ask("POST", "/projects", {"name": "web", "rules": {"tags": {"team": "a"}}})

@@ -82,6 +82,15 @@ def test_models_and_profiles_narrow() -> None:
         assert caught.value.param in ("model", "profile")
 
 
+def test_alternatives_that_the_caller_lists_are_narrowed_too() -> None:
+    admission = door(Rules(models=["gpt-5", "small*"]))
+    admission.admit(SECRET, facts("gpt-5", alternatives=("small-2",)))
+    with pytest.raises(Forbidden, match="'opus'") as caught:
+        admission.admit(SECRET, facts("gpt-5", alternatives=("small-2", "opus")))
+    assert caught.value.param == "models"
+    assert admission.inflight == 1
+
+
 def test_tags_of_key_and_project_win() -> None:
     admission = door(Rules(tags={"team": "key", "a": "1"}), Rules(tags={"team": "project"}))
     permit = admission.admit(SECRET, facts(tags={"team": "mine", "b": "2"}))

@@ -35,7 +35,7 @@ from tieline.store.shared import (
     SharedUnavailable,
 )
 from tieline.store.tables import spend as spend_table
-from tieline.types.errors import BudgetExceeded, LimitExceeded
+from tieline.types.errors import BudgetExceeded, DatabaseAway, LimitExceeded
 
 METER = "key:key_1"
 
@@ -215,6 +215,41 @@ async def test_after_a_loss_nothing_grows_until_all_have_spoken() -> None:
     for _ in range(12):
         await others.exchange()
     await its.reserve(permit, 700)
+
+
+class Ledger:
+    """The database as ``Leases`` sees it: what a process that is gone had spent."""
+
+    def __init__(self) -> None:
+        self.is_away = True
+
+    def spent_by_writer(self, scope: str, start: int, end: int) -> dict[str, int]:
+        if self.is_away:
+            raise DatabaseAway("away")
+        return {"gone": 400}
+
+
+async def test_after_a_loss_nothing_grows_while_the_database_is_away_too() -> None:
+    """Then nobody knows what the dead had spent: what is held stays held, and the exchange goes on."""
+    time, ledger = Time(), Ledger()
+    shared = MemoryShared(time.clock)
+    admission, leases = gateway(shared, time, "w1", budget(1_000))
+    await leases.load()
+    permit = admission.admit(SECRET, facts())
+    await leases.reserve(permit, 100)
+    lease = admission._meters[METER].budgets[0].lease
+    leases._accounts = ledger  # type: ignore[assignment]
+    shared.lose_everything()
+    time.pass_(GRACE_S + 0.1)
+    for _ in range(5):
+        with pytest.raises(BudgetExceeded):
+            await leases.reserve(permit, lease + 1)
+        assert admission._meters[METER].budgets[0].lease == lease
+    ledger.is_away = False
+    with pytest.raises(BudgetExceeded):
+        await leases.reserve(permit, 601)
+    await leases.reserve(permit, 600)
+    assert leases.last_error is None
 
 
 async def test_leases_last_while_the_shared_state_is_away() -> None:

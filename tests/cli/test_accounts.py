@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from tests.processes import cli, environment, write_config
+from tieline.cli.ledger import since_ms
 from tieline.cli.rules import parse_budget
+from tieline.cli.terminal import escape
 from tieline.types.errors import InvalidRequest
 
 
@@ -65,6 +67,10 @@ def test_keys_and_projects(config: Path) -> None:
         (("keys", "show", "none"), "tieline keys list"),
         (("projects", "credit", "default", "0"), "amount_usd"),
         (("credentials", "add", "openay"), "openai"),
+        (("keys", "rotate", "x", "--overlap", "never"), "--overlap never: not a duration."),
+        (("keys", "create", "x", "--expires", "99999y"), "year 9999"),
+        (("keys", "show", "[/x] \x1b[31m"), "no key '[/x] \\x1b[31m'. `tieline keys list`"),
+        (("logs", "--limit", "-5"), "--limit"),
     ],
 )
 def test_bad_input(config: Path, arguments: tuple[str, ...], words: str) -> None:
@@ -72,6 +78,32 @@ def test_bad_input(config: Path, arguments: tuple[str, ...], words: str) -> None
     assert done.returncode == 2
     assert words in done.stderr.replace("\n", " ")
     assert "Traceback" not in done.stderr
+
+
+def test_a_time_no_calendar_has() -> None:
+    with pytest.raises(InvalidRequest, match="not a time"):
+        since_ms("99999999999999d")
+
+
+def test_a_credit_is_taken_back_as_it_is_written(config: Path) -> None:
+    cli(config, "projects", "create", "web")
+    cli(config, "projects", "credit", "web", "5")
+    assert cli(config, "projects", "credit", "web", "-3.5")["credit_usd"] == "1.5"
+
+
+def test_a_list_in_a_narrow_terminal_keeps_the_ids(config: Path) -> None:
+    made = cli(
+        config, "keys", "create", "a name that is far too long for it", "--budget", "200/month,tz=Asia/Tokyo"
+    )
+    listed = run(config, "keys", "list", COLUMNS="80").stdout
+    assert made["id"] in listed
+    assert "active" in listed
+    assert max(map(len, listed.splitlines())) <= 80
+
+
+def test_a_terminal_obeys_nothing_that_others_wrote() -> None:
+    assert escape("a\x1b]0;owned\x07[bold]\u202eb") == "a\ufffd]0;owned\ufffd\\[bold]\ufffdb"
+    assert escape("one\ntwo", lines=True) == "one\ntwo"
 
 
 def test_credentials(config: Path) -> None:

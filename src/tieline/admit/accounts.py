@@ -5,9 +5,10 @@ Every change raises the revision in the same transaction; running gateways look 
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,9 +27,15 @@ if TYPE_CHECKING:
 
     from tieline.store.database import Database
 
+RulesChange = Rules | Callable[[Rules], Rules | None]
+"""New rules, or what makes them of the present ones: then two who edit at the same time undo nothing of each other's."""
 MAX_NAME_CHARS = 200
+MAX_MS = 253_402_300_799_000
+"""The end of the year 9999."""
 MAX_OVERLAP_S = 90 * 86_400
 _MICRO = 10**6
+_AT_ONCE = 500
+"""Scopes in one query; SQLite takes 999 parameters where it is old."""
 _RUN_DAYS = 7
 """Budgets of runs are remembered over a restart for this long."""
 
@@ -66,8 +73,7 @@ class Accounts:
         rules = rules or Rules()
         check_rules(rules, of_project=True)
         project = Project(id=_new_id("prj"), name=_name(name), rules=rules, created_ms=_now_ms())
-        with self._database.write() as connection:
-            self._free_name(connection, project.name)
+        with self._free_name(project.name), self._database.write() as connection:
             connection.execute(
                 _tables()
                 .projects.insert()
@@ -82,17 +88,14 @@ class Accounts:
         return project
 
     def edit_project(
-        self, name_or_id: str, *, name: str | None = None, rules: Rules | None = None
+        self, name_or_id: str, *, name: str | None = None, rules: RulesChange | None = None
     ) -> Project:
         project = self.project(name_or_id)
         changes: dict[str, Any] = {}
-        if rules is not None:
-            check_rules(rules, of_project=True)
-            changes["rules"] = encode_rules(rules).decode()
-        with self._database.write() as connection:
-            if name is not None and _name(name) != project.name:
-                self._free_name(connection, _name(name))
-                changes["name"] = _name(name)
+        if name is not None and _name(name) != project.name:
+            changes["name"] = _name(name)
+        with self._free_name(name or ""), self._database.write() as connection:
+            changes |= _new_rules(connection, "projects", project.id, rules)
             self._update(connection, "projects", project.id, changes, "project.edit")
         return self.project(project.id)
 
@@ -109,8 +112,10 @@ class Accounts:
     def project(self, name_or_id: str) -> Project:
         """Raises NotFound."""
         projects = self.snapshot().projects
+        if name_or_id in projects:
+            return projects[name_or_id]
         for project in projects.values():
-            if name_or_id in (project.id, project.name):
+            if project.name == name_or_id:
                 return project
         known = ", ".join(sorted(project.name for project in projects.values())[:10]) or "none yet"
         raise NotFound(f"no project {name_or_id!r}", param="project", hint=f"Known: {known}.")
@@ -125,8 +130,10 @@ class Accounts:
         check_rules(rules, of_project=False)
         _check_expiry(expires_ms)
         if project == "default" and not any(known.name == "default" for known in self.projects()):
-            self.create_project("default")
+            with contextlib.suppress(InvalidRequest):  # another made it in this moment
+                self.create_project("default")
         owner = self.project(project)
+        _check_alive(owner)
         key_id, secret = _new_id("key"), make_secret()
         tables = _tables()
         with self._database.write() as connection:
@@ -150,20 +157,18 @@ class Accounts:
         name_or_id: str,
         *,
         name: str | None = None,
-        rules: Rules | None = None,
+        rules: RulesChange | None = None,
         expires_ms: int | UnsetType | None = UNSET,
     ) -> Key:
         key = self.key(name_or_id)
         changes: dict[str, Any] = {}
         if name is not None:
             changes["name"] = _name(name)
-        if rules is not None:
-            check_rules(rules, of_project=False)
-            changes["rules"] = encode_rules(rules).decode()
         if not isinstance(expires_ms, UnsetType):
             _check_expiry(expires_ms)
             changes["expires_ms"] = expires_ms
         with self._database.write() as connection:
+            changes |= _new_rules(connection, "keys", key.id, rules)
             self._update(connection, "keys", key.id, changes, "key.edit")
         return self.key(key.id)
 
@@ -174,6 +179,7 @@ class Accounts:
         key = self.key(name_or_id)
         if key.revoked_ms is not None:
             raise InvalidRequest(f"key {key.name!r} is revoked", param="key", hint="Create a new one.")
+        _check_alive(self.project(key.project_id))
         end, secret = _now_ms() + int(overlap_s * 1_000), make_secret()
         table = _tables().key_secrets
         with self._database.write() as connection:
@@ -311,6 +317,28 @@ class Accounts:
                 writer: int(micros) * _MICRO + int(rest) for writer, micros, rest in connection.execute(query)
             }
 
+    def spent_elsewhere(
+        self, windows: Mapping[tuple[int, int], list[str]], *, writer: str
+    ) -> dict[tuple[int, int], dict[str, Pico]]:
+        """What all writers but ``writer`` spent of the scopes in each window of slots."""
+        import sqlalchemy as sa
+
+        table = _tables().spend
+        found: dict[tuple[int, int], dict[str, Pico]] = {}
+        sums = (sa.func.sum(table.c.micros), sa.func.sum(table.c.rest))
+        with self._database.read() as connection:
+            for (start, end), scopes in windows.items():
+                within = (table.c.slot >= start) & (table.c.slot < end) & (table.c.writer != writer)
+                of_window: dict[str, Pico] = {}
+                found[start, end] = of_window
+                for at in range(0, len(scopes), _AT_ONCE):
+                    query = sa.select(table.c.scope, *sums).where(
+                        table.c.scope.in_(scopes[at : at + _AT_ONCE]), within
+                    )
+                    for scope, micros, rest in connection.execute(query.group_by(table.c.scope)):
+                        of_window[scope] = int(micros) * _MICRO + int(rest)
+        return found
+
     def note_passed(self, scope: str, window: str, text: str) -> bool:
         """A soft budget was passed: into the audit log, once for each window, whoever notices. False: it is there."""
         import sqlalchemy as sa
@@ -329,12 +357,17 @@ class Accounts:
         return bool(told)
 
     @staticmethod
-    def _free_name(connection: Connection, name: str) -> None:
-        table = _tables().projects
-        if connection.execute(table.select().where(table.c.name == name)).first():
+    @contextlib.contextmanager
+    def _free_name(name: str) -> Iterator[None]:
+        """The database itself keeps names apart, also from one that is made at the same time elsewhere."""
+        from sqlalchemy.exc import IntegrityError
+
+        try:
+            yield
+        except IntegrityError:
             raise InvalidRequest(
-                f"a project named {name!r} exists", param="name", hint="Choose another name."
-            )
+                f"a project named {name.strip()!r} exists", param="name", hint="Choose another name."
+            ) from None
 
     def _update(
         self, connection: Connection, name: str, row_id: str, changes: Mapping[str, Any], action: str
@@ -378,6 +411,23 @@ def _key(row: Any) -> Key:
     )
 
 
+def _new_rules(connection: Connection, name: str, row_id: str, rules: RulesChange | None) -> dict[str, Any]:
+    """The changed column. Raises InvalidRequest. Whoever edits the same row meanwhile waits for this transaction."""
+    import sqlalchemy as sa
+
+    if rules is None:
+        return {}
+    if not isinstance(rules, Rules):
+        table = getattr(_tables(), name)
+        query = sa.select(table.c.rules).where(table.c.id == row_id).with_for_update()
+        changed = rules(decode_rules(connection.execute(query).scalar_one()))
+        if changed is None:
+            return {}
+        rules = changed
+    check_rules(rules, of_project=name == "projects")
+    return {"rules": encode_rules(rules).decode()}
+
+
 def _add_secret(connection: Connection, key_id: str, secret: str) -> None:
     connection.execute(
         _tables()
@@ -419,6 +469,17 @@ def _name(name: str) -> str:
     return name
 
 
+def _check_alive(project: Project) -> None:
+    if project.archived_ms is not None:
+        raise InvalidRequest(
+            f"project {project.name!r} is archived: its keys do not work",
+            param="project",
+            hint="Choose another project.",
+        )
+
+
 def _check_expiry(expires_ms: int | None) -> None:
+    if expires_ms is not None and expires_ms > MAX_MS:
+        raise InvalidRequest("lies after the year 9999", param="expires_ms", hint="null or `never`: no end.")
     if expires_ms is not None and expires_ms <= _now_ms():
         raise InvalidRequest("lies in the past", param="expires_ms")

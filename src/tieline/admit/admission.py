@@ -6,7 +6,7 @@ Everything is decided from memory in the caller's thread. Keys come from a snaps
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping
 
 from msgspec import Struct, field
@@ -42,6 +42,8 @@ class Facts(Struct, kw_only=True, gc=False):
     input_tokens: int = 0
     """An estimate, counted against tokens per minute until ``Permit.count_tokens`` says what it was."""
     policy: PolicyRules | None = None
+    alternatives: tuple[str, ...] = ()
+    """Further models that the caller lists itself; the key must allow each of them too."""
 
 
 class Principal:
@@ -230,8 +232,15 @@ class Admission:
         return list(self._gates.values())
 
     def remember(self, spent: Mapping[str, Spent]) -> None:
-        """What was spent before this process began; once, before ``refresh`` and the first request."""
+        """What was spent before this process began; before ``refresh``. What ``recall`` counted is in it by now."""
         self._spent = spent
+        self._meters.clear()
+        self._runs.clear()
+
+    def recall(self, snapshot: Snapshot, credits: Mapping[str, Pico]) -> None:
+        """Keys as they were when the database was last there: those in them are let in, of others nothing is known."""
+        self.refresh(snapshot, credits)
+        self.known = self.counted = False
 
     def passed(self) -> list[tuple[str, str, str]]:
         """Soft budgets that are overspent in their present window: scope, window, and a line that says so."""
@@ -240,8 +249,26 @@ class Admission:
             (meter.scope, budget.window_name, budget.warning(slot))
             for meter in self._meters.values()
             for budget in meter.budgets
-            if not budget.hard and budget.used_at(slot := meter.window(now)) - meter.held > budget.amount
+            if not budget.hard and budget.known_at(slot := meter.window(now)) - meter.held > budget.amount
         ]
+
+    def soft_windows(self) -> dict[tuple[int, int], list[str]]:
+        """First slot and first after it of each window that a soft budget is in -> the scopes."""
+        now, found = self.wall(), defaultdict[tuple[int, int], list[str]](list)
+        for meter in self._meters.values():
+            for budget in meter.budgets:
+                if not budget.hard:
+                    budget.used_at(meter.window(now))
+                    found[budget.window_bounds].append(meter.scope)
+        return found
+
+    def learn(self, elsewhere: Mapping[tuple[int, int], Mapping[str, Pico]]) -> None:
+        """What all others have spent, by ``soft_windows``."""
+        for meter in self._meters.values():
+            for budget in meter.budgets:
+                sums = elsewhere.get(budget.window_bounds)
+                if not budget.hard and sums is not None:
+                    budget.elsewhere = max(0, sums.get(meter.scope, 0) - budget.foreign)
 
     def recount(self, spent: Mapping[str, Spent]) -> None:
         """What was spent is known at last. Nothing was let in by a hard budget until now: its meter starts anew."""
@@ -316,7 +343,7 @@ class Admission:
     def _who(self, secret: str | None, now: float) -> Principal | None:
         """None: nobody in particular, and that is allowed here."""
         if not self.known and not (self.open and not (secret or "").startswith(PREFIX)):
-            raise _unknown("Keys cannot be checked")
+            return self._recalled(secret, now)
         if secret is None or (self._is_open() and not secret.startswith(PREFIX)):
             # SDKs insist on sending some key; where none is needed, theirs does not matter.
             if self._is_open():
@@ -325,6 +352,14 @@ class Admission:
                 "No API key provided.", hint="Send a virtual key; `tieline keys create` makes one."
             )
         key = find(self._snapshot, secret, now * 1_000)
+        return self._principals.get(key.id) or self._new_principal(key)
+
+    def _recalled(self, secret: str | None, now: float) -> Principal:
+        """A key may have been made since: whoever is not among those recalled is asked to come again."""
+        try:
+            key = find(self._snapshot, secret or "", now * 1_000)
+        except Unauthenticated:
+            raise _unknown("Keys cannot be checked") from None
         return self._principals.get(key.id) or self._new_principal(key)
 
     def _is_open(self) -> bool:
@@ -419,17 +454,24 @@ def _unknown(what: str) -> DatabaseAway:
 def _check_allowed(principal: Principal, facts: Facts) -> None:
     for names in principal.models:
         if not matches(names, facts.model):
-            raise Forbidden(
-                f"Key {principal.key.name!r} may not use the model {facts.model!r}.",
-                param="model",
-                hint=f"It may use: {', '.join(names[:20]) or 'none'}.",
-            )
+            raise _forbidden_model(principal, facts.model, "model", names)
+        for name in facts.alternatives:
+            if not matches(names, name):
+                raise _forbidden_model(principal, name, "models", names)
     if facts.profile is not None:
         for names in principal.profiles:
             if not matches(names, facts.profile):
                 raise Forbidden(
                     f"Key {principal.key.name!r} may not use the profile {facts.profile!r}.", param="profile"
                 )
+
+
+def _forbidden_model(principal: Principal, name: str, param: str, names: list[str]) -> Forbidden:
+    return Forbidden(
+        f"Key {principal.key.name!r} may not use the model {name!r}.",
+        param=param,
+        hint=f"It may use: {', '.join(names[:20]) or 'none'}.",
+    )
 
 
 def _check_room(meter: Meter, now: float) -> None:

@@ -41,6 +41,7 @@ class Budget:
         "_meter",
         "_start",
         "amount",
+        "elsewhere",
         "foreign",
         "hard",
         "lease",
@@ -60,6 +61,8 @@ class Budget:
         self.used: Pico = 0
         self.foreign: Pico = 0
         """The part of ``used`` that other processes had spent before this one began."""
+        self.elsewhere: Pico = 0
+        """What others have spent of the window since, as last looked up: for soft budgets, which are not leased."""
         self.lease: Pico | None = 0 if meter.shared else None
         """With several processes: what this one may use of the window (``leases``); None: all of ``amount``."""
         self.need: Pico = 0
@@ -77,9 +80,15 @@ class Budget:
         if slot >= self._end:
             self._start, self._end, self.used = start, end, used
             self.foreign = self._meter.foreign_between(start, end)
+            self.elsewhere = 0
             self.lease = None if self.lease is None else 0
             self.need = 0
         return used
+
+    def known_at(self, slot: int) -> Pico:
+        """``used_at`` and what others are known to have spent since this process began."""
+        used = self.used_at(slot)
+        return used + self.elsewhere if self._start <= slot < self._end else used
 
     def count(self, amount: Pico, slot: int) -> None:
         if self._start <= slot < self._end:
@@ -127,7 +136,7 @@ class Budget:
     def warning(self, slot: int) -> str:
         return (
             f"{_ADJECTIVE[self.period]} budget of {self._meter.scope} exceeded: "
-            f"{format_usd(self.used_at(slot))} of {format_usd(self.amount)} USD"
+            f"{format_usd(self.known_at(slot))} of {format_usd(self.amount)} USD"
         )
 
     def _check_lease(self, amount: Pico, slot: int, used: Pico) -> None:
@@ -260,7 +269,7 @@ class Meter:
         return [
             budget.warning(slot)
             for budget in self.budgets
-            if not budget.hard and budget.used_at(slot) > budget.amount
+            if not budget.hard and budget.known_at(slot) > budget.amount
         ]
 
     def _add(self, amount: Pico, slot: int) -> None:

@@ -15,6 +15,7 @@ from tieline.admit.admission import Admission, Facts, Permit
 from tieline.admit.budgets import Budget, Meter
 from tieline.admit.limits import Share
 from tieline.admit.rules import Starved
+from tieline.store.database import database_away
 from tieline.store.shared import Answer, Claim, SharedState, SharedUnavailable
 from tieline.types.money import Pico
 
@@ -56,6 +57,8 @@ class Leases:
         self._refilling: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
         self._in_doubt = False
+        self._unsettled: set[str] = set()
+        """Allowances that did not know this process, of which it is not known what others spent."""
         self.last_error: str | None = None
         """None: the shared state answered when it was last asked."""
 
@@ -104,10 +107,11 @@ class Leases:
         """Says what was used, takes what is given. Raises SharedUnavailable; then what is held stays valid."""
         async with self._turn:
             try:
-                unknown = await self._exchange(keep, None)
-                if unknown and keep:
-                    await self._settle_others(unknown)
-                    await self._exchange(keep, unknown)
+                self._unsettled |= await self._exchange(keep, None)
+                unsettled = self._unsettled
+                if unsettled and keep and await self._settle_others(unsettled):
+                    self._unsettled = set()
+                    await self._exchange(keep, unsettled)
                 self.last_error = None
             except SharedUnavailable as error:
                 self.last_error = str(error)
@@ -135,14 +139,26 @@ class Leases:
             return used
         return max(used, lease) if self._in_doubt else used + max(0, lease - used) // 2
 
-    async def _settle_others(self, names: set[str]) -> None:
-        """Processes that are gone have no grant any more, but what they spent of a budget is in the database."""
+    async def _settle_others(self, names: set[str]) -> bool:
+        """Processes that are gone have no grant any more, but what they spent of a budget is in the database.
+
+        False: the database is away as well; until it answers nothing more of these budgets is taken.
+        """
         if self._accounts is None:
-            return
+            return True
+        try:
+            await self._settle_from(self._accounts, names)
+        except Exception as error:
+            if not database_away(error):
+                raise
+            return False
+        return True
+
+    async def _settle_from(self, accounts: Accounts, names: set[str]) -> None:
         for meter, budget in self._budgets():
             if budget.window_name in names:
                 start, end = budget.window_bounds
-                spent = await asyncio.to_thread(self._accounts.spent_by_writer, meter.scope, start, end)
+                spent = await asyncio.to_thread(accounts.spent_by_writer, meter.scope, start, end)
                 spent.pop(self._writer, None)
                 if spent:
                     await self._shared.settle(budget.window_name, spent, only_missing=True)
@@ -185,10 +201,12 @@ class Leases:
 
     def _of_budget(self, budget: Budget, keep: bool) -> Outstanding:
         name, granted = budget.window_name, budget.lease or 0
-        floor = self._floor(budget.mine, granted, keep)
+        is_fixed = keep and name in self._unsettled
+        floor = max(budget.mine, granted) if is_fixed else self._floor(budget.mine, granted, keep)
         claim = Claim(
             name,
-            budget.amount,
+            # What is held stays held and does not grow.
+            floor if is_fixed else budget.amount,
             floor,
             granted,
             max(0, budget.need - floor),

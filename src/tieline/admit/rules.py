@@ -17,6 +17,9 @@ Period = Literal["day", "month", "lifetime"]
 MAX_BUDGETS = 50
 """For one key or project: each is looked at for every request."""
 MAX_TAGS = 50
+MAX_NAMES = 500
+"""Models or profiles in one list: each is looked at for every request."""
+MAX_NAME_CHARS = 256
 MAX_LIMIT = 10**9
 
 
@@ -70,6 +73,13 @@ def check_rules(rules: Rules, *, of_project: bool) -> None:
         raise InvalidRequest(f"at most {MAX_BUDGETS} budgets", param="budgets")
     if len(rules.tags) > MAX_TAGS:
         raise InvalidRequest(f"at most {MAX_TAGS} tags", param="tags")
+    for name, value in rules.tags.items():
+        if not name or not _is_label(f"{name}={value}"):
+            raise InvalidRequest(
+                f"a tag is name=value of {MAX_NAME_CHARS} printable characters at most", param="tags"
+            )
+    _check_names(rules.models, "models")
+    _check_names(rules.profiles, "profiles")
     for index, budget in enumerate(rules.budgets):
         _check_budget(budget, f"budgets[{index}]", of_project)
     seen = {(rule.period, rule.timezone, rule.model, rule.tag, rule.hard) for rule in rules.budgets}
@@ -90,12 +100,30 @@ def _check_budget(budget: BudgetRule, place: str, of_project: bool) -> None:
         zone(budget.timezone)
     except ValueError as error:
         raise InvalidRequest(str(error), param=f"{place}.timezone") from error
-    if budget.model and budget.tag:
+    if budget.model is not None and budget.tag is not None:
         raise InvalidRequest("a budget is for a model or for a tag, not both", param=place)
     if budget.tag is not None and not of_project:
         raise InvalidRequest("budgets by tag belong to a project", param=f"{place}.tag")
-    if budget.tag is not None and "=" not in budget.tag:
+    if budget.model is not None and not (budget.model and _is_label(budget.model)):
+        raise InvalidRequest("name the model as callers write it", param=f"{place}.model")
+    if budget.tag is not None and not (budget.tag.find("=") > 0 and _is_label(budget.tag)):
         raise InvalidRequest("write the tag as name=value", param=f"{place}.tag")
+
+
+def _check_names(names: list[str] | None, param: str) -> None:
+    if names is None:
+        return
+    if len(names) > MAX_NAMES:
+        raise InvalidRequest(f"at most {MAX_NAMES} names", param=param, hint="`*` at the end matches many.")
+    for index, name in enumerate(names):
+        if not name or not _is_label(name):
+            raise InvalidRequest(
+                f"a name has 1 to {MAX_NAME_CHARS} printable characters", param=f"{param}[{index}]"
+            )
+
+
+def _is_label(text: str) -> bool:
+    return len(text) <= MAX_NAME_CHARS and text.isprintable()
 
 
 @lru_cache(maxsize=64)

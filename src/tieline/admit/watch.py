@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from tieline.admit.accounts import Accounts
 from tieline.admit.admission import Admission
+from tieline.admit.kept import KeptKeys
 from tieline.record.redact import redact
 
 INTERVAL_S = 1.0
@@ -28,9 +29,12 @@ class Watch:
         *,
         interval_s: float = INTERVAL_S,
         also: Callable[[], Awaitable[None]] | None = None,
+        kept: KeptKeys | None = None,
     ) -> None:
-        """``also`` is awaited at each look: what else of the database a running gateway follows."""
+        """``also`` is awaited at each look: what else of the database a running gateway follows. ``kept`` remembers
+        the keys over a restart."""
         self._also = also
+        self._kept = kept
         self._admission = admission
         self._accounts = accounts
         self._interval_s = interval_s
@@ -44,6 +48,13 @@ class Watch:
         self._admission.remember(await asyncio.to_thread(self._accounts.spent, writer=writer))
         await self._refresh()
         self._looked_at = time.monotonic()
+
+    async def recall(self) -> bool:
+        """Without the database: the keys last known, if they are. Hard budgets let nothing in until ``load``."""
+        kept = await asyncio.to_thread(self._kept.recall) if self._kept is not None else None
+        if kept is not None:
+            self._admission.recall(kept.snapshot, kept.credits)
+        return kept is not None
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run(), name="tieline-keys")
@@ -60,6 +71,8 @@ class Watch:
         revision = await asyncio.to_thread(self._accounts.revision)
         if revision != self._admission.revision:
             await self._refresh()
+        elif self._kept is not None:
+            await asyncio.to_thread(self._kept.still, revision)
         if self._also is not None:
             await self._also()
         self._looked_at = time.monotonic()
@@ -82,3 +95,5 @@ class Watch:
         snapshot = await asyncio.to_thread(self._accounts.snapshot)
         credits = await asyncio.to_thread(self._accounts.credits)
         self._admission.refresh(snapshot, credits)
+        if self._kept is not None:
+            await asyncio.to_thread(self._kept.keep, snapshot, credits)

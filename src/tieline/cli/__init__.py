@@ -13,12 +13,12 @@ def main() -> None:
     try:
         app()
     except TielineError as error:
-        from rich.console import Console
+        from tieline.cli.terminal import errors, escape
 
         text = str(error) if hasattr(error, "place") else error.full_message
         if error.param and error.param not in text:
             text = f"{error.param}: {text}"
-        Console(stderr=True, highlight=False, soft_wrap=True).print("[bold red]error:[/]", text, markup=True)
+        errors.print("[bold red]error:[/]", escape(text, lines=True), soft_wrap=True)
         sys.exit(2)
     except BrokenPipeError:
         sys.stderr.close()

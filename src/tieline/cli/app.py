@@ -124,7 +124,7 @@ def models(
 @app.command()
 def logs(
     config: ConfigOption = None,
-    limit: Annotated[int, typer.Option("--limit", "-n")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 20,
     failed: Annotated[bool, typer.Option(help="Only what did not succeed.")] = False,
     provider: Annotated[str | None, typer.Option()] = None,
     model: Annotated[str | None, typer.Option()] = None,

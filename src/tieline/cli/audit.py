@@ -6,11 +6,10 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.markup import escape
 
 from tieline.cli.ledger import opened
 from tieline.cli.rules import day
-from tieline.cli.terminal import console, table, write_json
+from tieline.cli.terminal import console, escape, table, write_json
 from tieline.cli.types import ConfigOption, JsonOption
 from tieline.store import audit
 
@@ -46,7 +45,7 @@ def verify(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 @app.command()
 def log(
-    limit: Annotated[int, typer.Option("--limit", "-n")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 20,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -10,9 +10,8 @@ from typing import Any
 
 import msgspec
 from msgspec.structs import replace
-from rich.markup import escape
 
-from tieline.cli.terminal import console, table, write_json
+from tieline.cli.terminal import console, escape, table, write_json
 from tieline.config.load import find, load
 from tieline.providers import build, catalog, registry
 from tieline.providers.card import ModelCard, OffPeak, Price

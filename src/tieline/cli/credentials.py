@@ -9,11 +9,10 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.markup import escape
 
 from tieline.cli.ledger import opened
 from tieline.cli.rules import day, user
-from tieline.cli.terminal import console, errors, table, write_json
+from tieline.cli.terminal import console, errors, escape, table, write_json
 from tieline.cli.types import ConfigOption, JsonOption
 from tieline.store.sealed import VARIABLE, Stored, Vault, keyring, new_key
 

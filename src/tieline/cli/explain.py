@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-
-from tieline.cli.terminal import console, table, write_json
+from tieline.cli.terminal import console, escape, table, write_json
 from tieline.types.errors import NotFound
 
 

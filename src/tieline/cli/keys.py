@@ -7,14 +7,13 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.markup import escape
 
 from tieline.admit.accounts import NOTHING, Accounts, Spent
 from tieline.admit.keys import Key
 from tieline.admit.rules import Rules
 from tieline.cli import rules as options
 from tieline.cli.rules import RuleOptions, takes_rules
-from tieline.cli.terminal import console, table, write_json
+from tieline.cli.terminal import console, escape, table, write_json
 from tieline.cli.types import ConfigOption, JsonOption
 from tieline.types.money import Pico, format_usd
 
@@ -58,7 +57,16 @@ def list_keys(
         write_json([plain(key, accounts, spent) for key in found])
         return
     rows = table(
-        "key", "id", "project", "secret", "limits", "budgets", "spent $", "state", right=("spent $",)
+        "key",
+        "id",
+        "project",
+        "secret",
+        "limits",
+        "budgets",
+        "spent $",
+        "state",
+        right=("spent $",),
+        wide={"key": 16, "project": 10, "limits": 12, "budgets": 14},
     )
     for key in found:
         rows.add_row(
@@ -108,9 +116,7 @@ def edit(
     """Change what is given; the rest stays. Lists are replaced whole."""
     accounts = options.accounts(config)
     found = accounts.key(key)
-    changed = accounts.edit_key(
-        found.id, name=name, rules=given.over(found.rules), expires_ms=options.expiry_ms(expires)
-    )
+    changed = accounts.edit_key(found.id, name=name, rules=given.over, expires_ms=options.expiry_ms(expires))
     show(changed.id, config, as_json)
 
 
@@ -124,8 +130,7 @@ def rotate(
     as_json: JsonOption = False,
 ) -> None:
     """Make a new secret; the earlier one stays valid for the overlap."""
-    end = options.expiry_ms(overlap)
-    overlap_s = max(0.0, end / 1_000 - time.time()) if isinstance(end, int) else 0.0
+    overlap_s = options.duration_s(overlap, "--overlap")
     found, secret = options.accounts(config).rotate_key(key, overlap_s=overlap_s)
     _reveal(found, secret, as_json)
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
-from rich.markup import escape
 
-from tieline.cli.terminal import console, milliseconds, outcome_style, rounded_usd, table, write_json
+from tieline.cli.terminal import console, escape, milliseconds, outcome_style, rounded_usd, table, write_json
 from tieline.config.load import find, load
 from tieline.store import queries
 from tieline.store.database import Database
@@ -47,7 +46,7 @@ def since_ms(text: str | None) -> int | None:
     """``90m``, ``2h``, ``3d`` ago, or an ISO date or time (UTC when it names no zone)."""
     if text is None:
         return None
-    if ago := re.fullmatch(r"(\d+)([smhdw])", text):
+    if ago := re.fullmatch(r"(\d{1,9})([smhdw])", text, re.ASCII):
         return int((time.time() - int(ago[1]) * _UNITS[ago[2]]) * 1000)
     try:
         at = datetime.fromisoformat(text)
@@ -135,6 +134,11 @@ def spend(config: Path | None, by: str, since: str | None, tag: str | None, as_j
     database.close()
     if as_json:
         write_json([_spend_line(row) for row in rows])
+        return
+    if not rows:
+        console.print(
+            "Nothing was spent yet." if since is None else f"Nothing was spent since {escape(since)}."
+        )
         return
     shown = table(
         by,

@@ -11,9 +11,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 from msgspec import Struct
-from rich.markup import escape
 
-from tieline.cli.terminal import console, table, write_json
+from tieline.cli.terminal import console, escape, table, write_json
 from tieline.cli.types import JsonOption
 from tieline.ledger import pricing
 from tieline.providers import catalog

@@ -6,14 +6,13 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.markup import escape
 
 from tieline.admit.accounts import NOTHING, Accounts
 from tieline.admit.keys import Project
 from tieline.admit.rules import Rules
 from tieline.cli import rules as options
 from tieline.cli.rules import RuleOptions, takes_rules
-from tieline.cli.terminal import console, table, write_json
+from tieline.cli.terminal import console, escape, table, write_json
 from tieline.cli.types import ConfigOption, JsonOption
 from tieline.types.errors import InvalidRequest
 from tieline.types.money import format_usd, parse_usd
@@ -62,6 +61,7 @@ def list_projects(
         "credit left $",
         "",
         right=("keys", "spent $"),
+        wide={"project": 16, "limits": 14, "budgets": 18},
     )
     for one, shown in figures:
         rows.add_row(
@@ -108,7 +108,7 @@ def edit(
     """Change what is given; the rest stays. Lists are replaced whole."""
     accounts = options.accounts(config)
     found = accounts.project(project)
-    changed = accounts.edit_project(found.id, name=name, rules=given.over(found.rules))
+    changed = accounts.edit_project(found.id, name=name, rules=given.over)
     show(changed.id, config, as_json)
 
 
@@ -122,10 +122,10 @@ def archive(project: ProjectArgument, config: ConfigOption = None, as_json: Json
         console.print(f"{escape(found.name)} is archived: gateways refuse its keys within 2 s.")
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})
 def credit(
     project: ProjectArgument,
-    amount: Annotated[str, typer.Argument(help="USD; with a minus it is taken back (put -- before it).")],
+    amount: Annotated[str, typer.Argument(help="USD; with a minus it is taken back.")],
     note: Annotated[str, typer.Option(help="For the books.")] = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,

@@ -16,16 +16,16 @@ from typing import Annotated, Any, get_type_hints
 import typer
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
-from rich.markup import escape
 
 from tieline.admit.accounts import Accounts
 from tieline.admit.rules import BudgetRule, Limits, Rules
 from tieline.cli.ledger import opened
-from tieline.cli.terminal import console, table
+from tieline.cli.terminal import console, escape, table
 from tieline.types.errors import InvalidRequest
 
 Line = tuple[str, str]
 _UNITS = {"h": 3_600, "d": 86_400, "w": 604_800, "y": 31_536_000}
+_DURATION = re.compile(r"(\d{1,9})([hdwy])", re.ASCII)
 
 
 class RuleOptions(Struct, kw_only=True):
@@ -152,14 +152,22 @@ def _pair(text: str, option: str) -> tuple[str, str]:
     return name, value
 
 
+def duration_s(text: str, option: str) -> int:
+    """``0h``, ``24h``, ``7d``, ``2w``, ``1y``. Raises InvalidRequest."""
+    found = _DURATION.fullmatch(text)
+    if not found:
+        raise InvalidRequest(f"{option} {text}: not a duration.", hint="Use 0h, 24h, 7d or 2w.")
+    return int(found[1]) * _UNITS[found[2]]
+
+
 def expiry_ms(text: str | None) -> int | UnsetType | None:
     """``30d``, ``12h``, a date, or ``never``; UNSET when not given."""
     if text is None:
         return UNSET
     if text == "never":
         return None
-    if ago := re.fullmatch(r"(\d+)([hdwy])", text):
-        return int((time.time() + int(ago[1]) * _UNITS[ago[2]]) * 1_000)
+    if _DURATION.fullmatch(text):
+        return int(time.time() + duration_s(text, "--expires")) * 1_000
     try:
         at = datetime.fromisoformat(text)
     except ValueError:

@@ -28,6 +28,8 @@ _CONNECT_TIMEOUT_S = 5
 _SILENT_S = 20
 """A connection whose other end acknowledges nothing for this long is given up."""
 _WRITING = {"tieline_begin": "BEGIN IMMEDIATE"}
+_READING = {"isolation_level": "REPEATABLE READ"}
+"""Of PostgreSQL, whose default shows each query another moment. SQLite's transactions are one moment anyway."""
 
 
 _TRANSIENT_SQLITE = ("locked", "busy", "full", "disk I/O")
@@ -82,7 +84,7 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """A consistent view for several queries."""
         self._check_opened()
-        with self._transaction({}) as connection:
+        with self._transaction({} if self.is_sqlite else _READING) as connection:
             yield connection
 
     @contextmanager

@@ -102,7 +102,10 @@ class TielineError(Exception):
 
     @property
     def full_message(self) -> str:
-        return f"{self.message} {self.hint}" if self.hint else self.message
+        if not self.hint:
+            return self.message
+        stop = "" if self.message.endswith((".", "!", "?", ":", ";", ",")) else "."
+        return f"{self.message}{stop} {self.hint}"
 
 
 class Refused(TielineError):

@@ -116,6 +116,8 @@ def _of_framework(status: int, error: Exception) -> Trouble:
             named = _FIELD.search(message)
             field = named[1] if named else ""
         return Trouble(code="invalid_request", message=message, param=field or None)
+    if str(getattr(error, "detail", "")) == "'data'":  # Litestar's word for a body that is not there
+        return Trouble(code="invalid_request", message="There is no body.", hint="Send a JSON object.")
     codes = {
         404: "not_found",
         405: "method_not_allowed",

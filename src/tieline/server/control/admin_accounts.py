@@ -149,7 +149,7 @@ def routes(gateway: Gateway) -> list[Any]:
             changed = desk.for_(request).edit_project(
                 found.id,
                 name=data.name if isinstance(data.name, str) else None,
-                rules=None if data.rules is UNSET else data.rules.over(found.rules),
+                rules=None if data.rules is UNSET else data.rules.over,
             )
             return desk.project_view(changed)
 
@@ -213,7 +213,7 @@ def routes(gateway: Gateway) -> list[Any]:
             changed = desk.for_(request).edit_key(
                 found.id,
                 name=data.name if isinstance(data.name, str) else None,
-                rules=None if data.rules is UNSET else data.rules.over(found.rules),
+                rules=None if data.rules is UNSET else data.rules.over,
                 expires_ms=data.expires_ms,
             )
             return desk.key_view(changed)

@@ -9,9 +9,9 @@ import msgspec
 from litestar import Request, get, post
 from litestar.params import Parameter
 
+from tieline.admit.accounts import MAX_MS
 from tieline.record import chain
 from tieline.server.control.admin_shapes import (
-    MAX_MS,
     AuditVerdict,
     ChangeView,
     Conflict,

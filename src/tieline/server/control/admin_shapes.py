@@ -7,12 +7,11 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 from msgspec.structs import replace
 
+from tieline.admit.accounts import MAX_MS
 from tieline.admit.rules import BudgetRule, Limits, Rules
 from tieline.config.schema import PolicyRules
 from tieline.types.errors import Refused
 
-MAX_MS = 253_402_300_799_000
-"""The end of the year 9999."""
 Milliseconds = Annotated[int, Meta(ge=0, le=MAX_MS, description="Unix milliseconds")]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Usd = Annotated[
