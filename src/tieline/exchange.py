@@ -90,6 +90,7 @@ class Exchange:
         "step",
         "tier",
         "unspliced",
+        "write",
     )
 
     def __init__(self, flight: Flight, step: Try, race: Race | None = None) -> None:
@@ -97,6 +98,7 @@ class Exchange:
         self.step = step
         self.race = race
         self.clock = flight.line.clock
+        self.write = flight.write
         self.dialect: UpstreamDialect = get_upstream(step.endpoint.target.dialect)
         self.same_dialect = self.dialect is flight.dialect
         """Then bytes pass through."""
@@ -419,9 +421,6 @@ class Exchange:
         except Lost as lost:
             if self.response is not None:
                 self.response.abort(lost)
-
-    def write(self, data: bytes) -> None:
-        self.flight.write(data)
 
     def end(self) -> None:
         self.flight.reply.end()

@@ -176,8 +176,9 @@ class Relay:
 
     def feed(self, data: bytes) -> None:
         """Bytes of the upstream, cut anywhere."""
-        self.woke()
-        if not self.done and not self._pass(data):
+        now = self.clock()
+        self.waited_s += now - self.idle_since
+        if not self.done and not self._pass(data, now):
             untouched = not self.splitter.pending
             frames = self.splitter.feed(data)
             out = self._forward(data, frames, untouched) if self.encoder is None else self._translate(frames)
@@ -248,7 +249,7 @@ class Relay:
 
     # ------------------------------------------------------------------------------------------------------------
 
-    def _pass(self, data: bytes) -> bool:
+    def _pass(self, data: bytes, now: float) -> bool:
         """Bytes that carry text and nothing else go out as they are. They are read when it turns out that somebody has to
         know what they say (another block follows, the answer breaks off, nobody counts its tokens): mostly nobody has."""
         if self.through is None or not self.committed or self.splitter.pending:
@@ -258,7 +259,7 @@ class Relay:
             return False
         before, after = mould
         if data.startswith(before) and data.endswith(after) and _is_text(data[len(before) : -len(after)]):
-            self._keep_unread(data)
+            self._keep_unread(data, now)
             return True
         if not self.unread:
             return False
@@ -267,8 +268,7 @@ class Relay:
             self.catch_up()
         return False
 
-    def _keep_unread(self, data: bytes) -> None:
-        now = self.clock()
+    def _keep_unread(self, data: bytes, now: float) -> None:
         if now - self.last_at > self.max_gap_s:
             self.max_gap_s = now - self.last_at
         self.last_at = now
