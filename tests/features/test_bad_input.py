@@ -260,6 +260,44 @@ def test_thinking_signed_by_another_vendor_does_not_break_a_conversation(world: 
     assert any(block.type == "text" for block in second.content)
 
 
+@pytest.mark.parametrize("host", ["chat", "responses", "claude", "cohere"])
+def test_a_gemini_caller_goes_on_at_gemini(world: World, host: str) -> None:
+    """What others signed, or did not, is not what Gemini is given; its own client sends back what it got."""
+    declared = {
+        "name": "weather",
+        "parameters": {"type": "OBJECT", "properties": {"city": {"type": "STRING"}}},
+    }
+    body = contents(
+        tools=[{"functionDeclarations": [declared]}],
+        generationConfig={"thinkingConfig": {"includeThoughts": True, "thinkingBudget": 1024}},
+    )
+    model = {"cohere": "sim-tools"}.get(host, "sim-think")
+    first = post(world, f"/v1beta/models/{host}/{model}:generateContent", body)
+    assert first.status == 200, first.text
+    said = json.loads(first.text)["candidates"][0]["content"]
+    calls = [part["functionCall"] for part in said["parts"] if "functionCall" in part]
+    results = [
+        {"functionResponse": {"id": one["id"], "name": one["name"], "response": {"a": 1}}} for one in calls
+    ]
+    body["contents"] += [said, {"role": "user", "parts": results or [{"text": "Go on."}]}]
+    world.begin()
+    second = post(world, "/v1beta/models/gemini/sim-echo:generateContent", body)
+    assert second.status == 200, second.text
+    assert "dGllbGluZS" not in json.dumps(world.upstream()[-1].body)
+
+
+def test_a_responses_caller_goes_on_at_openai(world: World) -> None:
+    asked = {"reasoning": {"effort": "low", "summary": "auto"}, "include": ["reasoning.encrypted_content"]}
+    first = post(world, "/v1/responses", responses("claude/sim-think", store=False, **asked))
+    items = json.loads(first.text)["output"]
+    assert items[0]["encrypted_content"].startswith("tieline.")
+    turns = [{"role": "user", "content": PROMPT}, *items, {"role": "user", "content": "Go on."}]
+    world.begin()
+    second = post(world, "/v1/responses", responses("responses/sim-think", input=turns, store=False))
+    assert second.status == 200, second.text
+    assert "tieline." not in json.dumps(world.upstream()[-1].body)
+
+
 def test_a_forged_signature_is_the_providers_to_refuse(world: World) -> None:
     body = messages("claude/sim-echo", thinking={"type": "enabled", "budget_tokens": 1024})
     body["max_tokens"] = 3000

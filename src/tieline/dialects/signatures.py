@@ -14,8 +14,9 @@ OF_CALL = "+call"
 REDACTED = "+redacted"
 """Suffix of the origin: not a signature but redacted reasoning."""
 
-_MARK = "tieline."
-_MARK_BASE64 = base64.b64encode(b"tieline.")[:-2].decode()[:9]
+MARK = "tieline."
+"""Before a signature in the field of another dialect than its own."""
+MARK_BASE64 = base64.b64encode(b"tieline.")[:-2].decode()[:9]
 """Of a sealed signature in base64: the characters that the mark alone determines."""
 
 
@@ -23,13 +24,13 @@ def seal(signature: str, origin: str | None, home: str) -> str | None:
     """What goes into ``home``'s field; None when nobody knows whose signature it is."""
     if origin is None:
         return None
-    return signature if origin == home else f"{_MARK}{origin}.{signature}"
+    return signature if origin == home else f"{MARK}{origin}.{signature}"
 
 
 def unseal(signature: str, home: str) -> tuple[str, str]:
     """The signature and the dialect it belongs to."""
-    if signature.startswith(_MARK):
-        origin, dot, inner = signature[len(_MARK) :].partition(".")
+    if signature.startswith(MARK):
+        origin, dot, inner = signature[len(MARK) :].partition(".")
         if dot and origin:
             return inner, origin
     return signature, home
@@ -43,11 +44,11 @@ def seal_base64(signature: str, origin: str | None, home: str) -> str | None:
 
 def unseal_base64(signature: str, home: str) -> tuple[str, str]:
     """Clients write either alphabet, with padding or without."""
-    if not signature.startswith(_MARK_BASE64):
+    if not signature.startswith(MARK_BASE64):
         return signature, home
     standard = signature.replace("-", "+").replace("_", "/")
     try:
         inner = base64.b64decode(standard + "=" * (-len(standard) % 4)).decode()
     except (binascii.Error, ValueError):
         return signature, home
-    return unseal(inner, home) if inner.startswith(_MARK) else (signature, home)
+    return unseal(inner, home) if inner.startswith(MARK) else (signature, home)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from tieline.dialects.base import (
     Frame,
     Glance,
@@ -15,7 +17,7 @@ from tieline.dialects.base import (
     Weight,
 )
 from tieline.dialects.fields import to_json
-from tieline.dialects.gemini import answer_in, request_in, request_out, response_out
+from tieline.dialects.gemini import answer_in, replayed, request_in, request_out, response_out
 from tieline.dialects.gemini.answer_in import decode_count
 from tieline.dialects.gemini.request_out import encode_count_request
 from tieline.dialects.gemini.response_out import encode_count
@@ -73,6 +75,10 @@ class Gemini:
             method = "countTokens"
         ours = any(name in call.body for name in _ROUTING_NAMES)
         body = to_json(peek.fields) if ours else call.body
+        contents = bytes(peek.fields.get("contents", b""))
+        if replayed.may_be_foreign(contents, target.model):
+            turns = replayed.own_only(msgspec.json.decode(contents), target.model)
+            body = to_json({**peek.fields, "contents": turns})
         return Outgoing(path=request_out.path_of(target, method), body=body)
 
     def splitter(self) -> Splitter:

@@ -50,7 +50,7 @@ MAX_BUDGET = 24576
 UNSIGNED = "skip_thought_signature_validator"
 """What Google's page "Thought signatures" says to send for a call that another model made; Gemini 3 answers 400 to none."""
 
-_BUDGETED = re.compile(r"gemini-(1|2|robotics-er-1)")
+BUDGETED = re.compile(r"gemini-(1|2|robotics-er-1)")
 """Models that take a thinking budget; later ones take a level, and want signatures back."""
 _ALWAYS_THINKS = re.compile(r"gemini-(2\.5-pro|[3-9][0-9.]*-pro)")
 _LEVELS = {"none": "MINIMAL", "minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM"}
@@ -160,7 +160,7 @@ def _thinking(request: Request, target: Target) -> Json | None:
     if not asked.enabled or asked.effort == "none":
         return _no_thinking(request, target)
     config: Json = {"includeThoughts": asked.summary != "omitted"}
-    if _BUDGETED.search(target.model):
+    if BUDGETED.search(target.model):
         budget = budget_of(asked)
         if budget is not None:
             config["thinkingBudget"] = min(budget, MAX_BUDGET)
@@ -177,7 +177,7 @@ def _level(asked: Reasoning) -> Json:
 def _no_thinking(request: Request, target: Target) -> Json:
     if _ALWAYS_THINKS.search(target.model):
         raise unsupported(request, "reasoning", target, "cannot be told not to think")
-    if _BUDGETED.search(target.model):
+    if BUDGETED.search(target.model):
         return {"thinkingBudget": 0}
     return {"thinkingLevel": "MINIMAL"}
 
@@ -310,7 +310,7 @@ def _result(part: ToolResult, request: Request, target: Target) -> Json:
     result: Json = {"id": part.id, "name": part.name or part.id, "response": response}
     media = [_content(inner, request, target) for inner in part.content if not isinstance(inner, Text)]
     if media:
-        if _BUDGETED.search(target.model):
+        if BUDGETED.search(target.model):
             raise unsupported(request, "messages", target, "takes only text in a tool's result")
         result["parts"] = media
     return {"functionResponse": result}
@@ -340,7 +340,7 @@ def _call(part: ToolCall, target: Target, *, first: bool) -> Json:
     }
     if part.signature and part.origin in (NAME, None):
         made["thoughtSignature"] = part.signature
-    elif first and not _BUDGETED.search(target.model):
+    elif first and not BUDGETED.search(target.model):
         made["thoughtSignature"] = UNSIGNED
     return made
 

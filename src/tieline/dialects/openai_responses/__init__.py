@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 from msgspec import Raw
 
 from tieline.dialects.base import (
@@ -18,11 +21,27 @@ from tieline.dialects.base import (
 )
 from tieline.dialects.fields import to_json
 from tieline.dialects.openai_responses import answer_in, request_in, request_out, response_out
+from tieline.dialects.signatures import MARK
 from tieline.dialects.sse import MEDIA_TYPE, SseSplitter
 from tieline.types.call import Call, Headers
 from tieline.types.errors import ErrorInfo, Fault
 from tieline.types.request import Request
 from tieline.types.response import Response
+
+_SEALED = f'"{MARK}'.encode()
+
+
+def _without_foreign(items: Any) -> Any:
+    """Without reasoning of other vendors, which this one can neither read nor verify (WIRE_FACTS 21)."""
+    if not isinstance(items, list):
+        return items
+    return [item for item in items if not _is_foreign(item)]
+
+
+def _is_foreign(item: Any) -> bool:
+    if not isinstance(item, dict) or item.get("type") != "reasoning":
+        return False
+    return str(item.get("encrypted_content")).startswith(MARK)
 
 
 class OpenAIResponses:
@@ -52,6 +71,8 @@ class OpenAIResponses:
     def forward(self, call: Call, peek: Peek, target: Target) -> Outgoing:
         fields = dict(peek.fields)
         fields["model"] = Raw(to_json(target.model))
+        if _SEALED in bytes(fields.get("input", b"")):
+            fields["input"] = Raw(to_json(_without_foreign(msgspec.json.decode(fields["input"]))))
         return Outgoing(path=request_out.path_of(target), body=to_json(fields))
 
     def splitter(self) -> Splitter:
