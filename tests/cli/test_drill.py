@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.programs import tieline
+from tieline.config.load import ConfigErrors
+from tieline.drills import scenario
 
 KEYS = {"OPENAI_API_KEY": "sk-own-secret", "OPENROUTER_API_KEY": "or-own-secret"}
 OWN = """
@@ -69,6 +72,7 @@ def test_a_configuration_that_tries_nobody_else_fails_the_fault(folder: Path) ->
 
 
 def test_what_cannot_be_drilled_says_why(folder: Path) -> None:
+    (folder / "noise.yaml").write_bytes(b"\x96\xff")
     for arguments, said in (
         (("D16", "--config", "own.yaml"), "strikes deepseek, which this configuration does not use"),
         (("401-second-key", "--config", "own.yaml"), "more than one provider"),
@@ -76,6 +80,9 @@ def test_what_cannot_be_drilled_says_why(folder: Path) -> None:
         (("friday.yaml", "--speed", "0"), "--speed 0 is not between"),
         (("saturday.yaml",), "cannot be read"),
         (("friday.yaml", "--config", "none.yaml"), "none.yaml"),
+        (("noise.yaml",), "noise.yaml:1: is not UTF-8 text"),
+        (("friday.yaml", "--html", "."), "is a folder"),
+        (("friday.yaml", "--json", "no/such/folder.json"), "There is no folder"),
     ):
         done = tieline("drill", "run", *arguments, cwd=folder, **KEYS)
         assert done.returncode == 2, done.stdout
@@ -88,6 +95,36 @@ def test_a_scenario_that_makes_no_sense_is_refused_with_its_line(folder: Path) -
     done = tieline("drill", "run", "friday.yaml", cwd=folder)
     assert done.returncode == 2
     assert "friday.yaml:9: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("left_out", "said"),
+    [
+        (
+            "phases: [{at_s: 20, for_s: 30, provider: openai, behaviour: fail-503}]\n",
+            ":1: `phases` is missing",
+        ),
+        ("models: [openai/gpt-4o], ", ":6: `load.models` is missing"),
+        ("for_s: 30, ", ":9: `phases[0].for_s` is missing"),
+    ],
+)
+def test_what_is_missing_is_named(left_out: str, said: str) -> None:
+    with pytest.raises(ConfigErrors, match=re.escape(said)):
+        scenario.parse(FRIDAY.replace(left_out, ""), "friday.yaml")
+
+
+def test_a_schedule_that_makes_no_sense_is_refused_with_its_line(folder: Path) -> None:
+    (folder / "bad.yaml").write_text("phases:\n  - {at_s: 0, for_s: -1}\n")
+    (folder / "noise.yaml").write_bytes(b"\x96\xff")
+    for name, said in (
+        ("bad.yaml", "bad.yaml:2: "),
+        ("noise.yaml", "not UTF-8"),
+        ("none.yaml", "cannot be read"),
+    ):
+        done = tieline("simulate", "--schedule", name, "--port", "0", cwd=folder)
+        assert done.returncode == 2
+        assert said in " ".join(done.stderr.split())
+        assert "Traceback" not in done.stderr
 
 
 def test_the_terminal_shows_every_score(folder: Path) -> None:

@@ -75,6 +75,7 @@ def test_any_segments(several: list[tuple[bytes, bytes]], data: st.DataObject, p
         connection.connection_made(Wire())
         for count, (raw, body) in enumerate(several, 1):
             exchange = connection.start(b"GET / HTTP/1.1\r\n\r\n", b"", False)
+            connection.flush()
             cuts = sorted(data.draw(st.sets(st.integers(1, len(raw) - 1), max_size=12)))
             for start, end in itertools.pairwise([0, *cuts, len(raw)]):
                 connection.data_received(raw[start:end])

@@ -77,6 +77,8 @@ def run(
 
     if speed is not None and not 1 <= speed <= clock.MAX_SPEED:
         raise ConfigError(f"--speed {speed:g} is not between 1 and {clock.MAX_SPEED:g}.")
+    for path in (html, Path(json_file) if json_file not in (None, "-") else None):
+        _must_be_writable(path)
     logging.disable(logging.ERROR)
     quiet = json_file == "-"
     single = cases.case_named(name)
@@ -87,6 +89,21 @@ def run(
     else:
         passed = _incidents(name, speed or INCIDENTS_SPEED, json_file, html, config, quiet)
     raise typer.Exit(0 if passed else 1)
+
+
+def _must_be_writable(path: Path | None) -> None:
+    """Asked before the drill, which takes minutes. Raises ConfigError."""
+    from tieline.types.errors import ConfigError
+
+    if path is None:
+        return
+    folder = path.absolute().parent
+    if path.is_dir():
+        raise ConfigError("is a folder.", place=str(path), hint="Give the path of a file.")
+    if not folder.is_dir():
+        raise ConfigError("cannot be written.", place=str(path), hint=f"There is no folder {folder}.")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise ConfigError("cannot be written.", place=str(path), hint="Permission denied.")
 
 
 def _faults(

@@ -188,9 +188,12 @@ print(answer.content[0].text)"""
 def simulate(port: int, seed: int, schedule: Path | None, speed: float) -> None:
     from tieline.cli.terminal import console
     from tieline.server.serve import run_loop
-    from tieline.simulator import Schedule, SimulatorServer
+    from tieline.simulator import Schedule, ScheduleError, SimulatorServer
 
-    plan = Schedule.load(schedule) if schedule is not None else None
+    try:
+        plan = Schedule.load(schedule) if schedule is not None else None
+    except ScheduleError as error:
+        raise ConfigError(str(error)) from None
 
     async def stay() -> None:
         try:

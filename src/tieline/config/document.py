@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import yaml
 
 from tieline.types.errors import ConfigError
@@ -17,6 +19,22 @@ Node = yaml.Node
 
 class Syntax(ConfigError):
     """The file is no YAML, so nothing more can be said about it."""
+
+
+def read(path: Path) -> str:
+    """The file's text. Raises Syntax."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise Syntax(f"cannot be read: {error.strerror}", place=str(path)) from error
+    if len(data) > MAX_BYTES:
+        raise Syntax("is larger than 1 MB", place=str(path))
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise Syntax("is not UTF-8 text", place=f"{path.name}:{line}") from error
 
 
 def compose(text: str, name: str) -> yaml.Node | None:

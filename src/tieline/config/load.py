@@ -79,22 +79,11 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     path = path or find(environ)
     if path is None:
         return parse("", environ)
-    return parse(_read(path), environ, path)
-
-
-def _read(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            data = file.read(document.MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigErrors([ConfigError(f"cannot be read: {error.strerror}", place=str(path))]) from error
-    if len(data) > document.MAX_BYTES:
-        raise ConfigErrors([ConfigError("is larger than 1 MB", place=str(path))])
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigErrors([ConfigError("is not UTF-8 text", place=f"{path.name}:{line}")]) from error
+        text = document.read(path)
+    except document.Syntax as error:
+        raise ConfigErrors([error]) from error
+    return parse(text, environ, path)
 
 
 def parse(text: str, environ: Mapping[str, str], path: Path | None = None) -> Loaded:

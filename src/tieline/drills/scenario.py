@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +21,7 @@ from tieline.types.errors import ConfigError
 
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+_MISSING = re.compile(r"Object missing required field `(\w+)`(?: - at `\$\.?(.+)`)?")
 MAX_REQUESTS = 50_000
 """Of one drill: more would only be slow."""
 
@@ -100,9 +102,10 @@ def load(name: str) -> Scenario:
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
         try:
-            return parse(path.read_text("utf-8"), path.name, whole=True)
-        except OSError as error:
-            raise ConfigErrors([ConfigError(f"cannot be read: {error.strerror}", place=name)]) from None
+            text = document.read(path)
+        except document.Syntax as error:
+            raise ConfigErrors([error]) from None
+        return parse(text, path.name, whole=True)
     for known in names():
         if name.lower() in (known.lower(), known.split("-")[0].lower()):
             entry = resources.files("tieline.drills").joinpath("scenarios", f"{known}.yaml")
@@ -127,7 +130,7 @@ def parse(text: str, name: str, *, whole: bool = False) -> Scenario:
     try:
         found = msgspec.convert(data, Scenario)
     except msgspec.ValidationError as error:
-        raise ConfigErrors([ConfigError(str(error), place=name)]) from None
+        raise ConfigErrors([_unfit(str(error), name, checker.lines)]) from None
     errors = _senseless(found, name, checker.lines)
     if whole and not errors:
         from tieline.drills.rehearsal import impossible
@@ -136,6 +139,23 @@ def parse(text: str, name: str, *, whole: bool = False) -> Scenario:
     if errors:
         raise ConfigErrors(errors)
     return found
+
+
+def _unfit(message: str, name: str, lines: dict[tuple[str, ...], int]) -> ConfigError:
+    """What msgspec says of a document whose settings are each well formed: mostly that one is missing."""
+    missing = _MISSING.fullmatch(message)
+    if missing is None:
+        return ConfigError(message, place=name)
+    setting, within = missing.groups(default="")
+    path = f"{within}.{setting}".lstrip(".")
+    error = ConfigError(
+        f"`{path}` is missing.", place=within, hint="docs/drills.md shows a drill with all that it needs."
+    )
+    return (
+        _at_line(error, name, lines)
+        if within
+        else ConfigError(error.message, place=f"{name}:1", hint=error.hint)
+    )
 
 
 def _senseless(scenario: Scenario, name: str, lines: dict[tuple[str, ...], int]) -> list[ConfigError]:

@@ -78,7 +78,11 @@ class Schedule(Struct, kw_only=True, forbid_unknown_fields=True):
     @classmethod
     def load(cls, path: str | Path) -> Schedule:
         """Reads YAML or JSON. Raises ScheduleError."""
-        return cls.loads(Path(path).read_text("utf-8"), place=str(path))
+        try:
+            text = document.read(Path(path))
+        except document.Syntax as error:
+            raise ScheduleError(str(error)) from None
+        return cls.loads(text, place=str(path))
 
     @classmethod
     def loads(cls, text: str, place: str = "schedule") -> Schedule:

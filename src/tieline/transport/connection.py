@@ -150,6 +150,10 @@ class Connection(asyncio.Protocol):
             # Nobody asked: an idle connection that speaks (a 408, say) cannot be trusted with a request.
             self.close()
             return
+        if self._message:
+            # Nor is it the answer to a request that is not out yet: that one may go elsewhere.
+            self.fail(_reset("the server spoke before it was asked"))
+            return
         self.untouched = False
         self._barren += len(data)
         assert self._parser is not None

@@ -31,6 +31,11 @@ class Outbox:
         self._waiting.append(sender)
 
     def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for sender in waiting:
-            sender.flush()
+        waiting, self._waiting = iter(self._waiting), []
+        try:
+            for sender in waiting:
+                sender.flush()
+        except BaseException:
+            for sender in waiting:  # one that fails takes nobody else along
+                self.add(sender)
+            raise
