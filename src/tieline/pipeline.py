@@ -246,6 +246,8 @@ class Flight:
         )
         if self.permit is not None and self.permit.policy is not NO_RULES and self.permit.policy != NO_RULES:
             needs.rules = (self.permit.policy,)
+        if self.permit is not None and self.permit.allowed:
+            needs.allowed = self.permit.allowed
         if options is not NO_OPTIONS:
             narrow(needs, route, options)
         self.plan = router.plan(route, needs, self.line.clock())

@@ -240,7 +240,31 @@ def test_a_route_that_policy_empties_is_refused(world: Any, router: Any) -> None
 
 def test_nobody_left_is_not_a_failure_of_anybody(world: Any, router: Any) -> None:
     made = router(world)
-    end = made.plan(made.match("gpt-4.1"), Needs(allowed=frozenset({"nothing"})), 0.0).start()
+    excluded = {deployment.id: "closed today" for deployment in made.deployments}
+    end = made.plan(made.match("gpt-4.1"), Needs(excluded=excluded), 0.0).start()
     assert isinstance(end, GiveUp)
     assert end.failure is None
-    assert end.excluded["openai/gpt-4.1"] == "the key may not use this model"
+    assert end.excluded["openai/gpt-4.1"] == "closed today"
+
+
+def test_what_a_key_may_use_binds_the_alternatives_that_are_found(world: Any, router: Any) -> None:
+    made = router(world)
+    route = made.match("openai/gpt-4.1")
+    free = made.plan(route, Needs(), 0.0)
+    free.start()
+    found = {
+        deployment.id
+        for tier in free.pool.alternatives
+        for deployment in (lane.deployment for lane in tier.lanes)
+    }
+    assert found, "there are alternatives to speak of"
+    one = min(found)
+    for allowed, left in (
+        ((("nothing",),), set()),
+        (((one,),), {one}),
+        (((f"{one[:-1]}*", "x"), (one,)), {one}),
+    ):
+        pool = made.plan(route, Needs(allowed=allowed), 0.0).pool
+        assert pool.named, "what was asked for was looked at when the caller was let in"
+        assert {lane.deployment.id for tier in pool.alternatives for lane in tier.lanes} == left
+        assert {pool.excluded[name] for name in found - left} == {"the key may not use this model"}

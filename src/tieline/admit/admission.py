@@ -49,12 +49,24 @@ class Facts(Struct, kw_only=True, gc=False):
 class Principal:
     """A key with its project, ready to be used: what is the same for each of its requests."""
 
-    __slots__ = ("gates", "key", "meters", "models", "parts", "policy", "profiles", "project_id", "tags")
+    __slots__ = (
+        "allowed",
+        "gates",
+        "key",
+        "meters",
+        "models",
+        "parts",
+        "policy",
+        "profiles",
+        "project_id",
+        "tags",
+    )
 
     def __init__(self, key: Key, project_rules: Rules, gateway_policy: PolicyRules) -> None:
         self.key = key
         self.project_id = key.project_id
         self.models = [names for names in (key.rules.models, project_rules.models) if names is not None]
+        self.allowed = tuple(map(tuple, self.models))
         self.profiles = [names for names in (key.rules.profiles, project_rules.profiles) if names is not None]
         self.tags = {**key.rules.tags, **project_rules.tags}
         self.policy = combine(gateway_policy, project_rules.policy, key.rules.policy)
@@ -75,6 +87,7 @@ class Permit:
         "_released",
         "_slot",
         "_tokens",
+        "allowed",
         "has_hard_budget",
         "has_soft_budget",
         "key_id",
@@ -107,6 +120,8 @@ class Permit:
         self.project = principal.project_id if principal else None
         self.run = facts.run
         self.tags = tags
+        self.allowed = principal.allowed if principal else ()
+        """The names of models that bind alternatives too (``route.steps.Needs``)."""
         self.policy = policy
         self.has_hard_budget = self.has_soft_budget = False
         """Hard: then a deployment whose price is unknown cannot be used."""

@@ -33,7 +33,7 @@ def static_reason(
     doubted = trust_catalog or preferences.require_parameters or needs.dialect not in deployment.endpoints
     return (
         needs.excluded.get(deployment.id)
-        or _access(deployment, needs)
+        or (None if asked else _access(deployment, needs))
         or _preferred(deployment, preferences)
         or policy_reason(deployment, (*needs.rules, *preferences.rules))
         or _operation(deployment, needs, asked=asked)
@@ -75,10 +75,16 @@ def _policy(deployment: Deployment, rule: PolicyRules) -> str | None:
 
 
 def _access(deployment: Deployment, needs: Needs) -> str | None:
-    allowed = needs.allowed
-    if allowed is None or deployment.id in allowed or deployment.name in allowed:
-        return None
-    return None if f"{deployment.provider.name}/*" in allowed else "the key may not use this model"
+    """Of what we found ourselves; what the caller named was looked at when it was let in."""
+    for patterns in needs.allowed:
+        if not any(_covers(pattern, deployment) for pattern in patterns):
+            return "the key may not use this model"
+    return None
+
+
+def _covers(pattern: str, deployment: Deployment) -> bool:
+    names = (deployment.id, deployment.name)
+    return any(name.startswith(pattern[:-1]) for name in names) if pattern.endswith("*") else pattern in names
 
 
 def _preferred(deployment: Deployment, preferences: Preferences) -> str | None:

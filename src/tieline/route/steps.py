@@ -42,8 +42,9 @@ class Needs(Struct, kw_only=True, gc=False):
     intent: str | None = None
     session: str | None = None
     """Sticks to the deployment that served it, while that one is healthy (prompt caches, reasoning state)."""
-    allowed: frozenset[str] | None = None
-    """Deployment ids, ``provider/*`` or model names that the key may use; None: all."""
+    allowed: tuple[tuple[str, ...], ...] = ()
+    """Of the key and of its project: deployment ids, model names or beginnings of them with ``*``. An alternative that we
+    find is covered by each; none: all are."""
     excluded: dict[str, str] = field(default_factory=dict)
     """Deployment id -> why not, decided elsewhere."""
 
