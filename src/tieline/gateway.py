@@ -42,6 +42,7 @@ from tieline.record.metrics import Gauge, Metrics
 from tieline.record.recorder import Recorder
 from tieline.record.retention import Retention
 from tieline.replicas import Replicas
+from tieline.route.candidates import FEATURES
 from tieline.route.health import Health
 from tieline.route.router import Router
 from tieline.route.steps import Needs
@@ -504,8 +505,16 @@ class Gateway:
         features: frozenset[str] = frozenset(),
         dialect: str = "openai_chat",
     ) -> dict[str, Any]:
-        """Every candidate for a request like this, in order, and why the others are not. Nothing is sent."""
+        """Every candidate for a request like this, in order, and why the others are not. Nothing is sent. Raises
+        InvalidRequest for a request that cannot be."""
         router = self.line.router
+        if input_tokens < 0 or max_output_tokens < 1:
+            raise InvalidRequest("A request has 0 or more input tokens and asks for at least 1.")
+        strange = sorted(features.difference(FEATURES))
+        if strange:
+            raise InvalidRequest(
+                f"No model is known for {strange[0]!r}.", hint=f"One of {', '.join(FEATURES)}."
+            )
         needs = Needs(
             dialect=dialect,
             input_tokens=input_tokens,

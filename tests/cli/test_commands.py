@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import sqlite3
 import subprocess
@@ -234,9 +235,17 @@ def test_explain(tmp_path: Path) -> None:
     shown = tieline("explain", "openai/gpt-5-mini", cwd=tmp_path, OPENAI_API_KEY="sk-x")
     assert "openai/gpt-5-mini" in shown.stdout
     assert all(len(line) <= 100 for line in shown.stdout.splitlines())
-    wrong = tieline("explain", "gtp-5-mini", cwd=tmp_path, OPENAI_API_KEY="sk-x")
-    assert wrong.returncode == 2
-    assert "Traceback" not in wrong.stderr
+    assert re.search(r"\n *1 openai/gpt-5-mini +asked .* 0\.00\d+ .* closed\n", shown.stdout)
+    assert "not, because" in shown.stdout
+    for wrong in (
+        ("gtp-5-mini",),
+        ("gpt-5-mini", "--tokens", "-4"),
+        ("gpt-5-mini", "--max-tokens", "0"),
+        ("gpt-5-mini", "--needs", "toolz"),
+    ):
+        done = tieline("explain", *wrong, cwd=tmp_path, OPENAI_API_KEY="sk-x")
+        assert done.returncode == 2, wrong
+        assert "Traceback" not in done.stderr
 
 
 def test_explain_of_a_past_request(used: Path) -> None:

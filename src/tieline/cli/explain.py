@@ -52,31 +52,50 @@ def _print(found: dict[str, Any]) -> None:
     console.print(
         f"[bold]{escape(found['model'])}[/]  [dim]{found['input_tokens']} tokens in, fallback {found['fallback']}[/]"
     )
+    candidates = found.get("candidates", [])
     rows = table(
-        "order",
+        "#",
         "deployment",
         "kind",
         "quality",
         "price $",
         "latency",
         "health",
-        "why not",
-        right=("order", "quality", "price $", "latency"),
+        right=("#", "quality", "price $", "latency"),
+        wide={"deployment": 30},
     )
-    for line in found.get("candidates", []):
-        rows.add_row(
-            *(
-                escape(str(line.get(key) if line.get(key) is not None else ""))
-                for key in (
-                    "order",
-                    "deployment",
-                    "kind",
-                    "quality",
-                    "price_usd",
-                    "latency_s",
-                    "health",
-                    "excluded",
-                )
-            )
-        )
+    excluded: dict[str, list[str]] = {}
+    for line in candidates:
+        why = line.get("excluded")
+        if why is None:
+            rows.add_row(*map(_cell, _ordered(line)))
+        else:
+            excluded.setdefault(str(why), []).append(_briefly(line))
     console.print(rows)
+    for why, names in excluded.items():
+        console.print(f"\n[dim]not, because[/] {escape(why)} [dim]({len(names)})[/]")
+        console.print(f"  {escape(', '.join(names))}")
+
+
+def _ordered(line: dict[str, Any]) -> tuple[object, ...]:
+    named = ("order", "deployment", "kind", "quality", "price_usd", "latency_s")
+    return (*(line.get(name) for name in named), _health(line))
+
+
+def _cell(value: object) -> str:
+    return "–" if value is None else escape(str(value))
+
+
+def _health(line: dict[str, Any]) -> str:
+    """The breaker's state, and how many succeed where not all do."""
+    rate = line.get("success_rate")
+    state = str(line.get("state", ""))
+    return state if rate is None or rate >= 1 else f"{state}, {rate:.0%}"
+
+
+def _briefly(line: dict[str, Any]) -> str:
+    """With what it would cost and how good it is, where that is known."""
+    price, quality = line.get("price_usd"), line.get("quality")
+    more = [f"{price} $" if price is not None else "", f"quality {quality}" if quality is not None else ""]
+    said = ", ".join(one for one in more if one)
+    return f"{line['deployment']} ({said})" if said else str(line["deployment"])

@@ -127,6 +127,21 @@ def _operation(deployment: Deployment, needs: Needs, *, asked: bool) -> str | No
     return None
 
 
+FEATURES = (
+    "tools",
+    "forced_tool",
+    "images",
+    "pdf",
+    "audio",
+    "reasoning",
+    "prefill",
+    "json_schema",
+    "json_object",
+    "server_tools",
+)
+"""What a request can need that not every model has."""
+
+
 def capability_reason(deployment: Deployment, needs: Needs, *, strict: bool = False) -> str | None:
     """None is unknown and counts as able, unless ``strict``."""
     found = lacking(deployment, needs, strict=strict)
