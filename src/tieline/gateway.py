@@ -91,10 +91,12 @@ class Gateway:
         host: str | None = None,
         port: int | None = None,
         in_process: bool = False,
+        dry: bool = False,
         transport: Transport | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """Reads and checks the configuration; raises ConfigError. Nothing is opened yet.
+        """Reads and checks the configuration; raises ConfigError. ``dry``: to be asked, never to be started; nothing is
+        written.
 
         ``clock`` must be the running loop's own (``loop.time``) where that is not ``time.monotonic``.
         """
@@ -113,7 +115,9 @@ class Gateway:
         self.health = Health(Random())
         self.metrics = Metrics()
         self.metrics.add_source(self._gauges)
-        self.database = None if self.config.store.database == "none" else Database(self.config.store.database)
+        self.database = (
+            None if dry or self.config.store.database == "none" else Database(self.config.store.database)
+        )
         self.recorder = Recorder(
             self.database,
             spool=Path(self.config.store.spool) if self.database else None,

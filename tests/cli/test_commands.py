@@ -246,6 +246,8 @@ def test_explain(tmp_path: Path) -> None:
         done = tieline("explain", *wrong, cwd=tmp_path, OPENAI_API_KEY="sk-x")
         assert done.returncode == 2, wrong
         assert "Traceback" not in done.stderr
+    tieline("check", cwd=tmp_path, OPENAI_API_KEY="sk-x")
+    assert not list(tmp_path.iterdir()), "a dry command leaves nothing behind"
 
 
 def test_explain_of_a_past_request(used: Path) -> None:

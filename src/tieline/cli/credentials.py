@@ -44,7 +44,7 @@ def add(
 
     vault = _vault(config)
     secret = typer.prompt("Key", hide_input=True) if sys.stdin.isatty() else sys.stdin.read().strip()
-    Gateway(config).check_credential(provider, secret)
+    Gateway(config, dry=True).check_credential(provider, secret)
     _show(vault.put(provider, label, secret), as_json)
 
 

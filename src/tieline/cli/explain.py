@@ -17,7 +17,7 @@ def explain(
         return
     from tieline.gateway import Gateway
 
-    gateway = Gateway(path)
+    gateway = Gateway(path, dry=True)
     features = frozenset(word.strip() for word in needs.split(",") if word.strip())
     found = gateway.explain(
         model, input_tokens=tokens, max_output_tokens=max_tokens, intent=intent, features=features

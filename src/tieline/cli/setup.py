@@ -67,7 +67,7 @@ def check(path: Path | None, as_json: bool) -> int:
     where = path or find(os.environ)
     try:
         loaded = load(where, os.environ)
-        gateway = Gateway(path)
+        gateway = Gateway(path, dry=True)
     except ConfigErrors as found:
         return _report(list(found.errors), as_json)
     except TielineError as error:

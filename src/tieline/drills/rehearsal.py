@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
-from msgspec.structs import replace
-
 from tieline.config.load import ConfigErrors
-from tieline.config.schema import Config, StoreConfig
+from tieline.config.schema import Config
 from tieline.drills.fleet import keyed, twin
 from tieline.drills.scenario import Scenario
 from tieline.gateway import Gateway
@@ -36,7 +34,7 @@ def impossible(scenario: Scenario) -> list[ConfigError]:
 
 def _gateway(scenario: Scenario) -> Gateway:
     config: Config = twin(scenario.config, keyed(*scenario.keys), _NOWHERE)
-    return Gateway(replace(config, store=StoreConfig(database="none")), environ={})
+    return Gateway(config, environ={}, dry=True)
 
 
 def _below(error: ConfigError) -> ConfigError:
