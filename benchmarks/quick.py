@@ -30,9 +30,9 @@ from benchmarks.measure import measure
 from benchmarks.stage import Bench, raise_file_limit, start_all, upstreams
 
 BASELINE = document.RESULTS / "baseline.json"
-COUNTED_MAY_GROW, TIMED_MAY_GROW = 1.35, 1.6
-"""A ratio this many times the stored one fails. Counts of one commit differ by some percent, on a busy machine by up to
-15, as records are written in smaller batches; times by a fifth."""
+COUNTED_MAY_GROW, TIMED_MAY_GROW = 1.8, 2.0
+"""A ratio this many times the stored one fails. Counts of one commit differ by some percent, those of
+streams by a third, as pieces that come together are worked on together; times by more."""
 TIMED_ROUNDS = 3
 _TIMED_S = 1.0
 _PACED = "stream-50-50"
