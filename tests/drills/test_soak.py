@@ -14,6 +14,7 @@ from tieline.drills.soak import soak
 MINUTES = 3.0 if os.environ.get("CI") else 6 / 60
 
 
+@pytest.mark.timeout(MINUTES * 60 + 120)
 def test_a_soak(tmp_path: Path) -> None:
     report = asyncio.run(soak(MINUTES, 30.0, 1, tmp_path))
     assert report.problems == []
