@@ -71,12 +71,12 @@ async def play(case: Case, mode: str) -> Verdict:
         for _ in range(case.rounds):
             asks = [_ask(case, dialect, mode) for dialect in DIALECTS]
             judge.heard += await asyncio.gather(*(stage.caller.ask(ask) for ask in asks))
-        await quiet(stage)
+        await stage.quiet()
         log = stage.simulator.log
         stage.simulator.set_schedule(None)
         await asyncio.sleep(case.rest_s)
         after = await stage.caller.ask(Ask(model="m", stream=mode == "stream", tools=case.tools))
-        await quiet(stage)
+        await stage.quiet()
         records = list(stage.records.values())
         problems = judge.problems(log, stage.records) + _leaks(stage)
         if not after.ok and "alpha" not in case.special:
@@ -128,14 +128,6 @@ def _ask(case: Case, dialect: str, mode: str) -> Ask:
         tools=case.tools,
         extra=case.sends.get(dialect, {}),
     )
-
-
-async def quiet(stage: Stage) -> None:
-    """Until every request is recorded."""
-    for _ in range(400):
-        if not stage.gateway.in_flight:
-            return
-        await asyncio.sleep(0.05)
 
 
 def _leaks(stage: Stage) -> list[str]:

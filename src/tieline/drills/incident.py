@@ -185,6 +185,7 @@ class _Drive:
             watching.cancel()
             for task in asked:
                 task.cancel()
+        await stage.quiet()
         return self._played()
 
     async def _warm_up(self) -> None:

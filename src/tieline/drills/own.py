@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from tieline.config.schema import Config
 from tieline.drills.caller import DIALECTS, PATIENCE_S, Ask, Heard
 from tieline.drills.cases import CASES, Case
-from tieline.drills.faults import FOREVER_S, Verdict, quiet
+from tieline.drills.faults import FOREVER_S, Verdict
 from tieline.drills.fleet import twin
 from tieline.drills.incident import models_of
 from tieline.drills.judge import Judge
@@ -95,7 +95,7 @@ async def _play(stage: Stage, case: Case, mode: str, ways: list[Way]) -> Verdict
     # What is imported and decoded at first use is not the fault's doing, and would count many times over.
     for way in ways:
         await stage.caller.ask(Ask(model=way.model, stream=mode == "stream"))
-    await quiet(stage)
+    await stage.quiet()
     stage.records.clear()
     stage.simulator.ledger.clear()
     phase = Phase(at_s=0, for_s=FOREVER_S, provider=provider, behaviour=case.behaviour)
@@ -103,7 +103,7 @@ async def _play(stage: Stage, case: Case, mode: str, ways: list[Way]) -> Verdict
     heard, problems = [], []
     for way in ways:
         one = await stage.caller.ask(Ask(model=way.model, stream=mode == "stream"))
-        await quiet(stage)
+        await stage.quiet()
         heard.append(one)
         judge = Judge(_expected(case, way), mode, own=True)
         judge.heard.append(one)

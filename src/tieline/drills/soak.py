@@ -30,6 +30,7 @@ from tieline.simulator.ledger import Entry
 from tieline.simulator.schedule import Phase, Schedule
 from tieline.store import queries
 from tieline.store.database import Database
+from tieline.types.errors import FailureClass
 from tieline.types.money import Pico, format_usd, parse_usd
 from tieline.types.record import SUCCESS, Attempt
 
@@ -57,6 +58,8 @@ FAULTS = (
     "fail-400-vague",
 )
 PROVIDERS = ("alpha", "beta", "gamma", "delta")
+MOST_TOKENS = 300
+"""What one answer and its question can come to: the load asks for at most 200."""
 FILES_KEPT = 4
 """What a process opens once and keeps: its selector's, the standard streams' duplicates."""
 GROWTH_MB = 24.0
@@ -182,6 +185,15 @@ class _Soak:
         self.purses = purses()
         self.known = 0
         """Requests whose records were looked at."""
+        self.tried: Counter[str] = Counter()
+        self.seen: Counter[str] = Counter()
+        """Attempts by provider, as our records and as the provider have them."""
+        self.used: Counter[str] = Counter()
+        self.made: Counter[str] = Counter()
+        """Tokens of complete answers, likewise."""
+        self.abandoned = 0
+        """Attempts that we ended: the provider may see or complete them later, or never."""
+        self.abandoned_tokens = 0
         self.tokens: Counter[str] = Counter()
         self.costs: Counter[str] = Counter()
         """By provider, as the records have them."""
@@ -282,10 +294,7 @@ class _Soak:
     async def _settle(self) -> None:
         if self.running:
             await asyncio.wait(self.running, timeout=60)
-        for _ in range(200):
-            if not self.stage.gateway.in_flight:
-                break
-            await asyncio.sleep(0.05)
+        await self.stage.quiet()
         await asyncio.sleep(0.1)
 
     def _compare(self) -> None:
@@ -304,13 +313,7 @@ class _Soak:
         log = stage.simulator.log
         report.attempts += len(attempts)
         report.splices += sum(record.splices for record in records)
-        ours = Counter(entry.provider for entry in attempts)
-        theirs = Counter(entry.provider for entry in log)
-        for name in PROVIDERS:
-            # An attempt whose caller hung up may never have reached the provider.
-            if not 0 <= ours[name] - theirs[name] <= report.left:
-                report.problems.append(f"{name} saw {theirs[name]} requests, the ledger has {ours[name]}")
-        self._compare_tokens(attempts, log)
+        self._compare_providers(attempts, log)
         for record in records:
             cost = sum(entry.cost or 0 for entry in record.attempts)
             if record.cost is not None and record.cost != cost:
@@ -319,8 +322,7 @@ class _Soak:
                 purse.charged += (record.charged or 0) if record.project == purse.project_id else 0
         for entry in attempts:
             self.costs[entry.provider] += entry.cost or 0
-            if entry.usage is not None:
-                self.tokens[entry.provider] += entry.usage.input_tokens + entry.usage.output_tokens
+            self.tokens[entry.provider] += _tokens(entry)
         stage.records.clear()
         stage.simulator.ledger.clear()
         gc.collect()
@@ -328,32 +330,33 @@ class _Soak:
         report.open_files.append(_open_files())
         report.open_connections.append(stage.upstream.open_connections)
 
-    def _compare_tokens(self, attempts: list[Attempt], log: list[Entry]) -> None:
-        """Complete answers with usage: the same sums, provider by provider."""
+    def _compare_providers(self, attempts: list[Attempt], log: list[Entry]) -> None:
+        """The same attempts, and of complete answers with usage the same sums, provider by provider. From the beginning
+        on, as what we gave up may come to its end at the provider in a later segment."""
         report = self.report
-        ours: Counter[str] = Counter()
-        theirs: Counter[str] = Counter()
+        self.tried.update(entry.provider for entry in attempts)
+        self.seen.update(one.provider for one in log)
         for entry in attempts:
+            if entry.outcome in _ABANDONED:
+                self.abandoned += 1
+                self.abandoned_tokens += MOST_TOKENS + _tokens(entry)
             if entry.outcome != SUCCESS:
                 continue
             if entry.usage is None or entry.usage.estimated:
                 report.estimated_attempts += 1
                 continue
             report.compared_attempts += 1
-            ours[entry.provider] += entry.usage.input_tokens + entry.usage.output_tokens
+            self.used[entry.provider] += _tokens(entry)
+            report.compared_tokens += _tokens(entry)
         complete = [one for one in log if one.completed and not one.behaviour.startswith("usage-missing")]
         for made in complete:
-            theirs[made.provider] += made.input_tokens + made.output_tokens
-        report.compared_tokens += sum(ours.values())
-        # What a caller who hung up or a hedge made us cancel may have been complete at the provider.
-        slack = sum(
-            entry.usage.input_tokens + entry.usage.output_tokens + 200
-            for entry in attempts
-            if entry.outcome in ("caller_gone", "superseded") and entry.usage is not None
-        )
+            self.made[made.provider] += made.input_tokens + made.output_tokens
         for name in PROVIDERS:
-            if not 0 <= theirs[name] - ours[name] <= slack:
-                report.problems.append(f"{name} produced {theirs[name]} tokens, the ledger has {ours[name]}")
+            tried, seen, used, produced = self.tried[name], self.seen[name], self.used[name], self.made[name]
+            if not 0 <= tried - seen <= self.abandoned:
+                report.problems.append(f"{name} saw {seen} requests, the ledger has {tried}")
+            if not 0 <= produced - used <= self.abandoned_tokens:
+                report.problems.append(f"{name} produced {produced} tokens, the ledger has {used}")
 
     def _leaks(self) -> None:
         """With nothing under way nothing is held, counted or connected on anybody's behalf."""
@@ -405,8 +408,21 @@ class _Soak:
         return found
 
 
+_ABANDONED = frozenset(
+    kind.value
+    for kind in (
+        FailureClass.CALLER_GONE,
+        FailureClass.SUPERSEDED,
+        FailureClass.FIRST_TOKEN_TIMEOUT,
+        FailureClass.STALL,
+    )
+)
 _OURS = {401: "stranger", 402: "budget"}
 """Statuses that are never a provider's."""
+
+
+def _tokens(attempt: Attempt) -> int:
+    return attempt.usage.input_tokens + attempt.usage.output_tokens if attempt.usage is not None else 0
 
 
 def _open_files() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,6 +22,7 @@ from tieline.types.call import Call, Reply
 from tieline.types.record import Record
 
 MAX_RECORDS = 200_000
+QUIET_S = 30.0
 
 
 class WatchedGateway(Gateway):
@@ -65,6 +67,13 @@ class Stage:
         """The gateway's connections to the simulated providers."""
         self.caller: Caller
         self.url = ""
+
+    async def quiet(self) -> bool:
+        """Until every request is recorded, for half a minute of real time at most; whether it is so."""
+        until = monotonic() + QUIET_S
+        while self.gateway.in_flight and monotonic() < until:
+            await asyncio.sleep(0.05)
+        return not self.gateway.in_flight
 
     @property
     def records(self) -> dict[str, Record]:
