@@ -28,10 +28,11 @@ from tieline.config.reload import Watcher
 from tieline.config.schema import Config, ProviderConfig
 from tieline.dialects import get as dialect_named
 from tieline.dialects import get_upstream
+from tieline.ledger.markup import Markup
 from tieline.ledger.pricing import upper_bound
-from tieline.ledger.settle import Markup
+from tieline.line import Line
 from tieline.listing import Listed
-from tieline.pipeline import Flight, Line, fault_headers
+from tieline.pipeline import Flight, fault_headers
 from tieline.providers import build, catalog, registry
 from tieline.providers.build import Fleet
 from tieline.providers.credentials import stored_credential

@@ -6,18 +6,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from time import monotonic
 from time import time as wall_clock
 from typing import Any
 
 import msgspec
-from msgspec import Struct, field
 
-from tieline.admit.admission import Admission, Facts, Permit
-from tieline.admit.leases import Leases
+from tieline.admit.admission import Permit
+from tieline.admit.facts import Facts
 from tieline.admit.rules import Starved
-from tieline.config.schema import Config, PolicyRules
+from tieline.config.schema import PolicyRules
 from tieline.dialects import get as dialect_named
 from tieline.dialects.base import Dialect, Peek, StreamEncoder
 from tieline.dialects.one_call import OneCall, asks_for_one, first_calls
@@ -25,22 +22,17 @@ from tieline.dialects.operations import Operation, operation_of
 from tieline.dialects.transcript import Transcript
 from tieline.exchange import MAX_KEPT, Exchange
 from tieline.ledger import pricing
-from tieline.ledger.settle import Markup
+from tieline.line import Line
 from tieline.oneshot import OneShot
 from tieline.providers.card import ModelCard
 from tieline.providers.deployment import Deployment
-from tieline.providers.row import Credential
-from tieline.providers.tokens import TokenSource
 from tieline.race import Race
 from tieline.record.ids import new_id
-from tieline.record.recorder import Begun, Recorder
-from tieline.route.health import Health
+from tieline.record.items import Begun
 from tieline.route.match import Route
 from tieline.route.plan import Plan
-from tieline.route.router import Router
 from tieline.route.routing import override
 from tieline.route.steps import GiveUp, Needs, Outcome, Try
-from tieline.transport.routing import Transports
 from tieline.types.call import Call, Headers, Reply
 from tieline.types.errors import (
     FailureClass,
@@ -77,31 +69,6 @@ _JSON = (b"content-type", b"application/json")
 NO_RULES = PolicyRules()
 NOTHING_SAID = Transcript()
 """Until a relay has content and brings its own."""
-
-
-class Line(Struct, eq=False, kw_only=True):
-    """What all requests share. Immutable: a change of configuration makes a new one, requests under way keep theirs."""
-
-    config: Config
-    router: Router
-    health: Health
-    admission: Admission
-    markup: Markup
-    transports: Transports
-    tokens: TokenSource
-    recorder: Recorder
-    leases: Leases | None = None
-    """With Redis: what this process may spend of ceilings that several share."""
-    clock: Callable[[], float] = monotonic
-    request_headers: dict[tuple[Deployment, Credential], tuple[tuple[bytes, bytes], ...]] = field(
-        default_factory=dict
-    )
-    """What the exchanges have put together so far."""
-    answer_headers: dict[Deployment, Headers] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        """Short: what hangs on it holds keys ready to be sent."""
-        return f"<Line {self.config!r}>"
 
 
 class Flight:
@@ -352,7 +319,7 @@ class Flight:
         price = card.price if card else None
         most_in, most_out = self.most_input_tokens + said, self.most_output_tokens(card)
         bound = pricing.upper_bound(price, most_in, most_out)
-        if self.asked_tier in (None, *pricing.STANDARD_TIERS) or bound is None:
+        if self.asked_tier in pricing.STANDARD_TIERS or bound is None:
             return bound
         # A provider may serve it at the standard tier after all.
         special = pricing.upper_bound(price, most_in, most_out, service_tier=self.asked_tier)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tieline.admit.admission import Admission, Facts
+from tieline.admit.admission import Admission
+from tieline.admit.facts import Facts
 from tieline.admit.keys import Key, Project, Secret, Snapshot, digest_of
 from tieline.admit.rules import BudgetRule, Limits, Rules
 

@@ -382,7 +382,8 @@ from tieline.admit.accounts import Accounts
 from tieline.admit.admission import Admission
 from tieline.admit.leases import Leases
 from tieline.admit.watch import Watch
-from tieline.record.recorder import Begun, Recorder
+from tieline.record.items import Begun
+from tieline.record.recorder import Recorder
 from tieline.store.database import Database
 from tieline.store.shared import RedisShared
 from tieline.types.errors import BudgetExceeded

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tieline.ledger.settle import Hold, Markup
+from tieline.ledger.markup import Markup
+from tieline.ledger.settle import Hold
 from tieline.types.errors import BudgetExceeded
 from tieline.types.money import parse_usd
 

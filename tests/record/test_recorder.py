@@ -18,8 +18,9 @@ import sqlalchemy as sa
 from tests.record.samples import attempt, record
 from tests.services import Postgres
 from tieline.record.chain import prune, verify
+from tieline.record.items import Begun
 from tieline.record.journal import read_segment
-from tieline.record.recorder import Begun, Recorder
+from tieline.record.recorder import Recorder
 from tieline.record.rows import PLAIN, entry_rows, is_plain, plain_row, record_row
 from tieline.record.sinks import JsonLines
 from tieline.store.database import Database
@@ -314,7 +315,8 @@ CHILD = """
 import sys
 from pathlib import Path
 from tests.record.samples import record
-from tieline.record.recorder import Begun, Recorder
+from tieline.record.items import Begun
+from tieline.record.recorder import Recorder
 from tieline.store.database import Database
 
 database = Database(sys.argv[1])

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tieline.transport.connection import Connection
+from tieline.transport.limits import PoolLimits
 from tieline.transport.outbox import Outbox
-from tieline.transport.pool import Pool, PoolLimits
+from tieline.transport.pool import Pool
 
 
 class Wire(asyncio.Transport):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tieline.transport.base import TransportError, UpstreamRequest
-from tieline.transport.target import Heads, request_head, split_url
+from tieline.transport.origin import split_url
+from tieline.transport.target import Heads, request_head
 
 URL = "https://api.example.com/v1/chat/completions"
 HEADERS = ((b"content-type", b"application/json"), (b"authorization", b"Bearer k"))

@@ -16,7 +16,7 @@ from tests.transport.rawserver import Peer, always, answer, serving
 from tieline.transport.base import TransportError, UpstreamRequest
 from tieline.transport.dial import _first_to_connect
 from tieline.transport.http1 import Http1Transport
-from tieline.transport.pool import PoolLimits
+from tieline.transport.limits import PoolLimits
 
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 

@@ -9,7 +9,7 @@ import pytest
 from tests.transport.rawserver import Peer, always, answer, serving
 from tieline.transport.base import TransportError
 from tieline.transport.http1 import Http1Transport
-from tieline.transport.pool import PoolLimits
+from tieline.transport.limits import PoolLimits
 
 
 async def test_200_requests_share_20_connections() -> None:

@@ -8,8 +8,9 @@ import contextlib
 from tests.transport.test_chunking import Owner, Wire
 from tieline.transport.base import TransportError
 from tieline.transport.connection import Connection
+from tieline.transport.limits import PoolLimits
 from tieline.transport.outbox import Outbox
-from tieline.transport.pool import Pool, PoolLimits
+from tieline.transport.pool import Pool
 
 
 class Flushed:

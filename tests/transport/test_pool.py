@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tieline.transport.base import TransportError
-from tieline.transport.pool import Pool, PoolLimits
+from tieline.transport.limits import PoolLimits
+from tieline.transport.pool import Pool
 
 
 class Fake:

@@ -17,9 +17,9 @@ from tests.transport.proxyserver import proxying
 from tests.transport.rawserver import Peer, always, answer, serving
 from tieline.transport.base import TransportError, UpstreamRequest
 from tieline.transport.http1 import Http1Transport
+from tieline.transport.origin import Origin, split_url
 from tieline.transport.proxied import ProxiedTransport
 from tieline.transport.routing import RoutingTransport, open_transport, proxy_for
-from tieline.transport.target import Origin, split_url
 
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 

@@ -9,10 +9,9 @@ import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping
 
-from msgspec import Struct, field
-
 from tieline.admit.accounts import Spent
 from tieline.admit.budgets import Meter, ceilings
+from tieline.admit.facts import Facts
 from tieline.admit.keys import EMPTY, PREFIX, Key, Snapshot, find
 from tieline.admit.limits import Gate
 from tieline.admit.policy import combine
@@ -28,22 +27,6 @@ MAX_RUNS = 20_000
 MAX_TAGS = 50
 MAX_TAG_CHARS = 256
 MAX_RUN_CHARS = 128
-
-
-class Facts(Struct, kw_only=True, gc=False):
-    """What the door needs to know of a request."""
-
-    model: str
-    operation: str = "chat"
-    profile: str | None = None
-    tags: dict[str, str] = field(default_factory=dict)
-    run: str | None = None
-    run_budget: Pico | None = None
-    input_tokens: int = 0
-    """An estimate, counted against tokens per minute until ``Permit.count_tokens`` says what it was."""
-    policy: PolicyRules | None = None
-    alternatives: tuple[str, ...] = ()
-    """Further models that the caller lists itself; the key must allow each of them too."""
 
 
 class Principal:

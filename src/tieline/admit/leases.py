@@ -11,8 +11,9 @@ import contextlib
 from collections.abc import Callable, Mapping
 
 from tieline.admit.accounts import Accounts
-from tieline.admit.admission import Admission, Facts, Permit
+from tieline.admit.admission import Admission, Permit
 from tieline.admit.budgets import Budget, Meter
+from tieline.admit.facts import Facts
 from tieline.admit.limits import Share
 from tieline.admit.rules import Starved
 from tieline.store.database import database_away

@@ -13,7 +13,7 @@ from msgspec import Struct, field
 
 from tieline.transport.base import TransportError, UpstreamRequest
 from tieline.transport.http1 import Http1Transport
-from tieline.transport.pool import PoolLimits
+from tieline.transport.limits import PoolLimits
 
 DIALECTS = ("openai_chat", "anthropic_messages", "openai_responses", "gemini")
 PATIENCE_S = 3600.0

@@ -6,8 +6,7 @@ left, the remainder at the plain price (WIRE_FACTS 29). A tier holds for the who
 
 from __future__ import annotations
 
-from msgspec import Struct
-
+from tieline.ledger.parts import CostParts, TokenSplit
 from tieline.providers.card import OffPeak, Price, PriceTier
 from tieline.types.money import Pico
 from tieline.types.usage import Usage
@@ -20,34 +19,6 @@ _EPOCH_WEEKDAY = 3
 """1970-01-01 was a Thursday."""
 _FULL = 10_000
 """100 % as a product of two percentages."""
-
-
-class CostParts(Struct, frozen=True, kw_only=True):
-    """What each kind of token cost; ``total`` is their exact sum."""
-
-    input: Pico = 0
-    cache_read: Pico = 0
-    cache_write_5m: Pico = 0
-    cache_write_1h: Pico = 0
-    input_audio: Pico = 0
-    input_image: Pico = 0
-    output: Pico = 0
-    output_audio: Pico = 0
-    per_request: Pico = 0
-
-    @property
-    def total(self) -> Pico:
-        return (
-            self.input
-            + self.cache_read
-            + self.cache_write_5m
-            + self.cache_write_1h
-            + self.input_audio
-            + self.input_image
-            + self.output
-            + self.output_audio
-            + self.per_request
-        )
 
 
 def cost(
@@ -119,20 +90,6 @@ def upper_bound(
     # Parts are rounded one by one, each by half a pico-dollar at most; eight parts carry tokens.
     slack = 0 if scale == _FULL else 4
     return _scaled(tokens, scale) + slack + price.per_request
-
-
-class TokenSplit(Struct, frozen=True):
-    """Disjoint counts; the input kinds add up to ``input_total``, the output kinds to the output."""
-
-    input_total: int
-    plain: int
-    cache_read: int
-    cache_write_5m: int
-    cache_write_1h: int
-    audio: int
-    image: int
-    output: int
-    output_audio: int
 
 
 def split_tokens(usage: Usage) -> TokenSplit:

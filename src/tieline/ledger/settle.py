@@ -11,15 +11,9 @@ A hold draws on several purses (the key's day, the project's month, …): on all
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
-from typing import Literal, Protocol
+from typing import Protocol
 
-from msgspec import Struct
-
-from tieline.types.money import Pico, parse_usd
-
-_PERCENT_SCALE = 10**6
-"""A markup percentage may have six decimals."""
+from tieline.types.money import Pico
 
 
 class Purse(Protocol):
@@ -84,50 +78,3 @@ class Hold:
         for purse, window in zip(self._purses, self._windows, strict=True):
             purse.settle(self.held, self.spent, window)
         return self.spent
-
-
-class Markup(Struct, frozen=True):
-    """What is added for resale. ``parts`` is the percentage in millionths of a percent."""
-
-    parts: int = 0
-    fixed: Pico = 0
-    charge_failed: Literal["nothing", "cost"] = "nothing"
-
-    @classmethod
-    def parse(
-        cls, percent: str = "0", usd: str = "0", charge_failed: Literal["nothing", "cost"] = "nothing"
-    ) -> Markup:
-        """From the settings of ``ledger``. Raises ValueError that names the setting."""
-        try:
-            parts = Decimal(percent) * _PERCENT_SCALE
-        except InvalidOperation as error:
-            raise ValueError(f"markup_percent is not a number: {percent!r}") from error
-        if not parts.is_finite() or parts != parts.to_integral_value() or parts < 0:
-            raise ValueError(f"markup_percent must be 0 or more with at most six decimals: {percent!r}")
-        fixed = parse_usd(usd)
-        if fixed < 0:
-            raise ValueError(f"markup_usd must be 0 or more: {usd!r}")
-        return cls(int(parts), fixed, charge_failed)
-
-    def apply(self, cost: Pico) -> Pico:
-        """Cost with markup, rounded half up once."""
-        if not self.parts:
-            return cost + self.fixed
-        whole = 100 * _PERCENT_SCALE
-        return cost + (cost * self.parts + whole // 2) // whole + self.fixed
-
-    def charge(self, cost: Pico | None, wasted: Pico | None, *, served: bool) -> Pico | None:
-        """What the caller bears: None when unknown.
-
-        ``wasted`` is the part of ``cost`` that bought nothing; it is passed on only with ``charge_failed: cost``.
-        A request that nobody served bears no markup.
-        """
-        if self.charge_failed == "cost":
-            borne = cost
-        else:
-            borne = None if cost is None or wasted is None else cost - wasted
-            if not served:
-                return 0
-        if borne is None:
-            return None
-        return self.apply(borne) if served else borne

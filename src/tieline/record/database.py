@@ -6,11 +6,12 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from tieline.record.chain import GENESIS, link
+from tieline.record.items import Item
 from tieline.record.rows import PLAIN, entry_rows, is_plain, plain_row, record_row, spend_rows, tag_rows
-from tieline.record.sinks import Away, Item
+from tieline.record.sinks import Away
 from tieline.types.errors import DatabaseAway
 
 if TYPE_CHECKING:
@@ -126,11 +127,18 @@ class DatabaseSink:
         driver.execute(self._set_head, (self._writer, seq, head, 0, GENESIS, now))
 
 
-class Driver(NamedTuple):
+class Driver:
     """How statements are given to a database."""
 
-    execute: Callable[[str, tuple[Any, ...]], Any]
-    executemany: Callable[[str, list[tuple[Any, ...]]], Any]
+    __slots__ = ("execute", "executemany")
+
+    def __init__(
+        self,
+        execute: Callable[[str, tuple[Any, ...]], Any],
+        executemany: Callable[[str, list[tuple[Any, ...]]], Any],
+    ) -> None:
+        self.execute = execute
+        self.executemany = executemany
 
 
 def _driver(connection: Connection, is_sqlite: bool) -> Driver:

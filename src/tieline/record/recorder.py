@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-from msgspec import Struct
 
 from tieline.record.database import DatabaseSink
+from tieline.record.items import Begun, Item, Queued, RecorderHealth
 from tieline.record.journal import Journal, Segment, Slot, read_segment
 from tieline.record.metrics import Metrics
-from tieline.record.sinks import Away, Item, Sink
+from tieline.record.sinks import Away, Sink
 from tieline.store.body import Bodies, decode
-from tieline.types.money import Pico
 from tieline.types.record import Record, as_dict
 
 if TYPE_CHECKING:
@@ -37,51 +36,6 @@ BATCH = 1_000
 _WAKE_AT = BATCH // 2
 _RETRY_S = (0.25, 0.5, 1.0, 2.0, 5.0)
 _MAX_INFLIGHT = 50_000
-
-
-class Begun(Struct, array_like=True, frozen=True, gc=False):
-    """A request that was admitted and is not over: what a killed process leaves of it."""
-
-    id: str
-    at_ms: int
-    operation: str
-    dialect: str
-    model_asked: str
-    key_id: str | None
-    project: str | None
-    run: str | None
-    tags: dict[str, str]
-    held: Pico
-
-
-class RecorderHealth(Struct, frozen=True, kw_only=True):
-    accepted: int
-    written: int
-    queued: int
-    spooled: int
-    """Only in the journal, to be replayed."""
-    recovered: int
-    """Taken over from a process that had died."""
-    refused: int
-    """The database can never take them (not counted as written)."""
-    lost: int
-    """No journal and no room: these are gone."""
-    journal_failing: bool
-    """The disk is full or gone: records are only in memory."""
-    waiting_s: float
-    """How long the oldest record in memory has waited for the database, at least."""
-    failing_since: float | None
-    """Unix time since when the database takes nothing."""
-    last_error: str | None
-
-    @property
-    def ok(self) -> bool:
-        return self.failing_since is None and not self.journal_failing and not self.lost
-
-
-class _Queued(Item, gc=False):
-    segment: Segment | None = None
-    begun: Segment | None = None
 
 
 class Recorder:
@@ -112,12 +66,12 @@ class Recorder:
         self._max_queue = max_queue
         self._encode = Bodies().encode
         self._encode_begun = msgspec.msgpack.Encoder().encode
-        self._queue: deque[_Queued] = deque()
+        self._queue: deque[Queued] = deque()
         self._inflight: dict[str, Segment] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._idle = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._worker: threading.Thread | None = None
         self._observed = 0
         self._unrecovered = self._journal is not None
         self._closing_at: float | None = None
@@ -144,12 +98,12 @@ class Recorder:
 
     def start(self) -> None:
         """Idempotent."""
-        if self._thread is not None:
+        if self._worker is not None:
             return
         if self._unrecovered:
             self._wake.set()
-        self._thread = threading.Thread(target=self._run, name="tieline-recorder", daemon=True)
-        self._thread.start()
+        self._worker = threading.Thread(target=self._run, name="tieline-recorder", daemon=True)
+        self._worker.start()
 
     def begin(self, begun: Begun) -> None:
         """Notes an admitted request, so that a kill in the middle of it leaves a record that bears what was held.
@@ -179,7 +133,7 @@ class Recorder:
             begun = self._inflight.pop(record.id, None)
             segment = self._append(body)
             if len(queue) < self._room:
-                queue.append(_Queued(record, body, segment, begun))
+                queue.append(Queued(record, body, segment, begun))
             else:
                 self._overflow(record, segment, begun)
         if len(queue) >= _WAKE_AT and not self._wake.is_set():
@@ -198,14 +152,14 @@ class Recorder:
 
     def close(self, timeout_s: float = 5.0) -> bool:
         """Writes what is left within the time; True when nothing stays behind in the journal."""
-        if self._thread is None:
+        if self._worker is None:
             return True
         self._closing_at = time.monotonic() + timeout_s
         self._wake.set()
         # The grace beyond the deadline is for a statement that is under way.
-        self._thread.join(timeout_s + 1.0)
+        self._worker.join(timeout_s + 1.0)
         clean = self._settled()
-        if not self._thread.is_alive():
+        if not self._worker.is_alive():
             for sink in self._sinks:
                 sink.close()
             with self._lock:
@@ -216,7 +170,7 @@ class Recorder:
                     self._journal = None
                 elif not clean:
                     self._lost += len(self._queue)
-        self._thread = None
+        self._worker = None
         return clean
 
     def health(self) -> RecorderHealth:
@@ -314,7 +268,7 @@ class Recorder:
             with self._lock:
                 self._journal.sweep()
 
-    def _peek(self, most: int) -> list[_Queued]:
+    def _peek(self, most: int) -> list[Queued]:
         """The head of the queue stays there until it is safe: a failure changes nothing."""
         queue = self._queue
         return [queue[index] for index in range(min(most, len(queue)))]
@@ -325,7 +279,7 @@ class Recorder:
         self.metrics.observe([queue[index].record for index in range(self._observed, len(queue))])
         self._observed = max(self._observed, len(queue))
 
-    def _keep(self, batch: Sequence[_Queued]) -> None:
+    def _keep(self, batch: Sequence[Queued]) -> None:
         assert self._store
         refused = self._store.write(batch, replay=False)
         self._failing_since = None
@@ -341,7 +295,7 @@ class Recorder:
                     msgspec.json.Encoder(enc_hook=str).encode_lines([as_dict(item.record) for item in items])
                 )
 
-    def _done(self, batch: Sequence[_Queued]) -> None:
+    def _done(self, batch: Sequence[Queued]) -> None:
         for sink in self._sinks:
             try:
                 sink.write(batch, replay=False)
@@ -462,7 +416,7 @@ class Recorder:
         return path.read_text().strip()
 
 
-def _segments(batch: Sequence[_Queued]) -> Iterable[Segment]:
+def _segments(batch: Sequence[Queued]) -> Iterable[Segment]:
     for item in batch:
         if item.segment:
             yield item.segment

@@ -7,16 +7,9 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
-from msgspec import Struct
 
-from tieline.types.record import Record, as_dict
-
-
-class Item(Struct, gc=False):
-    """A record with its encoded form, so that it is encoded once."""
-
-    record: Record
-    body: bytes
+from tieline.record.items import Item
+from tieline.types.record import as_dict
 
 
 class Away(Exception):

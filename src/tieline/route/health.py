@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from random import Random
 
-from msgspec import Struct
-
 from tieline.providers.deployment import Deployment, Endpoint
 from tieline.providers.limits import RateLimits
 from tieline.providers.row import Credential
@@ -19,6 +17,7 @@ from tieline.route.latency import COLD_SAMPLES, Latency
 from tieline.route.quota import Quota
 from tieline.route.rollup import RollUp
 from tieline.route.storm import Storms
+from tieline.route.view import LaneView
 from tieline.types.errors import Failure, FailureClass
 
 ANONYMOUS = Credential("none", None)
@@ -133,27 +132,6 @@ class Lane:
 
     def endpoint_for(self, dialect: str) -> Endpoint:
         return self.deployment.endpoint_for(dialect)
-
-
-class LaneView(Struct, frozen=True, kw_only=True):
-    """A lane at one moment, for people and for replicas."""
-
-    deployment: str
-    credential: str
-    provider: str
-    edge: str | None
-    state: str
-    """closed | ramp | open | half_open | credential | cooling | busy | suspect"""
-    success_rate: float
-    latency_s: float | None
-    tokens_per_s: float | None
-    inflight: int
-    limit: float | None
-    requests_left: int | None
-    tokens_left: int | None
-    open_for_s: float
-    """Until it is asked again; 0 when it may be."""
-    retry_tokens: float
 
 
 class Health:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from msgspec import Struct
-
 from tieline.config.schema import Routing
 from tieline.providers.deployment import Deployment
 from tieline.route.candidates import static_reason, window_of
@@ -16,14 +14,17 @@ from tieline.route.match import Route
 from tieline.route.steps import Deadlines, Needs
 
 
-class Tier(Struct, frozen=True, eq=False):
+class Tier:
     """Lanes that are equal in order."""
 
-    kind: str
-    """asked | listed | same_model | equivalent | lesser"""
-    lanes: tuple[Lane, ...]
-    window: float = 0.0
-    """The smallest of the windows: what fits it fits every lane."""
+    __slots__ = ("kind", "lanes", "window")
+
+    def __init__(self, kind: str, lanes: tuple[Lane, ...], window: float = 0.0) -> None:
+        self.kind = kind
+        """asked | listed | same_model | equivalent | lesser"""
+        self.lanes = lanes
+        self.window = window
+        """The smallest of the windows: what fits it fits every lane."""
 
     @property
     def found(self) -> bool:

@@ -47,12 +47,21 @@ _WITHOUT_BODY = (204, 304)
 Route = tuple[paths.Door, str, str]
 
 
-class Door(asyncio.Protocol):
-    """One connection. Subclassed with its ``gateway`` by ``door_for``, as uvicorn wants a class."""
+class Hall:
+    """What the connections of one server share."""
 
-    gateway: ClassVar[Gateway]
-    outbox: ClassVar[Outbox]
-    routes: ClassVar[dict[bytes, Route]] = {}
+    __slots__ = ("gateway", "outbox", "routes")
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.outbox = Outbox()
+        self.routes: dict[bytes, Route] = {}
+        """Of the URLs that were asked for."""
+
+
+class Door:
+    """One connection: an ``asyncio.Protocol``."""
+
     linger_s: ClassVar[float] = 2.0
     """A refused upload is thrown away until it pauses for this long, so that the client sees the answer, not a reset."""
     linger_total_s: ClassVar[float] = 30.0
@@ -64,12 +73,16 @@ class Door(asyncio.Protocol):
 
     def __init__(
         self,
+        hall: Hall,
         config: UvicornConfig,
         server_state: ServerState,
         app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self.loop = _loop or asyncio.get_running_loop()
+        self.loop = loop
+        self.gateway = hall.gateway
+        self.outbox = hall.outbox
+        self.routes = hall.routes
         self.app = config.loaded_app
         self.app_state = app_state
         self.server_state = server_state
@@ -122,6 +135,9 @@ class Door(asyncio.Protocol):
             reply.lost()
         self.replies.clear()
         self.parser = None
+
+    def eof_received(self) -> None:
+        """Who says no more hears no more: the transport closes."""
 
     def pause_writing(self) -> None:
         self.paused = True
@@ -577,5 +593,16 @@ def _why_not_http(data: bytes, error: Exception) -> str:
     return f"This is not HTTP/1.1: {error}."
 
 
-def door_for(gateway: Gateway) -> type[Door]:
-    return type("Door", (Door,), {"gateway": gateway, "outbox": Outbox(), "routes": {}})
+def door_for(gateway: Gateway) -> Callable[..., Door]:
+    """What uvicorn takes for a protocol class."""
+    hall = Hall(gateway)
+
+    def door(
+        config: UvicornConfig,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> Door:
+        return Door(hall, config, server_state, app_state, _loop or asyncio.get_running_loop())
+
+    return door

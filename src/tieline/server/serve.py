@@ -100,7 +100,7 @@ class Service:
         self.server = _Uvicorn(
             uvicorn.Config(
                 ControlPlane(gateway, self._started),
-                http=self.door,
+                http=self.door,  # type: ignore[arg-type]
                 ws="none",
                 lifespan="on",
                 log_config=None,

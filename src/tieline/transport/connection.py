@@ -36,7 +36,9 @@ class Owner(Protocol):
         """Called once, when the socket is closed."""
 
 
-class Connection(asyncio.Protocol):
+class Connection:
+    """An ``asyncio.Protocol``."""
+
     __slots__ = (
         "_barren",
         "_done",

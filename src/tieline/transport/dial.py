@@ -10,7 +10,7 @@ from itertools import chain, zip_longest
 from typing import Any, Literal, TypeVar
 
 from tieline.transport.base import TransportError
-from tieline.transport.target import Origin
+from tieline.transport.origin import Origin
 
 _STAGGER_S = 0.25
 """Head start of each address over the next (RFC 8305, section 5): a dead IPv6 path costs this, not the deadline."""
@@ -18,7 +18,8 @@ _MAX_ADDRESSES = 6
 _TLS_SHUTDOWN_S = 2.0
 
 Address = tuple[int, int, int, str, Any]
-P = TypeVar("P", bound=asyncio.BaseProtocol)
+P = TypeVar("P")
+"""Of asyncio's protocols; a compiled class cannot inherit from them."""
 
 
 async def dial(
@@ -54,10 +55,15 @@ async def _wrap(
 ) -> P:
     try:
         if tls is None:
-            return (await loop.create_connection(protocol, sock=sock))[1]
-        made = await loop.create_connection(
-            protocol, sock=sock, ssl=tls, server_hostname=host, ssl_shutdown_timeout=_TLS_SHUTDOWN_S
-        )
+            made = await loop.create_connection(protocol, sock=sock)  # type: ignore[type-var]
+        else:
+            made = await loop.create_connection(
+                protocol,  # type: ignore[type-var]
+                sock=sock,
+                ssl=tls,
+                server_hostname=host,
+                ssl_shutdown_timeout=_TLS_SHUTDOWN_S,
+            )
         return made[1]
     except BaseException:
         sock.close()

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import ssl
 
-from msgspec import Struct
-
 from tieline.transport.base import TransportError, UpstreamRequest
 from tieline.transport.connection import Connection
 from tieline.transport.dial import dial
 from tieline.transport.exchange import Exchange
+from tieline.transport.limits import OriginStats, PoolLimits
+from tieline.transport.origin import Origin, split_url
 from tieline.transport.outbox import Outbox
-from tieline.transport.pool import Pool, PoolLimits
-from tieline.transport.target import Heads, Origin, split_url
+from tieline.transport.pool import Pool
+from tieline.transport.target import Heads
 
 _MAX_TARGETS = 1024
 _MAX_ORIGINS = 1024
@@ -21,17 +21,13 @@ _MAX_ORIGINS = 1024
 _CLOSE_S = 2.0
 
 
-class OriginStats(Struct, frozen=True):
-    open: int
-    idle: int
-    in_flight: int
-    waiting: int
+class _Target:
+    __slots__ = ("heads", "origin", "pool")
 
-
-class _Target(Struct, frozen=True):
-    origin: Origin
-    pool: Pool[Connection]
-    heads: Heads
+    def __init__(self, origin: Origin, pool: Pool[Connection], heads: Heads) -> None:
+        self.origin = origin
+        self.pool = pool
+        self.heads = heads
 
 
 class Http1Transport:

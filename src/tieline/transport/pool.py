@@ -6,20 +6,8 @@ import asyncio
 from collections import deque
 from typing import Generic, Protocol, TypeVar
 
-from msgspec import Struct
-
 from tieline.transport.base import TransportError
-
-
-class PoolLimits(Struct, frozen=True, kw_only=True):
-    max_connections: int = 1000
-    """Per origin, those being opened included."""
-    max_idle: int = 100
-    max_waiting: int = 1000
-    """Requests that may wait for a connection; one more is refused at once."""
-    wait_s: float = 10.0
-    idle_s: float = 55.0
-    """Below the 60 s after which the load balancers in front of most providers drop an idle connection."""
+from tieline.transport.limits import PoolLimits
 
 
 class Pooled(Protocol):

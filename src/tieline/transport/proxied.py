@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from tieline.transport.base import TransportError, UpstreamRequest
 from tieline.transport.body import Collected, Inflater
 from tieline.transport.interrupt import Interrupt
-from tieline.transport.pool import PoolLimits
-from tieline.transport.target import FRAMING, split_url
+from tieline.transport.limits import PoolLimits
+from tieline.transport.origin import split_url
+from tieline.transport.target import FRAMING
 
 if TYPE_CHECKING:
     import httpx2

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 
 from tieline.transport.base import Transport, UpstreamRequest, UpstreamResponse
 from tieline.transport.http1 import Http1Transport
-from tieline.transport.pool import PoolLimits
+from tieline.transport.limits import PoolLimits
+from tieline.transport.origin import Origin, split_url
 from tieline.transport.proxied import ProxiedTransport
-from tieline.transport.target import Origin, split_url
 
 _MAX_ORIGINS = 1024
 

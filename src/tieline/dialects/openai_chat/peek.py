@@ -6,9 +6,21 @@ import re
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from tieline.dialects.base import Outgoing, Peek, Target
+from tieline.dialects.openai_chat.partial import (
+    READ_FORMAT,
+    READ_PLAIN_BODY,
+    READ_PLAIN_TURNS,
+    READ_STREAM_OPTIONS,
+    READ_TOOLS,
+    READ_TURN_PARTS,
+    READ_TURNS,
+    Tool,
+    Turn,
+    Typed,
+)
 from tieline.dialects.openai_chat.wire import path_of
 from tieline.dialects.reading import ANY, BOOL, INT, STR, Fields, given, read, refuse, top_level
 from tieline.dialects.routing_fields import ROUTING, take_routing
@@ -33,42 +45,6 @@ _EMPTY_LIST = Raw(b"[]")
 _DEVELOPER = Raw(b'"developer"')
 
 
-class _Turn(Struct):
-    role: str
-
-
-class _Typed(Struct):
-    type: str | None = None
-
-
-class _TurnParts(Struct):
-    role: str
-    content: str | list[str | _Typed | None] | None = None
-
-
-class _StreamOptions(Struct):
-    include_usage: bool | None = None
-
-
-class _Format(Struct):
-    type: str
-
-
-_TURNS = msgspec.json.Decoder(list[_Turn])
-_TURN_PARTS = msgspec.json.Decoder(list[_TurnParts])
-
-
-class _Tool(Struct):
-    type: str | None = None
-    name: Any = None
-    function: Any = None
-    custom: Any = None
-    input_schema: Any = None
-
-
-_STREAM_OPTIONS = msgspec.json.Decoder(_StreamOptions)
-_FORMAT = msgspec.json.Decoder(_Format)
-_TOOLS = msgspec.json.Decoder(list[_Tool])
 _RAW_OBJECT = msgspec.json.Decoder(dict[str, Raw])
 _RAW_OBJECTS = msgspec.json.Decoder(list[dict[str, Raw]])
 _ASKING = frozenset(
@@ -106,35 +82,6 @@ _OTHER_PARTS = {
 }
 
 
-class _PlainStreamOptions(Struct, forbid_unknown_fields=True):
-    include_usage: bool | None = None
-
-
-class _PlainTurn(Struct, forbid_unknown_fields=True):
-    role: str
-    content: str
-
-
-class _PlainBody(Struct, forbid_unknown_fields=True):
-    """What most requests consist of; whatever has more, or something else in it, is looked at field by field."""
-
-    model: str
-    messages: Raw
-    stream: bool = False
-    stream_options: _PlainStreamOptions | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    user: str | None = None
-    stop: str | list[str] | None = None
-    seed: int | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-
-
-_PLAIN_BODY = msgspec.json.Decoder(_PlainBody)
-_PLAIN_TURNS = msgspec.json.Decoder(list[_PlainTurn])
 _MODEL = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*"[^"\\]*"')
 """The field: in a plain body ``"model"`` stands once, and within a string its quotes would be escaped."""
 _NOTHING: frozenset[str] = frozenset()
@@ -148,8 +95,8 @@ def _plain(body: bytes) -> Peek | None:
     """None when the body needs a closer look, or is wrong in some way that only that can explain."""
     try:
         str(body, "utf-8")
-        plain = _PLAIN_BODY.decode(body)
-        turns = _PLAIN_TURNS.decode(plain.messages)
+        plain = READ_PLAIN_BODY.decode(body)
+        turns = READ_PLAIN_TURNS.decode(plain.messages)
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
         return None
     newer, older, options = plain.max_completion_tokens, plain.max_tokens, plain.stream_options
@@ -187,7 +134,7 @@ def _look_closely(call: Call) -> Peek:
         user=read(fields, "user", STR),
     )
     if seen.stream:
-        asked = read(fields, "stream_options", _STREAM_OPTIONS)
+        asked = read(fields, "stream_options", READ_STREAM_OPTIONS)
         seen.include_usage = bool(asked and asked.include_usage)
     seen.features, media = _features(call.body, fields, seen.n, roles[-1].role)
     seen.input_chars = _input_chars(fields, media)
@@ -273,8 +220,8 @@ def _refuse_other_apis(fields: Fields) -> None:
     )
 
 
-def _turns(fields: Fields) -> list[_Turn]:
-    turns = read(fields, "messages", _TURNS)
+def _turns(fields: Fields) -> list[Turn]:
+    turns = read(fields, "messages", READ_TURNS)
     if not turns:
         raise InvalidRequest("`messages` is empty: at least one message is expected.", param="messages")
     return turns
@@ -319,7 +266,7 @@ def _asked_features(fields: Fields, found: set[str]) -> None:
     if given(fields, "tools") or given(fields, "functions"):
         _tool_features(fields, found)
     if given(fields, "response_format"):
-        wanted = read(fields, "response_format", _FORMAT)
+        wanted = read(fields, "response_format", READ_FORMAT)
         if wanted and wanted.type in ("json_object", "json_schema"):
             found.add(wanted.type)
     if _reasons(fields):
@@ -332,7 +279,7 @@ def _asked_features(fields: Fields, found: set[str]) -> None:
 
 def _part_kinds(messages: Raw) -> list[str]:
     try:
-        turns = _TURN_PARTS.decode(messages)
+        turns = READ_TURN_PARTS.decode(messages)
     except (msgspec.DecodeError, RecursionError) as error:
         refuse(error, "messages")
     kinds = [
@@ -340,7 +287,7 @@ def _part_kinds(messages: Raw) -> list[str]:
         for turn in turns
         if isinstance(turn.content, list)
         for part in turn.content
-        if isinstance(part, _Typed) and part.type
+        if isinstance(part, Typed) and part.type
     ]
     for kind in kinds:
         if kind in _OTHER_PARTS:
@@ -351,7 +298,7 @@ def _part_kinds(messages: Raw) -> list[str]:
     return kinds
 
 
-def _refuse_other_tools(tools: list[_Tool] | tuple[()]) -> None:
+def _refuse_other_tools(tools: list[Tool] | tuple[()]) -> None:
     """Definitions in the flat shape of another API."""
     for at, tool in enumerate(tools):
         if tool.type not in (None, "function", "custom") or not isinstance(tool.name, str):
@@ -370,7 +317,7 @@ def _refuse_other_tools(tools: list[_Tool] | tuple[()]) -> None:
 
 
 def _tool_features(fields: Fields, found: set[str]) -> None:
-    tools = read(fields, "tools", _TOOLS) or ()
+    tools = read(fields, "tools", READ_TOOLS) or ()
     _refuse_other_tools(tools)
     if tools or given(fields, "functions"):
         found.add("tools")

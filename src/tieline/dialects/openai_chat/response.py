@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from tieline.dialects.base import Garbled, Glance, StreamFault
 from tieline.dialects.error_bodies import info_of_value, status_of
 from tieline.dialects.openai_chat.decode import thinking_of_detail
 from tieline.dialects.openai_chat.encode import reasoning_detail
+from tieline.dialects.openai_chat.partial import READ_PLAIN_ANSWER, PlainIn, PlainOut
 from tieline.dialects.openai_chat.wire import (
     BROKEN_REASONS,
     NAME,
@@ -74,55 +74,13 @@ def decode_response(body: bytes) -> Response:
     )
 
 
-class _PlainIn(Struct):
-    cached_tokens: int = 0
-    audio_tokens: int = 0
-    cache_write_tokens: None = None
-    image_tokens: None = None
-
-
-class _PlainOut(Struct):
-    reasoning_tokens: int = 0
-    audio_tokens: int = 0
-
-
-class _PlainUsage(Struct):
-    """As OpenAI itself counts; a figure that some other vendor adds fails the decoding and takes the long way."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: _PlainIn | None = None
-    completion_tokens_details: _PlainOut | None = None
-    prompt_cache_hit_tokens: None = None
-    cached_tokens: None = None
-    cache_read_input_tokens: None = None
-    cache_creation_input_tokens: None = None
-    reasoning_tokens: None = None
-
-
-class _PlainChoice(Struct):
-    finish_reason: str
-
-
-class _PlainAnswer(Struct):
-    id: str
-    model: str
-    choices: list[_PlainChoice]
-    usage: _PlainUsage
-    error: None = None
-    x_groq: None = None
-    object: Literal["chat.completion"] = "chat.completion"
-
-
-_PLAIN = msgspec.json.Decoder(_PlainAnswer)
-_NO_IN, _NO_OUT = _PlainIn(), _PlainOut()
+_NO_IN, _NO_OUT = PlainIn(), PlainOut()
 
 
 def glance(body: bytes) -> Glance:
     """Nearly every answer is plain; the others are read with everything that hosts are known to do differently."""
     try:
-        plain = _PLAIN.decode(body)
+        plain = READ_PLAIN_ANSWER.decode(body)
     except msgspec.DecodeError:
         return _glance_closely(body)
     usage = plain.usage

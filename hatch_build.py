@@ -1,0 +1,95 @@
+"""With ``TIELINE_COMPILE=1`` the modules on a request's way are compiled with mypyc: the wheel that is published. The same
+files, run by the interpreter, are what a checkout runs; a wheel has both, and Python takes the compiled one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+ROOT = Path(__file__).parent
+SOURCE = ROOT / "src"
+COMPILED = [
+    "admit/admission.py",
+    "admit/budgets.py",
+    "admit/limits.py",
+    "dialects/anthropic_messages/stream.py",
+    "dialects/openai_chat/peek.py",
+    "dialects/openai_chat/response.py",
+    "dialects/openai_chat/stream.py",
+    "dialects/sse.py",
+    "dialects/transcript.py",
+    "exchange.py",
+    "gateway.py",
+    "ledger/pricing.py",
+    "ledger/settle.py",
+    "pipeline.py",
+    "record/database.py",
+    "record/ids.py",
+    "record/journal.py",
+    "record/recorder.py",
+    "record/rows.py",
+    "relay.py",
+    "route/balance.py",
+    "route/breaker.py",
+    "route/health.py",
+    "route/latency.py",
+    "route/plan.py",
+    "route/pool.py",
+    "route/router.py",
+    "server/door.py",
+    "store/body.py",
+    "transport/connection.py",
+    "transport/exchange.py",
+    "transport/http1.py",
+    "transport/outbox.py",
+    "transport/pool.py",
+    "transport/target.py",
+    "types/money.py",
+]
+"""What profiles show. None may define a ``msgspec.Struct``: mypyc does not hand on what its metaclass is told."""
+_BUILD = """
+import sys
+from mypyc.build import mypycify
+from setuptools import setup
+setup(name="tieline", ext_modules=mypycify(sys.argv[3:], group_name="tieline", opt_level="3", debug_level="0"),
+      script_args=["-q", "build_ext", "--build-lib", sys.argv[1], "--build-temp", sys.argv[2]])
+"""
+
+
+class CustomBuildHook(BuildHookInterface):  # type: ignore[misc]
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if os.environ.get("TIELINE_COMPILE") != "1" or version == "editable":
+            return
+        self.folder = Path(tempfile.mkdtemp(prefix="tieline-build-"))
+        for made in compile_into(self.folder):
+            build_data["force_include"][str(made)] = str(made.relative_to(self.folder / "lib"))
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        if hasattr(self, "folder"):
+            shutil.rmtree(self.folder)
+
+
+def compile_into(folder: Path) -> list[Path]:
+    """The extension modules, under ``folder/lib`` where a wheel has them. Needs mypy, setuptools and a C compiler."""
+    config = folder / "mypy.ini"
+    config.write_text(
+        "[mypy]\nstrict = true\nfollow_imports = silent\nignore_missing_imports = true\n"
+        f"cache_dir = {ROOT / 'build' / 'mypy'}\n"
+    )
+    # In a copy: mypyc writes its C files where it runs, and names modules by where they lie.
+    source = folder / "src"
+    shutil.copytree(SOURCE, source, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    modules = [f"tieline/{name}" for name in COMPILED]
+    command = [sys.executable, "-c", _BUILD, str(folder / "lib"), str(folder / "temp")]
+    subprocess.run([*command, f"--config-file={config}", *modules], cwd=source, check=True)
+    return sorted((folder / "lib").rglob("*.so"))

@@ -1,0 +1,23 @@
+"""How many connections there may be, and are."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class PoolLimits(Struct, frozen=True, kw_only=True):
+    max_connections: int = 1000
+    """Per origin, those being opened included."""
+    max_idle: int = 100
+    max_waiting: int = 1000
+    """Requests that may wait for a connection; one more is refused at once."""
+    wait_s: float = 10.0
+    idle_s: float = 55.0
+    """Below the 60 s after which the load balancers in front of most providers drop an idle connection."""
+
+
+class OriginStats(Struct, frozen=True):
+    open: int
+    idle: int
+    in_flight: int
+    waiting: int
