@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help setup setup-dev run test check format services lock bench bench-peers bench-quick bench-baseline bench-docs conformance agents coding-agents soak catalog docs clean
+.PHONY: help setup setup-dev run test check format services wheel lock bench bench-peers bench-quick bench-baseline bench-docs conformance agents coding-agents soak catalog docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -39,8 +39,8 @@ format: setup-dev  ## rewrite to the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-wheel: setup-dev  ## the wheel that is published, its hot modules compiled with mypyc; needs a C compiler, two minutes
-	TIELINE_COMPILE=1 $(BIN)/pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation -w dist .
+wheel: setup-dev  ## the wheel that is published, into dist/: hot modules compiled with mypyc; needs a C compiler, two minutes
+	@scripts/compiled $(BIN)/python
 
 services:  ## Redis, PostgreSQL, nginx, Chromium for the tests, when we may install them
 	@scripts/services
@@ -63,7 +63,7 @@ coding-agents: setup-dev  ## Claude Code, Codex CLI, opencode, Continue, Aider: 
 	@$(BIN)/python -m tests.agents coding
 	TIELINE_CODING_AGENTS=1 $(BIN)/pytest tests/agents/test_coding_agents.py
 
-bench: setup-dev  ## floor, Tieline and installed peers in one run, 45 minutes; ARGS="--only request-1k" for a part
+bench: wheel  ## floor, Tieline and installed peers in one run, 45 minutes; ARGS="--only request-1k" for a part
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
 bench-peers: setup-dev  ## install LiteLLM proxy and Portkey gateway, in environments of their own

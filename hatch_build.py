@@ -27,9 +27,9 @@ COMPILED = [
     "dialects/sse.py",
     "dialects/transcript.py",
     "exchange.py",
-    "gateway.py",
     "ledger/pricing.py",
     "ledger/settle.py",
+    "oneshot.py",
     "pipeline.py",
     "record/database.py",
     "record/ids.py",
@@ -55,11 +55,24 @@ COMPILED = [
     "types/money.py",
 ]
 """What profiles show. None may define a ``msgspec.Struct``: mypyc does not hand on what its metaclass is told."""
+_TYPES = """
+[mypy]
+strict = true
+follow_imports = silent
+ignore_missing_imports = true
+disallow_subclassing_any = false
+disallow_any_unimported = false
+warn_return_any = false
+warn_unused_ignores = false
+[mypy-sqlalchemy.*,litestar.*,rich.*,typer.*,redis.*,psycopg.*,alembic.*,cryptography.*,prometheus_client.*,openai.*,anthropic.*,google.*,httpx2.*]
+follow_imports = skip
+"""
+"""Checked already: large libraries off the path of a request are not read again."""
 _BUILD = """
 import sys
 from mypyc.build import mypycify
 from setuptools import setup
-setup(name="tieline", ext_modules=mypycify(sys.argv[3:], group_name="tieline", opt_level="3", debug_level="0"),
+setup(name="tieline", ext_modules=mypycify(sys.argv[3:], group_name="tieline", opt_level="2", debug_level="0"),
       script_args=["-q", "build_ext", "--build-lib", sys.argv[1], "--build-temp", sys.argv[2]])
 """
 
@@ -82,10 +95,7 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[misc]
 def compile_into(folder: Path) -> list[Path]:
     """The extension modules, under ``folder/lib`` where a wheel has them. Needs mypy, setuptools and a C compiler."""
     config = folder / "mypy.ini"
-    config.write_text(
-        "[mypy]\nstrict = true\nfollow_imports = silent\nignore_missing_imports = true\n"
-        f"cache_dir = {ROOT / 'build' / 'mypy'}\n"
-    )
+    config.write_text(_TYPES)
     # In a copy: mypyc writes its C files where it runs, and names modules by where they lie.
     source = folder / "src"
     shutil.copytree(SOURCE, source, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
