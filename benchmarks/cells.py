@@ -67,7 +67,7 @@ WHOLE = [
     Cell(name="request-1k", kind="whole", direct=True, bare=True, interpreted=True, peers=True),
     Cell(name="request-10k", kind="whole", request_bytes=10 << 10),
     Cell(name="request-100k", kind="whole", request_bytes=100 << 10, requests=3400),
-    Cell(name="request-1m", kind="whole", request_bytes=1 << 20, concurrency=8, requests=3400, seconds=13),
+    Cell(name="request-1m", kind="whole", request_bytes=1 << 20, concurrency=8, requests=3400, seconds=12),
     Cell(name="request-10m", kind="whole", request_bytes=10 << 20, concurrency=4, requests=3400),
     Cell(name="answer-100k", kind="whole", route="whole-100k", requests=3400),
     Cell(name="answer-10m", kind="whole", route="whole-10m", concurrency=4, requests=3400),
@@ -95,6 +95,7 @@ def _stream(
         requests=_BY_TIME,
         peer_requests=_BY_TIME,
         seconds=seconds,
+        peer_seconds=8,
         dialect=dialect,
         interpreted=interpreted,
         peers=peers,
@@ -102,18 +103,18 @@ def _stream(
 
 
 STREAMS = [
-    _stream("stream-50-c32", "stream-50-4", 32, 5, interpreted=True, peers=True),
-    _stream("stream-500-c32", "stream-500-4", 32, 5, interpreted=True, peers=True),
+    _stream("stream-50-c32", "stream-50-4", 32, 4, interpreted=True, peers=True),
+    _stream("stream-500-c32", "stream-500-4", 32, 4, interpreted=True, peers=True),
     _stream("stream-500-c1", "stream-500-1", 1, 5),
     _stream("stream-50-c256", "stream-50-16", 256, 4),
     _stream("stream-50-c1000", "stream-50-50", 1000, 4),
-    _stream("translated-50-c32", "stream-50-4", 32, 5, dialect="anthropic", interpreted=True),
-    _stream("translated-500-c32", "stream-500-4", 32, 5, dialect="anthropic", interpreted=True),
+    _stream("translated-50-c32", "stream-50-4", 32, 4, dialect="anthropic", interpreted=True),
+    _stream("translated-500-c32", "stream-500-4", 32, 4, dialect="anthropic", interpreted=True),
 ]
 LATENCY = [
-    Cell(name="latency-idle", kind="paired", concurrency=1, seconds=8, peers=True, peer_seconds=8),
+    Cell(name="latency-idle", kind="paired", concurrency=1, seconds=7, peers=True, peer_seconds=7),
     Cell(name="latency-half", kind="paired", concurrency=1, seconds=5, load=0.5),
-    Cell(name="open-half", kind="open", load=0.5),
+    Cell(name="open-half", kind="open", load=0.5, seconds=3.5),
     Cell(
         name="first-token",
         kind="paired",
@@ -122,7 +123,7 @@ LATENCY = [
         requests=1000,
         peer_requests=500,
         seconds=6,
-        peer_seconds=8,
+        peer_seconds=6,
         peers=True,
     ),
     Cell(

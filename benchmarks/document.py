@@ -83,7 +83,9 @@ class Runs:
 
 def _few(rows: dict[str, Result]) -> dict[str, int]:
     """Who made fewer requests (of pairs: pairs) in all rounds than a cell is meant to have, and how many."""
-    made = {name: int(row.get("requests", row.get("pairs", 0))) for name, row in rows.items()}
+    made = {
+        name: int(row["requests"] if "requests" in row else row.get("pairs", 0)) for name, row in rows.items()
+    }
     return {name: count for name, count in made.items() if count < REQUESTS}
 
 

@@ -88,6 +88,11 @@ def total_s(cells: list[Cell], contenders: list[Contender], rounds: int, limit_s
     )
 
 
+def whole_s(rounds: int = 3) -> float:
+    """Of a run of everything with everybody who is installed."""
+    return total_s(CELLS, choose_contenders(None, []), rounds) + STARTUP_S
+
+
 class Clock:
     """How far a run is, in planned seconds, and when it will end at the pace so far."""
 

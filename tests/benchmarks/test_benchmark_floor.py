@@ -16,7 +16,9 @@ from benchmarks import process
 from benchmarks.alone import measure_alone
 from benchmarks.cells import Cell
 from benchmarks.contenders import DIRECT, FLOOR
+from benchmarks.load import wrk
 from benchmarks.load.connection import Connection
+from benchmarks.load.content import FirstContent
 from benchmarks.load.generators import Tally
 from benchmarks.measure import finish_generator, generate, measure, spawn_generator, target
 from benchmarks.stage import Bench, Running, started, upstreams
@@ -162,3 +164,46 @@ def test_cpu_of_a_process_tree_counts_children(tmp_path: Path) -> None:
 
 def _with(bench: tuple[Bench, Running], cell: Cell) -> tuple[Bench, Cell, Running]:
     return bench[0], cell, bench[1]
+
+
+EVENTS = [
+    b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n',
+    b": waiting\n\n",
+    b'event: content_block_start\ndata: {"type":"content_block_start","content_block":{"type":"text","text":""}}\n\n',
+    b'data: {"choices":[]}\n\n',
+]
+SAYING = [
+    b'data: {"choices":[{"delta":{"content":"the"}}]}\n\n',
+    b'event: content_block_delta\r\ndata: {"type":"content_block_delta","delta":{"type":"text_delta","text":"a"}}\r\n\r\n',
+]
+
+
+@pytest.mark.parametrize("saying", SAYING)
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_the_first_token_is_the_first_event_that_says_something(saying: bytes, size: int) -> None:
+    before, looking = b"".join(EVENTS), FirstContent()
+    assert not any(looking.found_in(before[at : at + size]) for at in range(0, len(before), size))
+    found = [looking.found_in(saying[at : at + size]) for at in range(0, len(saying), size)]
+    assert found == [False] * (len(found) - 1) + [True]
+
+
+def test_time_to_first_token_counts_to_the_content_not_to_the_role(bench: tuple[Bench, Running]) -> None:
+    """The upstream sends the role at once, the first token 16 ms later."""
+    paced = Cell(name="paced", kind="paired", route="stream-50-16", concurrency=1, requests=3)
+    result = measure(bench[0], paced, bench[1])
+    assert result["direct"]["first_token_us"]["p50"] > 14_000
+    assert result["through"]["first_token_us"]["p50"] > 14_000
+
+
+@pytest.mark.skipif(not wrk.available(), reason="needs wrk")
+def test_a_flood_is_counted_by_status(bench: tuple[Bench, Running], tmp_path: Path) -> None:
+    asked = target(bench[0], Cell(name="flood", kind="whole"), bench[1])
+    lua = wrk.script(tmp_path, asked["headers"], asked["body"].encode(), statuses=True)
+    url = f"http://{asked['host']}:{asked['port']}"
+    with wrk.flood(url + asked["path"], lua, 20, 1) as ended:
+        counts = ended()
+    assert counts["taken"] > 20
+    assert counts["refused"] == counts["others"] == counts["broken"] == 0
+    with wrk.flood(url + "/nowhere", lua, 20, 1) as ended:
+        counts = ended()
+    assert counts["taken"] == 0 or counts["others"] == 0
