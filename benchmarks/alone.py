@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from benchmarks import process
 from benchmarks.cells import Cell
 from benchmarks.contenders import Contender
+from benchmarks.load import wrk
 from benchmarks.measure import (
+    MAX_RATE,
     Result,
     drive,
     finish_generator,
@@ -32,9 +34,13 @@ _QUIET_S = 1.0
 """After the first answer, before idle memory is read."""
 _OTHER_FILES = 300
 """Open files of a gateway that are not held streams."""
-_STEPS = (0.5, 1.0, 1.5, 2.0, 0.5)
-"""Overload: the rates that are offered one after another, as shares of saturation; the last shows the recovery."""
-_MAX_OVERLOAD = 20_000.0
+NORMAL_S = 4.0
+_NORMAL = 0.4
+"""Overload: what is offered before and after, as a share of saturation."""
+_STEPS = ("before", "overload", "after")
+_FLOOD_S = 1.5
+"""From the flood's start to the first probe, and from the last to its end."""
+_PROBES_PER_S = 200.0
 _SCALE_ROUNDS = 3
 
 
@@ -129,26 +135,29 @@ def _held(bench: Bench, cell: Cell, running: Running) -> Result:
 
 
 def _overload(bench: Bench, cell: Cell, running: Running) -> Result:
-    """Constant arrivals below, at and above saturation, and below again. Latency is that of requests that were taken,
-    from the intended moment; ``refused`` are those answered 503 with Retry-After; ``failed`` anything else."""
+    """A load that is normal, far too much, and the same normal load at once after. Too much are ``cell.concurrency``
+    connections of ``wrk`` that ask again at once, heeding no Retry-After. ``wrk`` counts; times are those of probes at
+    constant intervals meanwhile, by a generator with nothing else to do, from the intended moment."""
+    if not wrk.available():
+        raise RuntimeError("overload needs wrk")
     full = saturation(bench, cell, running)
-    steps = [_offer(bench, cell, running, share, full) for share in _STEPS]
+    rate = max(1.0, min(MAX_RATE, _NORMAL * full))
+    normal_s = min(bench.limit_s, NORMAL_S)
+    before = _offer(bench, cell, running, rate, normal_s)
+    steps = [before, _flooded(bench, cell, running), _offer(bench, cell, running, rate, normal_s)]
     return {
         "requests": sum(step["answered"] for step in steps),
         "errors": sum(step["failed"] for step in steps),
         "saturation": full,
-        "steps": steps,
+        "steps": [{"step": name} | step for name, step in zip(_STEPS, steps, strict=True)],
     }
 
 
-def _offer(bench: Bench, cell: Cell, running: Running, share: float, full: float) -> Result:
-    rate = min(_MAX_OVERLOAD, max(1.0, share * full))
-    limit_s = limit_of(bench, cell, running)
-    job = {"mode": "open", "rate": rate, "requests": 10**9, "limit_s": limit_s, "concurrency": 64}
+def _offer(bench: Bench, cell: Cell, running: Running, rate: float, limit_s: float) -> Result:
+    job = {"mode": "open", "rate": rate, "requests": 10**9, "limit_s": limit_s, "concurrency": 32}
     found = generate(job | {"target": target(bench, cell, running)})
     refused = found["refused"]
     return {
-        "share": share,
         "offered_per_s": round(rate, 1),
         "answered": found["requests"] - found["errors"],
         "refused": refused,
@@ -156,6 +165,29 @@ def _offer(bench: Bench, cell: Cell, running: Running, share: float, full: float
         "latency_us": found["latency_us"],
         "refused_us": found["refused_us"],
         "generator_lag_us": found["generator_lag_us"],
+    }
+
+
+def _flooded(bench: Bench, cell: Cell, running: Running) -> Result:
+    seconds = math.ceil(limit_of(bench, cell, running))
+    asked = target(bench, cell, running)
+    lua = wrk.script(bench.work, asked["headers"], asked["body"].encode(), statuses=True)
+    url = f"http://{asked['host']}:{asked['port']}{asked['path']}"
+    with wrk.flood(url, lua, cell.concurrency, seconds) as ended:
+        time.sleep(_FLOOD_S)
+        probes = _offer(bench, cell, running, _PROBES_PER_S, max(1.0, seconds - 2 * _FLOOD_S))
+        counts = ended()
+    answers = counts["taken"] + counts["refused"] + counts["others"]
+    return {
+        "connections": cell.concurrency,
+        "offered_per_s": round(answers / counts["duration_us"] * 1e6, 1),
+        "answered": counts["taken"],
+        "refused": counts["refused"],
+        "failed": counts["others"] + counts["broken"] + counts["timeouts"],
+        "refused_share": round(counts["refused"] / max(1, answers), 4),
+        "latency_us": probes["latency_us"],
+        "refused_us": probes["refused_us"],
+        "probes": {name: probes[name] for name in ("answered", "refused", "failed", "generator_lag_us")},
     }
 
 

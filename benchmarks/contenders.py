@@ -16,6 +16,9 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+SOURCE = REPOSITORY / "src"
+COMPILED = REPOSITORY / "build" / "compiled"
+"""Where ``make compiled`` unpacks the wheel that is published."""
 UPSTREAM_KEY = "upstream-key"
 SIZES = {"1k": 1024, "10k": 10 * 1024, "100k": 100 * 1024, "1m": 1024**2, "10m": 10 * 1024**2}
 STREAMS = [(tokens, ms) for tokens in (50, 200, 500) for ms in (0, 1, 4, 16, 50)]
@@ -106,7 +109,36 @@ def clean_environment(**more: str) -> dict[str, str]:
 
 def python_environment() -> dict[str, str]:
     """Of processes that run this repository's code."""
-    return clean_environment(PYTHONPATH=f"{REPOSITORY / 'src'}:{REPOSITORY}")
+    return clean_environment(PYTHONPATH=f"{SOURCE}:{REPOSITORY}")
+
+
+def compiled_modules() -> int:
+    """How many modules of the unpacked wheel are native; 0 where there is none."""
+    return sum(1 for _ in (COMPILED / "tieline").rglob("*.so"))
+
+
+def build() -> dict[str, object]:
+    """What the contender ``tieline`` is in this run; ``of_this_source`` tells whether the wheel was built of the files
+    that stand in ``src`` now."""
+    modules = compiled_modules()
+    if not modules:
+        return {"build": "interpreted"}
+    return {"build": "compiled", "compiled_modules": modules, "of_this_source": _of_this_source()}
+
+
+def _of_this_source() -> bool:
+    """The wheel holds the source of each compiled module too."""
+    built = COMPILED.joinpath("tieline").rglob("*.py")
+    here = {path.relative_to(SOURCE): path for path in SOURCE.joinpath("tieline").rglob("*.py")}
+    found = [(path, here.get(path.relative_to(COMPILED))) for path in built]
+    return bool(found) and all(one and one.read_bytes() == path.read_bytes() for path, one in found)
+
+
+def tieline_environment(*, interpreted: bool = False) -> dict[str, str]:
+    """Of Tieline's processes: the compiled package where it was built, as that is what an installation gets; the source
+    otherwise, or where it is asked for."""
+    home = SOURCE if interpreted or not compiled_modules() else COMPILED
+    return clean_environment(PYTHONPATH=f"{home}:{REPOSITORY}")
 
 
 _KEYS: dict[int, str] = {}
@@ -155,14 +187,16 @@ def tieline_config(rows: list[Route], work: Path, *, features: bool) -> dict[str
     }
 
 
-def _launch_tieline(features: bool) -> Callable[[int, Path, list[Route]], Launch]:
+def _launch_tieline(
+    features: bool, *, interpreted: bool = False
+) -> Callable[[int, Path, list[Route]], Launch]:
     def launch(port: int, work: Path, rows: list[Route]) -> Launch:
         path = work / "tieline.yaml"
         path.write_text(json.dumps(tieline_config(rows, work, features=features), indent=2))  # JSON is YAML
         if features:
             _KEYS[port] = _virtual_key(path)
         argv = [sys.executable, "-m", "tieline", "serve", "--config", str(path), "--port", str(port)]
-        return Launch(argv, python_environment())
+        return Launch(argv, tieline_environment(interpreted=interpreted))
 
     return launch
 
@@ -170,6 +204,10 @@ def _launch_tieline(features: bool) -> Callable[[int, Path, list[Route]], Launch
 DIRECT = Contender("direct", _ask_direct, dialects=_BOTH)
 FLOOR = Contender("floor", local("any"), _launch_floor)
 TIELINE = Contender("tieline", _ask_tieline, _launch_tieline(True), _BOTH)
+TIELINE_INTERPRETED = Contender(
+    "tieline-interpreted", _ask_tieline, _launch_tieline(True, interpreted=True), _BOTH
+)
+"""Of ``src``, beside a compiled one."""
 TIELINE_BARE = Contender("tieline-bare", _ask_tieline, _launch_tieline(False), _BOTH)
 
 

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import figures, process
-from benchmarks.cells import CELLS, CHUNK_CELLS
+from benchmarks import contenders, figures, process
+from benchmarks.cells import CELLS, CHUNK_CELLS, REQUESTS
 from benchmarks.measure import Result
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -25,14 +25,17 @@ _ORDER = {cell.name: number for number, cell in enumerate(CELLS)}
 
 
 class Runs:
-    """The document as it grows. ``kept`` is an earlier one whose other cells stay."""
+    """The document as it grows. ``kept`` is an earlier one whose other cells stay, if there still are such cells."""
 
     def __init__(self, path: Path, mode: str, kept: Document | None = None) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self.path = path
-        self.run: dict[str, Any] = {"date": now, "mode": mode, "commit": commit()}
+        self.tieline = contenders.build()
+        self.run: dict[str, Any] = {"date": now, "mode": mode, "commit": commit(), "tieline": self.tieline}
         kept = kept or {}
-        self.cells: dict[str, dict[str, Any]] = dict(kept.get("cells", {}))
+        self.cells: dict[str, dict[str, Any]] = {
+            name: cell for name, cell in kept.get("cells", {}).items() if name in _ORDER
+        }
         self.extra: dict[str, Any] = {
             name: kept[name] for name in ("startup", "versions", "upstream") if name in kept
         }
@@ -46,7 +49,7 @@ class Runs:
             | {"rounds": len(results), "each_round": [_essence(result) for result in results]}
             for name, results in found.items()
         }
-        self.cells[cell] = {"run": self.run["date"], "contenders": rows}
+        self.cells[cell] = {"run": self.run["date"], "fewer_than_10000": _few(rows), "contenders": rows}
         self.store()
 
     def note(self, **extra: Any) -> None:
@@ -62,7 +65,9 @@ class Runs:
             "mode": self.run["mode"],
             "commit": self.run["commit"],
             "machine": self.machine,
+            "tieline": self.tieline,
             "ratios": figures.ratios(rounds),
+            "ratios_interpreted": figures.interpreted_ratios(rounds),
             "targets": {
                 name: {"bound": bound, "value": value} for name, (bound, value) in figures.TARGETS.items()
             },
@@ -74,6 +79,14 @@ class Runs:
 
     def store(self) -> None:
         store(self.document(), self.path)
+
+
+def _few(rows: dict[str, Result]) -> dict[str, int]:
+    """Who made fewer requests (of pairs: pairs) in all rounds than a cell is meant to have, and how many."""
+    made = {
+        name: int(row["requests"] if "requests" in row else row.get("pairs", 0)) for name, row in rows.items()
+    }
+    return {name: count for name, count in made.items() if count < REQUESTS}
 
 
 def _essence(result: Result) -> Result:

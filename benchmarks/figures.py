@@ -22,6 +22,13 @@ TARGETS = {
     "litellm_stream_cpu_vs_tieline": ("at least", 50.0),
 }
 
+_OF_TIELINE = (
+    *TARGETS,
+    "portkey_stream_cpu_vs_tieline",
+    "litellm_chunk_cpu_vs_tieline",
+    "portkey_chunk_cpu_vs_tieline",
+)
+
 
 def median_result(results: list[Result]) -> Result:
     """Field by field the median of the rounds; counts are summed, whatever is not a number is of the last round."""
@@ -66,8 +73,9 @@ def _per_request(rounds: Rounds, cell: str, name: str) -> list[float]:
     return [result["cpu_us_per_request"] for result in rounds.get(cell, {}).get(name, []) if _clean(result)]
 
 
-def ratios(rounds: Rounds) -> dict[str, float | None]:
-    """The keys that the targets are stated in, and some beside; None where something was not measured."""
+def ratios(rounds: Rounds, tieline: str = "tieline") -> dict[str, float | None]:
+    """The keys that the targets are stated in, and some beside; None where something was not measured. ``tieline`` is
+    the contender that they are of."""
 
     def request(over: str, under: str, cell: str = "request-1k") -> float | None:
         return ratio(_per_request(rounds, cell, over), _per_request(rounds, cell, under))
@@ -76,19 +84,25 @@ def ratios(rounds: Rounds) -> dict[str, float | None]:
         return ratio(marginal(rounds, pair, over), marginal(rounds, pair, under))
 
     return {
-        "nonstream_cpu_vs_floor": request("tieline", "floor"),
-        "stream_chunk_cpu_vs_floor": chunk("tieline", "floor"),
-        "translated_chunk_cpu_vs_floor": chunk("tieline", "floor", "translated-c32"),
-        "litellm_cpu_vs_tieline": request("litellm", "tieline"),
-        "portkey_cpu_vs_tieline": request("portkey", "tieline"),
-        "litellm_stream_cpu_vs_tieline": request("litellm", "tieline", "stream-50-c32"),
-        "portkey_stream_cpu_vs_tieline": request("portkey", "tieline", "stream-50-c32"),
-        "litellm_chunk_cpu_vs_tieline": chunk("litellm", "tieline"),
-        "portkey_chunk_cpu_vs_tieline": chunk("portkey", "tieline"),
+        "nonstream_cpu_vs_floor": request(tieline, "floor"),
+        "stream_chunk_cpu_vs_floor": chunk(tieline, "floor"),
+        "translated_chunk_cpu_vs_floor": chunk(tieline, "floor", "translated-c32"),
+        "litellm_cpu_vs_tieline": request("litellm", tieline),
+        "portkey_cpu_vs_tieline": request("portkey", tieline),
+        "litellm_stream_cpu_vs_tieline": request("litellm", tieline, "stream-50-c32"),
+        "portkey_stream_cpu_vs_tieline": request("portkey", tieline, "stream-50-c32"),
+        "litellm_chunk_cpu_vs_tieline": chunk("litellm", tieline),
+        "portkey_chunk_cpu_vs_tieline": chunk("portkey", tieline),
         "bare_nonstream_cpu_vs_floor": request("tieline-bare", "floor"),
         "litellm_cpu_vs_floor": request("litellm", "floor"),
         "portkey_cpu_vs_floor": request("portkey", "floor"),
     }
+
+
+def interpreted_ratios(rounds: Rounds) -> dict[str, float]:
+    """The same of Tieline's source as it stands, where it was measured beside the compiled one."""
+    found = ratios(rounds, "tieline-interpreted")
+    return {name: found[name] or 0.0 for name in _OF_TIELINE if found[name] is not None}
 
 
 def chunk_costs(rounds: Rounds) -> dict[str, dict[str, float]]:

@@ -29,6 +29,8 @@ MAX_RATE = 8000.0
 """Requests a second that the open-loop generator offers at most: beyond it, it would be what is measured."""
 WARM_S, PEER_WARM_S = 1.0, 3.0
 """Before each turn; peers are given longer, as theirs compile what is used often, or have seen little of it so far."""
+SATURATION_S = WARM_S + 2.0
+"""What finding out the saturation takes."""
 LEAST_S = 3.0
 """A turn of ``wrk`` is no shorter."""
 
@@ -78,9 +80,14 @@ def warm(bench: Bench, cell: Cell, running: Running) -> float:
     time."""
     warm_s = min(bench.limit_s, PEER_WARM_S if running.contender.peer else WARM_S)
     requests = 10**9 if cell.kind == "whole" else cell.concurrency
-    if cell.stream and cell.stream_s > WARM_S:
+    if not warmed(cell):
         return 0.0
     return float(drive(bench, cell, running, requests, warm_s, 0.0)["requests_per_s"])
+
+
+def warmed(cell: Cell) -> bool:
+    """Streams that last longer than warming up would are long enough to be warm for most of their time."""
+    return not cell.stream or cell.stream_s <= WARM_S
 
 
 def drive(
@@ -156,7 +163,9 @@ def saturation(bench: Bench, cell: Cell, running: Running) -> float:
     if key not in bench.saturations:
         loaded = Cell(name="saturation", kind="whole", route=cell.route, dialect=cell.dialect)
         drive(bench, loaded, running, 10**9, WARM_S)
-        bench.saturations[key] = float(drive(bench, loaded, running, 10**9, 2.0)["requests_per_s"])
+        bench.saturations[key] = float(
+            drive(bench, loaded, running, 10**9, SATURATION_S - WARM_S)["requests_per_s"]
+        )
     return bench.saturations[key]
 
 

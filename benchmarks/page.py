@@ -48,20 +48,43 @@ def _about(found: Document) -> str:
     when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
     return (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['system']} {machine['kernel']}, Python "
-        f"{machine['python']}{peers}; {when}, commit {found['commit']}. Medians of the rounds, all contenders of a line "
+        f"{machine['python']}{peers}; {when}, commit {found['commit']}{_build(found)}. Medians of the rounds, all contenders of a line "
         "in one run, in turns."
     )
 
 
+def _build(found: Document) -> str:
+    """Which Tieline was measured; documents from before it was compiled do not say."""
+    tieline = found.get("tieline")
+    if not tieline:
+        return ""
+    if tieline["build"] == "interpreted":
+        return ". `tieline` is its source, interpreted"
+    doubt = "" if tieline["of_this_source"] else " (**of other source files than this commit's**)"
+    return (
+        f". `tieline` is the wheel that is published, {tieline['compiled_modules']} modules of it compiled{doubt}, "
+        "`tieline-interpreted` the same source without compiling"
+    )
+
+
 def _ratios(found: Document) -> str:
+    interpreted = found.get("ratios_interpreted") or {}
     rows = []
     for name, text in _NAMES.items():
         if (value := found["ratios"].get(name)) is not None:
             bound, wanted = figures.TARGETS.get(name, ("", None))
             met = {True: "met", False: "**not met**", None: ""}[figures.reached(name, value)]
             goal = "" if wanted is None else f"{bound} {wanted:g}"
-            rows.append([text, f"{value:.3g}" if value < 100 else f"{value:.0f}", goal, met])
-    return _table(["ratio of CPU", "measured", "goal", ""], rows)
+            beside = [_ratio(interpreted.get(name))] if interpreted else []
+            rows.append([text, _ratio(value), goal, met, *beside])
+    head = ["ratio of CPU", "compiled" if interpreted else "measured", "goal", ""]
+    return _table([*head, "interpreted"] if interpreted else head, rows)
+
+
+def _ratio(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
 def _rows(found: Document, key: str) -> list[tuple[str, str, Result]]:
@@ -104,14 +127,17 @@ def _costs(found: Document) -> str:
 def _latency(found: Document) -> str:
     rows = []
     for cell, name, row in _rows(found, "added_us"):
-        rows.append([f"`{cell}`", name, "answer", report.quantiles(row["added_us"])])
+        made = _number(row.get("pairs", row.get("requests")))
+        rows.append([f"`{cell}`", name, made, "answer", report.quantiles(row["added_us"])])
         if "added_first_token_us" in row:
-            rows.append([f"`{cell}`", name, "first token", report.quantiles(row["added_first_token_us"])])
+            added = report.quantiles(row["added_first_token_us"])
+            rows.append([f"`{cell}`", name, made, "first token", added])
     for cell, name, row in _rows(found, "gap_us"):
         if cell == "jitter" and row["gap_us"]:
             spread = {quantile: row["gap_us"][f"jitter_{quantile}"] for quantile in ("p50", "p99", "p99.9")}
-            rows.append([f"`{cell}`", name, "from the median gap between chunks", report.quantiles(spread)])
-    return _table(["cell", "", "µs added to direct", "p50 / p99 / p99.9"], rows)
+            made = f"{_number(row['chunks'])} chunks" if "chunks" in row else ""
+            rows.append([f"`{cell}`", name, made, "from the median gap", report.quantiles(spread)])
+    return _table(["cell", "", "pairs, requests", "µs added to direct", "p50 / p99 / p99.9"], rows)
 
 
 def _memory(found: Document) -> str:
@@ -130,11 +156,13 @@ def _memory(found: Document) -> str:
 
 def _scale(found: Document) -> str:
     rows = [
-        [f"x{step['share']:g}", *(_number(step[key]) for key in ("offered_per_s", "answered", "refused", "failed")),
-         report.quantiles({name: us / 1000 for name, us in step["latency_us"].items()})]
+        [report.step_name(step),
+         *(_number(step[key]) for key in ("offered_per_s", "answered", "refused", "failed")),
+         report.milliseconds(step["latency_us"]), report.milliseconds(step["refused_us"])]
         for _, _, row in _rows(found, "saturation") for step in row["steps"]
     ]  # fmt: skip
-    head = ["overload, of saturation", "offered/s", "answered", "503", "failed", "ms p50 / p99 / p99.9"]
+    head = ["overload", "asked/s", "200", "503 with Retry-After", "failed", "ms of a 200, p50 / p99 / p99.9",
+            "of a 503"]  # fmt: skip
     workers = [
         [
             count,
@@ -158,7 +186,7 @@ def _startup(found: Document) -> str:
         [
             name,
             f"{seconds:.2f}",
-            _number(startup["import_ms"]) if name == "tieline" else "",
+            _number({"tieline": startup["import_ms"]}.get(name, startup.get(f"import_ms_{name}"))),
             _number(startup["install_mb"].get(name)),
         ]
         for name, seconds in startup["start_s"].items()

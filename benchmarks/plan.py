@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import time
 
-from benchmarks import peers
+from benchmarks import alone, peers
 from benchmarks.cells import ALONE, CELLS, Cell
-from benchmarks.contenders import DIRECT, FLOOR, TIELINE, TIELINE_BARE, Contender, by_url
-from benchmarks.measure import PEER_WARM_S, WARM_S
+from benchmarks.contenders import (
+    DIRECT,
+    FLOOR,
+    TIELINE,
+    TIELINE_BARE,
+    TIELINE_INTERPRETED,
+    Contender,
+    by_url,
+    compiled_modules,
+)
+from benchmarks.measure import PEER_WARM_S, SATURATION_S, WARM_S, warmed
 
 _AROUND_S = 0.7
 """Beside a turn's load: a process for the generator, coming to rest."""
 _START_S, _PEER_START_S = 3.0, 25.0
-_OVERLOAD_STEPS, _SCALE_TURNS = 5, 6
+_SCALE_TURNS = 6
 STARTUP_S = 50.0
 """Of starting everybody several times, to time it."""
 _SLOWEST_STREAM = 2.0
@@ -20,7 +29,8 @@ _SLOWEST_STREAM = 2.0
 
 
 def choose_contenders(names: list[str] | None, urls: list[str]) -> list[Contender]:
-    known = [DIRECT, FLOOR, TIELINE, TIELINE_BARE, *peers.installed()]
+    beside = [TIELINE_INTERPRETED] if compiled_modules() else []
+    known = [DIRECT, FLOOR, TIELINE, *beside, TIELINE_BARE, *peers.installed()]
     chosen = [contender for contender in known if names is None or contender.name in names]
     missing = set(names or ()) - {contender.name for contender in known}
     if missing:
@@ -46,6 +56,8 @@ def applies(cell: Cell, contender: Contender) -> bool:
         return False
     if cell.dialect not in contender.dialects:
         return False
+    if contender is TIELINE_INTERPRETED:
+        return cell.interpreted
     return contender is TIELINE or (cell.bare if contender is TIELINE_BARE else cell.peers)
 
 
@@ -56,13 +68,13 @@ def expected_s(cell: Cell, contender: Contender, limit_s: float = 1e9) -> float:
     if cell.kind == "scale":
         return _SCALE_TURNS * (seconds + WARM_S + _AROUND_S + start_s)
     if cell.kind == "overload":
-        return _OVERLOAD_STEPS * (seconds + _AROUND_S) + start_s
+        return seconds + 2 * alone.NORMAL_S + 4 * _AROUND_S + SATURATION_S + start_s
     if cell.kind == "open":
         return 2 * (seconds + _AROUND_S)
     if cell.kind == "stream":
         seconds += cell.stream_s * (_SLOWEST_STREAM if contender.peer else 1.0)
     warmup_s = PEER_WARM_S if contender.peer else WARM_S
-    warm_s = warmup_s if cell.kind in ("whole", "stream") else 0.0
+    warm_s = warmup_s if cell.kind == "whole" or (cell.kind == "stream" and warmed(cell)) else 0.0
     return seconds + warm_s + _AROUND_S + (start_s if cell in ALONE else 0.0)
 
 
@@ -74,6 +86,11 @@ def total_s(cells: list[Cell], contenders: list[Contender], rounds: int, limit_s
         for contender in contenders
         if applies(cell, contender)
     )
+
+
+def whole_s(rounds: int = 3) -> float:
+    """Of a run of everything with everybody who is installed."""
+    return total_s(CELLS, choose_contenders(None, []), rounds) + STARTUP_S
 
 
 class Clock:

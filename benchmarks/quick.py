@@ -1,5 +1,6 @@
 """``python -m benchmarks.quick``: the guard. In under a minute it compares what Tieline does for a request, as a ratio to
-the floor, with ``results/baseline.json``; it fails only on a change far beyond noise.
+the floor, with ``results/baseline.json``; it fails only on a change far beyond noise. Tieline is that of ``src``, not the
+compiled one: what changes there changes what is compiled.
 
 Where valgrind is installed it counts instructions (see ``instructions``): they repeat to a few percent however busy the
 machine is. Elsewhere, or with ``--times``, it measures CPU time of both in turns, which on a busy machine says little.
@@ -24,7 +25,7 @@ from rich.table import Table
 
 from benchmarks import document, figures, instructions
 from benchmarks.cells import Cell
-from benchmarks.contenders import FLOOR, TIELINE
+from benchmarks.contenders import FLOOR, TIELINE_INTERPRETED
 from benchmarks.instructions import Work
 from benchmarks.measure import measure
 from benchmarks.stage import Bench, raise_file_limit, start_all, upstreams
@@ -87,25 +88,30 @@ def _bench() -> Iterator[Bench]:
 def count_ratios(console: Console) -> Ratios:
     """Of instructions; both at a time, as neither disturbs the other's count."""
     with _bench() as bench, ThreadPoolExecutor(2) as pool:
-        floor, tieline = pool.map(lambda one: instructions.count(bench, one, COUNTED), (FLOOR, TIELINE))
+        floor, tieline = pool.map(
+            lambda one: instructions.count(bench, one, COUNTED), (FLOOR, TIELINE_INTERPRETED)
+        )
     console.print(f"instructions a request or stream: floor {floor}, tieline {tieline}", highlight=False)
     return {f"{name}_instructions_vs_floor": round(tieline[name] / floor[name], 3) for name in floor}
 
 
 def time_ratios(console: Console) -> Ratios:
     """Of CPU time, medians of rounds in turns."""
-    found: dict[str, dict[str, list[float]]] = {cell.name: {"floor": [], "tieline": []} for cell in TIMED}
+    found: dict[str, dict[str, list[float]]] = {cell.name: {} for cell in TIMED}
     with _bench() as bench, contextlib.ExitStack() as stack:
-        running, failed = start_all(stack, [FLOOR, TIELINE], bench.work, bench.rows, console)
+        running, failed = start_all(stack, [FLOOR, TIELINE_INTERPRETED], bench.work, bench.rows, console)
         if failed:
             raise SystemExit(2)
         for number in range(TIMED_ROUNDS * len(TIMED)):
             cell = TIMED[number % len(TIMED)]
             for one in running:
                 cost = measure(bench, cell, one)["cpu_us_per_request"]
-                found[cell.name][one.contender.name].append(cost)
+                found[cell.name].setdefault(one.contender.name, []).append(cost)
     console.print(f"CPU us a request or stream: {found}", highlight=False)
-    return {f"{name}_cpu_vs_floor": figures.ratio(by["tieline"], by["floor"]) for name, by in found.items()}
+    return {
+        f"{name}_cpu_vs_floor": figures.ratio(by[TIELINE_INTERPRETED.name], by["floor"])
+        for name, by in found.items()
+    }
 
 
 def print_changes(changes: list[Change], console: Console) -> None:

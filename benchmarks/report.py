@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -27,6 +27,8 @@ def print_document(document: Document, console: Console) -> None:
     if document.get("startup"):
         console.print(startup_table(document["startup"]))
     console.print(ratios_table(document["ratios"]))
+    if beside := document.get("ratios_interpreted"):
+        console.print(ratios_table(beside, "Ratios of CPU, Tieline interpreted"))
 
 
 def cells_table(cells: dict[str, Any], title: str = "") -> Table:
@@ -62,8 +64,8 @@ def startup_table(startup: dict[str, Any]) -> Table:
     return table
 
 
-def ratios_table(found: dict[str, float | None]) -> Table:
-    table = Table("ratio", "value", "target", title="Ratios of CPU")
+def ratios_table(found: Mapping[str, float | None], title: str = "Ratios of CPU") -> Table:
+    table = Table("ratio", "value", "target", title=title)
     for name, value in found.items():
         table.add_row(name, "-" if value is None else f"{value:.2f}", target(name, value))
     return table
@@ -97,10 +99,20 @@ def _memory(row: Result) -> str:
 
 def _overload(row: Result) -> str:
     return "\n".join(
-        f"x{step['share']:g}: {step['answered']:,} answered (p99 {step['latency_us'].get('p99', 0) / 1000:,.0f} ms), "
-        f"{step['refused']:,} refused, {step['failed']:,} failed"
+        f"{step_name(step)}: {step['answered']:,} answered (p50 / p99 / p99.9 {milliseconds(step['latency_us'])} ms), "
+        f"{step['refused']:,} refused ({milliseconds(step['refused_us']) or '-'} ms), {step['failed']:,} failed"
         for step in row["steps"]
     )
+
+
+def step_name(step: Result) -> str:
+    """Of an overload's step; results from before November 2026 offered shares of saturation instead."""
+    name = str(step.get("step") or f"x{step['share']:g}")
+    return f"{name}, {step['connections']:,} connections" if "connections" in step else name
+
+
+def milliseconds(us: dict[str, float]) -> str:
+    return quantiles({name: value / 1000 for name, value in us.items()})
 
 
 def _workers(row: Result) -> str:

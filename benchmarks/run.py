@@ -21,7 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from benchmarks import document, peers, plan, process, report, startup
 from benchmarks.alone import measure_alone
 from benchmarks.cells import ALONE, Cell
-from benchmarks.contenders import Contender
+from benchmarks.contenders import TIELINE, TIELINE_INTERPRETED, Contender, build
 from benchmarks.measure import Result, measure
 from benchmarks.stage import Bench, Running, raise_file_limit, start_all, upstreams
 from benchmarks.upstream import nginx
@@ -108,11 +108,18 @@ def start_costs(contenders: list[Contender], bench: Bench) -> dict[str, Any]:
         if contender.launch is not None:
             with contextlib.suppress(process.NotReady):
                 times[contender.name] = startup.start_s(contender, bench, 1 if contender.peer else 5)
-    return {"start_s": times, "import_ms": startup.import_ms(), "install_mb": startup.install_sizes_mb()}
+    found = {"start_s": times, "import_ms": startup.import_ms(), "install_mb": startup.install_sizes_mb()}
+    if TIELINE_INTERPRETED.name in times:
+        found[f"import_ms_{TIELINE_INTERPRETED.name}"] = startup.import_ms(interpreted=True)
+    return found
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.run",
+        description=__doc__,
+        epilog=f"With what is installed here, at most {plan.minutes(plan.whole_s())} minutes.",
+    )
     parser.add_argument(
         "--only", action="append", metavar="CELL", help="cells whose name begins so, or 'startup'; repeatable"
     )
@@ -124,7 +131,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=1e9, metavar="S", help="no turn is longer")
     parser.add_argument("--short", action="store_true", help="to try the suite: turns of 1.5 s, one round")
     parser.add_argument(
-        "--list", action="store_true", help="the cells and how long they take; measures nothing"
+        "--plan",
+        "--list",
+        dest="list",
+        action="store_true",
+        help="the cells, who takes part and how many minutes each takes at most; measures nothing",
     )
     parser.add_argument("--output", type=Path, help="default: results/latest.json; a part of the contenders: "
                         "results/part.json")  # fmt: skip
@@ -148,7 +159,18 @@ def print_plan(
         times = 1 if cell.once else rounds
         console.print(f"{cell.name:<20} {plan.minutes(seconds):>6}  {times} x {names}", highlight=False)
     total_s = plan.total_s(cells, contenders, rounds, limit_s)
-    console.print(f"{'all':<20} {plan.minutes(total_s):>6}, start and size {plan.minutes(plan.STARTUP_S)}")
+    console.print(
+        f"{'all':<20} {plan.minutes(total_s):>6}, start and size {plan.minutes(plan.STARTUP_S)}: at most "
+        f"{plan.minutes(total_s + plan.STARTUP_S)} minutes"
+    )
+
+
+def print_build(console: Console) -> None:
+    """Which Tieline is measured."""
+    tieline = build()
+    console.print(f"tieline is {tieline['build']}.")
+    if not tieline.get("of_this_source", True):
+        console.print("[red]build/compiled is not of these sources: run `make compiled`.[/red]")
 
 
 def main() -> None:
@@ -161,6 +183,8 @@ def main() -> None:
     if options.list:
         print_plan(cells, contenders, rounds, limit_s, console)
         return
+    if TIELINE in contenders:
+        print_build(console)
     with_startup = not options.short and (not options.only or "startup" in options.only)
     raise_file_limit()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended too

@@ -11,7 +11,14 @@ import time
 from pathlib import Path
 
 from benchmarks import peers
-from benchmarks.contenders import REPOSITORY, Contender, python_environment
+from benchmarks.contenders import (
+    COMPILED,
+    REPOSITORY,
+    SOURCE,
+    Contender,
+    compiled_modules,
+    tieline_environment,
+)
 from benchmarks.stage import Bench, started
 
 _PINNED = re.compile(r"^([A-Za-z0-9_.-]+)(?:\[[^\]]*\])?==", re.M)
@@ -42,7 +49,7 @@ def start_s(contender: Contender, bench: Bench, repeat: int = 5) -> float:
     return round(statistics.median(times), 4)
 
 
-def import_ms(module: str = "tieline", repeat: int = 9) -> float | None:
+def import_ms(module: str = "tieline", repeat: int = 9, *, interpreted: bool = False) -> float | None:
     """Median time of ``import module`` in a fresh interpreter, measured inside it; bytecode is cached by the first."""
     code = f"import time; t=time.perf_counter(); import {module}; print(time.perf_counter()-t)"
     times = []
@@ -51,7 +58,7 @@ def import_ms(module: str = "tieline", repeat: int = 9) -> float | None:
             [sys.executable, "-c", code],
             capture_output=True,
             text=True,
-            env=python_environment(),
+            env=tieline_environment(interpreted=interpreted),
             check=False,
         )
         if done.returncode != 0:
@@ -73,7 +80,7 @@ def _locked_mb() -> float | None:
         size = sum(_distribution_size(name) for name in names)
     except importlib.metadata.PackageNotFoundError:
         return None
-    own = REPOSITORY / "src" / "tieline"
+    own = COMPILED if compiled_modules() else SOURCE / "tieline"
     return _mb(size + sum(file.stat().st_size for file in own.rglob("*") if _counts(file)))
 
 

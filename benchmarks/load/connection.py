@@ -14,6 +14,8 @@ from typing import Any
 
 import httptools
 
+from benchmarks.load.content import FirstContent
+
 _TAIL = 512
 """Bytes of a stream's end that are kept to see its terminator; a gateway may add a comment after it."""
 _TERMINATORS = (b"[DONE]", b"message_stop", b"response.completed")
@@ -41,13 +43,16 @@ class Connection(asyncio.Protocol):
         self.tail, self.retry_after = b"", False
         self.sent = now()
         self.intended = self.sent if intended is None else intended
-        self.first = self.last = 0.0
+        self.first_content = self.last = 0.0
+        self.looking = FirstContent() if stream else None
         self.transport.write(request)
 
     @property
     def ok(self) -> bool:
-        """A 200, complete, and for a stream one that ended with its terminator."""
-        ended = not self.stream or any(mark in self.tail for mark in _TERMINATORS)
+        """A 200, complete, and for a stream one that said something and ended with its terminator."""
+        ended = not self.stream or (
+            self.first_content > 0.0 and any(mark in self.tail for mark in _TERMINATORS)
+        )
         return not self.busy and self.status == 200 and ended
 
     def data_received(self, data: bytes) -> None:
@@ -69,12 +74,13 @@ class Connection(asyncio.Protocol):
         if not self.stream:
             return
         at = now()
-        if self.first == 0.0:
-            self.first = at
+        if self.last == 0.0:
             if self.first_piece is not None:
                 self.first_piece(self)
         elif self.gaps is not None:
             self.gaps.append(at - self.last)
+        if self.looking is not None and self.looking.found_in(data):
+            self.first_content, self.looking = at, None
         self.last = at
         self.events += data.count(b"\n\n") + (data[:1] == b"\n" and self.tail[-1:] == b"\n")
         self.tail = data[-_TAIL:] if len(data) >= _TAIL else (self.tail + data)[-_TAIL:]

@@ -78,7 +78,7 @@ class Tally:
             return
         self.latency.append(connection.finished - connection.intended)
         if connection.stream:
-            self.first.append(connection.first - connection.intended)
+            self.first.append(connection.first_content - connection.intended)
 
     def result(self, elapsed_s: float) -> dict[str, Any]:
         return {
@@ -271,7 +271,7 @@ class _Serial:
             self.wake.set_result(None)
 
     async def ask(self) -> tuple[float, float]:
-        """Seconds until the whole answer, and until its first piece."""
+        """Seconds until the whole answer, and until the first event of a stream that says something."""
         if self.connection.transport.is_closing():
             self.connection = await connect(
                 self.target.host, self.target.port, Connection(self._done, gaps=self.connection.gaps)
@@ -282,7 +282,7 @@ class _Serial:
         await self.wake
         if not connection.ok:
             raise RuntimeError(f"{self.target.host}:{self.target.port} answered {connection.status}")
-        return connection.finished - connection.sent, connection.first - connection.sent
+        return connection.finished - connection.sent, connection.first_content - connection.sent
 
 
 async def hold(job: Job) -> dict[str, Any]:

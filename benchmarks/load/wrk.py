@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shutil
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-_SCRIPT = """\
+_ASKING = """\
 wrk.method = "POST"
 wrk.headers["content-type"] = "application/json"
 {headers}
 local file = io.open({body}, "rb")
 wrk.body = file:read("*a")
 file:close()
+"""
+_TIMES = """\
 function done(summary, latency, requests)
   local e = summary.errors
   io.write(string.format(
     '\\nRESULT {{"requests": %d, "duration_us": %d, "bytes": %d, "errors": %d, "p50": %d, "p99": %d, "p999": %d, "max": %d}}\\n',
     summary.requests, summary.duration, summary.bytes, e.connect + e.read + e.write + e.status + e.timeout,
     latency:percentile(50), latency:percentile(99), latency:percentile(99.9), latency.max))
+end
+"""
+_STATUSES = """\
+local thread
+function setup(one) thread = one end
+taken, refused, others = 0, 0, 0
+function response(status, headers)
+  if status == 200 then taken = taken + 1
+  elseif status == 503 and (headers["retry-after"] or headers["Retry-After"]) then refused = refused + 1
+  else others = others + 1 end
+end
+function done(summary)
+  local e = summary.errors
+  io.write(string.format(
+    '\\nRESULT {{"taken": %d, "refused": %d, "others": %d, "broken": %d, "timeouts": %d, "duration_us": %d}}\\n',
+    thread:get("taken"), thread:get("refused"), thread:get("others"), e.connect + e.read + e.write, e.timeout,
+    summary.duration))
 end
 """
 _LONGEST_S = 120
@@ -32,14 +53,16 @@ def available() -> bool:
     return shutil.which("wrk") is not None
 
 
-def script(work: Path, headers: dict[str, str], body: bytes) -> Path:
-    """Writes the Lua script that posts ``body``; wrk builds the request from it once."""
+def script(work: Path, headers: dict[str, str], body: bytes, *, statuses: bool = False) -> Path:
+    """Writes the Lua script that posts ``body``; wrk builds the request from it once. With ``statuses`` every answer's
+    status is looked at, which costs the generator some microseconds: what it then tells are counts, no times."""
     (work / "body.json").write_bytes(body)
     lines = "\n".join(
         f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in headers.items()
     )
     path = work / "post.lua"
-    path.write_text(_SCRIPT.format(headers=lines, body=json.dumps(str(work / "body.json"))))
+    told = _ASKING + (_STATUSES if statuses else _TIMES)
+    path.write_text(told.format(headers=lines, body=json.dumps(str(work / "body.json"))))
     return path
 
 
@@ -91,9 +114,35 @@ def _whole_seconds(wanted_s: float, limit_s: float) -> int:
 
 
 def _piece(url: str, lua: Path, connections: int, seconds: int) -> dict[str, int]:
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s", "-s", str(lua), url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 90, check=False)
-    _, found, result = done.stdout.partition("RESULT ")
+    done = subprocess.run(
+        _command(url, lua, connections, seconds),
+        capture_output=True,
+        text=True,
+        timeout=seconds + 90,
+        check=False,
+    )
+    return _result(done.stdout, done.stderr)
+
+
+def _command(url: str, lua: Path, connections: int, seconds: int) -> list[str]:
+    return ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s", "-s", str(lua), url]
+
+
+def _result(output: str, errors: str) -> dict[str, int]:
+    _, found, result = output.partition("RESULT ")
     if not found:
-        raise RuntimeError(f"wrk failed: {done.stderr or done.stdout}")
+        raise RuntimeError(f"wrk failed: {errors or output}")
     return dict(json.loads(result))
+
+
+@contextlib.contextmanager
+def flood(url: str, lua: Path, connections: int, seconds: int) -> Iterator[Callable[[], dict[str, int]]]:
+    """As many connections, each asking again at once whatever the answer was, while the block runs; it yields what
+    waits for the end and tells the counts of a script with ``statuses``."""
+    command = _command(url, lua, connections, seconds)
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield lambda: _result(*running.communicate(timeout=seconds + 90))
+    finally:
+        running.kill()
+        running.communicate()

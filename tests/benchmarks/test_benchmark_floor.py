@@ -5,9 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,9 @@ from benchmarks import process
 from benchmarks.alone import measure_alone
 from benchmarks.cells import Cell
 from benchmarks.contenders import DIRECT, FLOOR
+from benchmarks.load import wrk
 from benchmarks.load.connection import Connection
+from benchmarks.load.content import FirstContent
 from benchmarks.load.generators import Tally
 from benchmarks.measure import finish_generator, generate, measure, spawn_generator, target
 from benchmarks.stage import Bench, Running, started, upstreams
@@ -162,3 +166,65 @@ def test_cpu_of_a_process_tree_counts_children(tmp_path: Path) -> None:
 
 def _with(bench: tuple[Bench, Running], cell: Cell) -> tuple[Bench, Cell, Running]:
     return bench[0], cell, bench[1]
+
+
+EVENTS = [
+    b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n',
+    b": waiting\n\n",
+    b'event: content_block_start\ndata: {"type":"content_block_start","content_block":{"type":"text","text":""}}\n\n',
+    b'data: {"choices":[]}\n\n',
+]
+SAYING = [
+    b'data: {"choices":[{"delta":{"content":"the"}}]}\n\n',
+    b'event: content_block_delta\r\ndata: {"type":"content_block_delta","delta":{"type":"text_delta","text":"a"}}\r\n\r\n',
+]
+
+
+@pytest.mark.parametrize("saying", SAYING)
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_the_first_token_is_the_first_event_that_says_something(saying: bytes, size: int) -> None:
+    before, looking = b"".join(EVENTS), FirstContent()
+    assert not any(looking.found_in(before[at : at + size]) for at in range(0, len(before), size))
+    found = [looking.found_in(saying[at : at + size]) for at in range(0, len(saying), size)]
+    assert found == [False] * (len(found) - 1) + [True]
+
+
+def test_time_to_first_token_counts_to_the_content_not_to_the_role(bench: tuple[Bench, Running]) -> None:
+    """The upstream sends the role at once, the first token 16 ms later."""
+    paced = Cell(name="paced", kind="paired", route="stream-50-16", concurrency=1, requests=3)
+    result = measure(bench[0], paced, bench[1])
+    assert result["direct"]["first_token_us"]["p50"] > 14_000
+    assert result["through"]["first_token_us"]["p50"] > 14_000
+
+
+class Moody(BaseHTTPRequestHandler):
+    """Answers 200, 503 with Retry-After, 503 without, in turns."""
+
+    protocol_version = "HTTP/1.1"
+    answered = 0
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        turn, Moody.answered = Moody.answered % 3, Moody.answered + 1
+        self.send_response(503 if turn else 200)
+        if turn == 1:
+            self.send_header("Retry-After", "1")
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+@pytest.mark.skipif(not wrk.available(), reason="needs wrk")
+def test_a_flood_is_counted_by_status(tmp_path: Path) -> None:
+    lua = wrk.script(tmp_path, {"authorization": "Bearer k"}, b"{}", statuses=True)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Moody) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with wrk.flood(f"http://127.0.0.1:{server.server_port}/v1", lua, 1, 1) as ended:
+            counts = ended()
+        server.shutdown()
+    seen = [counts[name] for name in ("taken", "refused", "others")]
+    assert max(seen) - min(seen) <= 1
+    assert Moody.answered - 2 <= sum(seen) <= Moody.answered
+    assert counts["broken"] == counts["timeouts"] == 0

@@ -7,9 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import document, figures, page, peers, plan
+from benchmarks import contenders, document, figures, page, peers, plan
 from benchmarks.cells import CELLS, CHUNK_CELLS
-from benchmarks.contenders import DIRECT, FLOOR, TIELINE, TIELINE_BARE, Route, by_url, tieline_config
+from benchmarks.contenders import (
+    DIRECT,
+    FLOOR,
+    TIELINE,
+    TIELINE_BARE,
+    TIELINE_INTERPRETED,
+    Route,
+    by_url,
+    tieline_config,
+)
 from benchmarks.instructions import total
 from benchmarks.measure import Result
 from benchmarks.quick import COUNTED_MAY_GROW, TIMED_MAY_GROW, compare
@@ -93,18 +102,20 @@ def test_every_route_is_in_the_configuration(tmp_path: object) -> None:
     assert config["models"] == {"a": {"deployments": ["bench0/m1"]}, "b": {"deployments": ["bench1/m2"]}}
 
 
-EVERYBODY = [DIRECT, FLOOR, TIELINE, TIELINE_BARE, peers.LITELLM, peers.PORTKEY]
+EVERYBODY = [DIRECT, FLOOR, TIELINE, TIELINE_INTERPRETED, TIELINE_BARE, peers.LITELLM, peers.PORTKEY]
 
 
-def test_a_whole_run_with_both_peers_ends_within_three_quarters_of_an_hour() -> None:
-    assert plan.total_s(CELLS, EVERYBODY, rounds=3) + plan.STARTUP_S <= 45 * 60
+def test_a_whole_run_with_both_peers_ends_within_half_an_hour() -> None:
+    assert plan.total_s(CELLS, EVERYBODY, rounds=3) + plan.STARTUP_S <= 30 * 60
 
 
 def test_every_cell_has_its_contenders() -> None:
     taking_part = {cell.name: {one.name for one in EVERYBODY if plan.applies(cell, one)} for cell in CELLS}
     assert taking_part["request-1k"] == {one.name for one in EVERYBODY}
     assert taking_part["stream-50-c32"] >= {"floor", "tieline", "litellm", "portkey"}
-    assert taking_part["translated-50-c32"] == {"floor", "tieline"}
+    assert taking_part["translated-50-c32"] == {"floor", "tieline", "tieline-interpreted"}
+    beside = {name for name, names in taking_part.items() if "tieline-interpreted" in names}
+    assert beside == {"request-1k", *CHUNK_CELLS["stream-c32"], *CHUNK_CELLS["translated-c32"]}
     assert taking_part["million"] == {"tieline"}
     assert all("tieline" in names for names in taking_part.values())
     assert all(cell in taking_part for pair in CHUNK_CELLS.values() for cell in pair)
@@ -143,6 +154,95 @@ def test_the_page_tells_ratios_with_their_goals(tmp_path: Path) -> None:
     runs.add("request-1k", {"floor": _rounds(20), "tieline": _rounds(50)})
     text = page.render(runs.document())
     assert "| a whole answer, to the floor | 2.5 | at most 3 | met |" in text
+
+
+@pytest.fixture
+def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An unpacked wheel with one compiled module, of a source with two."""
+    for name in ("relay", "price"):
+        for root in ("src", "compiled"):
+            path = tmp_path / root / "tieline" / f"{name}.py"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"NAME = '{name}'\n")
+    (tmp_path / "compiled" / "tieline" / "relay.cpython-311-x86_64-linux-gnu.so").touch()
+    monkeypatch.setattr(contenders, "SOURCE", tmp_path / "src")
+    monkeypatch.setattr(contenders, "COMPILED", tmp_path / "compiled")
+    return tmp_path / "compiled" / "tieline"
+
+
+def _home(contender: contenders.Contender, work: Path) -> str:
+    """The first folder that a contender's modules are looked for in."""
+    assert contender.launch is not None
+    launch = contender.launch(1, work, [Route("a", "http://u/v1", "m")])
+    return launch.env["PYTHONPATH"].split(":")[0]
+
+
+def test_tieline_is_the_compiled_one_where_it_was_built(
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contenders, "_virtual_key", lambda config: "key")
+    homes = [_home(one, tmp_path) for one in (TIELINE, TIELINE_BARE, TIELINE_INTERPRETED)]
+    assert homes == [str(wheel.parent), str(wheel.parent), str(tmp_path / "src")]
+    assert contenders.build() == {"build": "compiled", "compiled_modules": 1, "of_this_source": True}
+    assert TIELINE_INTERPRETED in plan.choose_contenders(None, [])
+
+
+def test_without_a_compiled_one_tieline_is_its_source(
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    next(wheel.glob("*.so")).unlink()
+    monkeypatch.setattr(contenders, "_virtual_key", lambda config: "key")
+    assert _home(TIELINE, tmp_path) == str(tmp_path / "src")
+    assert contenders.build() == {"build": "interpreted"}
+    assert TIELINE_INTERPRETED not in plan.choose_contenders(None, [])
+
+
+def test_a_wheel_of_other_sources_is_told(wheel: Path, tmp_path: Path) -> None:
+    (tmp_path / "src" / "tieline" / "price.py").write_text("NAME = 'newer'\n")
+    assert contenders.build()["of_this_source"] is False
+    text = page.render(document.Runs(tmp_path / "latest.json", "full").document())
+    assert "of other source files than this commit's" in text
+
+
+def test_ratios_of_the_source_stand_beside_those_of_the_compiled(wheel: Path, tmp_path: Path) -> None:
+    runs = document.Runs(tmp_path / "latest.json", "full")
+    rows = {"floor": _rounds(20), "tieline": _rounds(50), "tieline-interpreted": _rounds(80)}
+    runs.add("request-1k", rows | {"litellm": _rounds(8000)})
+    found = runs.document()
+    assert found["ratios_interpreted"] == {"nonstream_cpu_vs_floor": 4.0, "litellm_cpu_vs_tieline": 100.0}
+    text = page.render(found)
+    assert "| ratio of CPU | compiled | goal |  | interpreted |" in text
+    assert "| a whole answer, to the floor | 2.5 | at most 3 | met | 4 |" in text
+    assert "1 modules of it compiled" in text
+
+
+def test_who_made_fewer_requests_than_ten_thousand_is_told(tmp_path: Path) -> None:
+    runs = document.Runs(tmp_path / "latest.json", "full")
+    many = [row | {"requests": 4000} for row in _rounds(20, 20, 20)]
+    runs.add("request-1k", {"floor": many, "litellm": _rounds(6000, 6000)})
+    runs.add("first-token", {"floor": [{"pairs": 900, "added_us": {}}]})
+    cells = runs.document()["cells"]
+    assert cells["request-1k"]["fewer_than_10000"] == {"litellm": 200}
+    assert cells["first-token"]["fewer_than_10000"] == {"floor": 900}
+
+
+def test_cells_that_no_longer_exist_are_not_kept(tmp_path: Path) -> None:
+    kept = {
+        "cells": {"request-1k": {"run": "then", "contenders": {}}, "gone": {"run": "then", "contenders": {}}}
+    }
+    assert list(document.Runs(tmp_path / "latest.json", "full", kept).document()["cells"]) == ["request-1k"]
+
+
+def test_the_page_tells_what_overload_was_answered(tmp_path: Path) -> None:
+    calm = {"step": "before", "offered_per_s": 100.0, "answered": 400, "refused": 0, "failed": 0}
+    calm |= {"latency_us": {"p50": 900.0, "p99": 2000.0}, "refused_us": {}}
+    flood = {"step": "overload", "connections": 3000, "offered_per_s": 9000.0, "answered": 10, "refused": 90}
+    flood |= {"failed": 0, "latency_us": {"p50": 1e5, "p99": 2e5}, "refused_us": {"p50": 3e3, "p99": 4e3}}
+    runs = document.Runs(tmp_path / "latest.json", "full")
+    runs.add("overload", {"tieline": [{"requests": 410, "saturation": 250.0, "steps": [calm, flood]}]})
+    text = page.render(runs.document())
+    assert "| before | 100 | 400 | 0 | 0 | 1 / 2 |  |" in text
+    assert "| overload, 3,000 connections | 9,000 | 10 | 90 | 0 | 100 / 200 | 3 / 4 |" in text
 
 
 def test_instructions_are_read_from_the_profile() -> None:
