@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.served import chat, post, serving
 from tieline.admit.overload import BUSY, MOST, PERCENT_A_SECOND, PROBE_S, SLACK, Overload
+from tieline.server.serve import ACCEPTED_A_TURN
 
 CHAT = "/v1/chat/completions"
 LATE, MANY = 0.15, BUSY * 4
@@ -37,6 +40,21 @@ def test_the_share_rises_while_the_loop_is_behind_and_falls_again() -> None:
 def test_a_pause_that_requests_did_not_make_refuses_nobody() -> None:
     assert not any(steps(Overload(0.1, lambda: 0), 50, LATE, ended=BUSY - 1))
     assert not any(steps(Overload(0.1, lambda: 0), 50, 0.1))
+
+
+async def test_many_new_callers_are_taken_in_few_turns(tmp_path: Path) -> None:
+    """Under full load a turn takes long: one connection a turn would keep new callers waiting for seconds."""
+    count, turns = 10 * ACCEPTED_A_TURN, 0
+    async with serving(tmp_path) as served:
+        connections = served.service.server.server_state.connections
+        with ExitStack() as stack:
+            for _ in range(count):
+                stack.enter_context(socket.create_connection(("127.0.0.1", served.port)))
+            while len(connections) < count and turns < count:
+                await asyncio.sleep(0)
+                turns += 1
+            assert len(connections) == count
+        assert turns < 3 * count / ACCEPTED_A_TURN
 
 
 async def test_a_loop_that_is_behind_sheds_and_recovers(tmp_path: Path) -> None:

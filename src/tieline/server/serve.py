@@ -28,6 +28,10 @@ from tieline.types.errors import ConfigError
 log = logging.getLogger("tieline")
 
 BACKLOG = 2048
+ACCEPTED_A_TURN = 16
+"""The event loop (libuv) takes one connection a turn from each listening socket. Under full load a turn takes a tenth of a
+second, and new callers waited for seconds behind thousands of others, unseen by everything that sheds load: so the loop
+is given as many duplicates of the one socket."""
 SWEEP_S = 1.0
 FORCED_S = 2.0
 """How long cancelled requests get to settle when the process is told to stop at once."""
@@ -119,13 +123,16 @@ class Service:
 
     async def serve(self) -> None:
         """Until SIGTERM or SIGINT, then drains: answers under way are finished, records written. Raises ConfigError."""
+        more = [self.sock.dup() for _ in range(ACCEPTED_A_TURN - 1)]
         try:
-            await self.server.serve(sockets=[self.sock])
+            await self.server.serve(sockets=[self.sock, *more])
         except SystemExit:  # uvicorn's way to say that the lifespan did not start
             if self.gateway.failed is not None:
                 raise self.gateway.failed from None
             raise
         finally:
+            for sock in more:
+                sock.close()
             if self._sweeper is not None:
                 self._sweeper.cancel()
             self.gateway.overload.stop()
