@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 REPOSITORY = Path(__file__).resolve().parent.parent
 SOURCE = REPOSITORY / "src"
 COMPILED = REPOSITORY / "build" / "compiled"
-"""Where ``make compiled`` unpacks the wheel that is published."""
+"""Where ``make wheel`` unpacks the wheel that is published."""
 UPSTREAM_KEY = "upstream-key"
 SIZES = {"1k": 1024, "10k": 10 * 1024, "100k": 100 * 1024, "1m": 1024**2, "10m": 10 * 1024**2}
 STREAMS = [(tokens, ms) for tokens in (50, 200, 500) for ms in (0, 1, 4, 16, 50)]

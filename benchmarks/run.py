@@ -170,7 +170,7 @@ def print_build(console: Console) -> None:
     tieline = build()
     console.print(f"tieline is {tieline['build']}.")
     if not tieline.get("of_this_source", True):
-        console.print("[red]build/compiled is not of these sources: run `make compiled`.[/red]")
+        console.print("[red]build/compiled is not of these sources: run `make wheel`.[/red]")
 
 
 def main() -> None:

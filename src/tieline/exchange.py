@@ -272,7 +272,7 @@ class Exchange:
             glance = flight.dialect.glance(body)
             entry.upstream_id, entry.upstream_model, entry.usage = glance.id, glance.model, glance.usage
             entry.chars_out, finish = glance.output_chars, glance.finish_reason
-            if flight.asked_tier is not None or _SPECIAL_TIER.search(body):
+            if flight.asked_tier is not None or _names_special_tier(body):
                 # Rare, so that the glance of all the others stays short.
                 self.tier = self.dialect.decode_response(body).service_tier
         else:
@@ -574,6 +574,11 @@ _SUPERSEDED = Failure(
 _ABANDONED = frozenset(
     {FailureClass.CALLER_GONE, FailureClass.SUPERSEDED, FailureClass.FIRST_TOKEN_TIMEOUT, FailureClass.STALL}
 )
+
+
+def _names_special_tier(body: bytes) -> bool:
+    at = body.find(b'"service_tier"')  # a megabyte is looked through ten times faster than by the expression
+    return at >= 0 and _SPECIAL_TIER.search(body, at) is not None
 
 
 def _is_json(response: UpstreamResponse) -> bool:

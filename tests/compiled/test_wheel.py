@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -19,7 +20,11 @@ UNPACKED = ROOT / "build" / "compiled"
 @pytest.fixture(scope="module")
 def unpacked() -> Path:
     built = subprocess.run(
-        [ROOT / "scripts" / "compiled", sys.executable], capture_output=True, text=True, check=False, timeout=900
+        [ROOT / "scripts" / "compiled", sys.executable],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
     )
     if built.returncode == 3:
         pytest.skip("LEFT OUT: no C compiler, so the compiled wheel is not tested")
@@ -44,9 +49,21 @@ def python(unpacked: Path, *arguments: str, cwd: Path, timeout: float = 60) -> s
 pytestmark = [pytest.mark.timeout(1000), pytest.mark.xdist_group("compiled")]
 
 
+@pytest.mark.parametrize("name", COMPILED)
+def test_a_compiled_module_has_nothing_that_mypyc_gets_wrong(name: str) -> None:
+    """Arguments of a class are lost on the way to its metaclass, without a word."""
+    tree = ast.parse((ROOT / "src" / "tieline" / name).read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            assert not node.keywords, f"{node.name} has class arguments"
+            assert "Struct" not in {ast.unparse(base) for base in node.bases}, node.name
+
+
 def test_every_module_of_the_list_is_compiled(unpacked: Path, tmp_path: Path) -> None:
     names = [f"tieline.{name[:-3].replace('/', '.')}" for name in COMPILED]
-    code = f"import importlib, json; print(json.dumps([importlib.import_module(n).__file__ for n in {names}]))"
+    code = (
+        f"import importlib, json; print(json.dumps([importlib.import_module(n).__file__ for n in {names}]))"
+    )
     files = [Path(file) for file in json.loads(python(unpacked, "-c", code, cwd=tmp_path))]
     assert [file for file in files if file.suffix != ".so"] == []
     assert all(file.is_relative_to(unpacked) for file in files)
@@ -73,7 +90,7 @@ def test_every_fault(unpacked: Path, tmp_path: Path) -> None:
     )
     verdicts: list[dict[str, Any]] = json.loads(told)["faults"]
     assert len(verdicts) > 100
-    assert [one for one in verdicts if not one["passed"]] == []
+    assert [one for one in verdicts if one["problems"]] == []
 
 
 def test_a_soak(unpacked: Path, tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ MAX_PIPELINED = 64
 MAX_ROUTES = 512
 MAX_OUT = 65_536
 """Bytes that may wait for the end of a turn: the transport must learn soon that the caller does not keep up."""
+JOIN_BELOW = 65_536
+"""A body this small is copied behind its head."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _STATUS_LINES = {
@@ -531,7 +533,11 @@ class Answer:
         elif self.chunked and data:
             data = b"%x\r\n%b\r\n" % (len(data), data)
         if self.head:
-            data, self.head = self.head + data, b""
+            head, self.head = self.head, b""
+            if len(data) < JOIN_BELOW:
+                data = head + data
+            else:
+                door.send(head)
         if data:
             door.send(data)
         return not door.paused
