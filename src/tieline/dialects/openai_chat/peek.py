@@ -94,7 +94,6 @@ def peek(call: Call) -> Peek:
 def _plain(body: bytes) -> Peek | None:
     """None when the body needs a closer look, or is wrong in some way that only that can explain."""
     try:
-        str(body, "utf-8")
         plain = READ_PLAIN_BODY.decode(body)
         turns = READ_PLAIN_TURNS.decode(plain.messages)
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
