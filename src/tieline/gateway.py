@@ -520,6 +520,8 @@ class Gateway:
             raise InvalidRequest(
                 f"No model is known for {strange[0]!r}.", hint=f"One of {', '.join(FEATURES)}."
             )
+        if intent is not None:
+            _check_intent(intent)
         needs = Needs(
             dialect=dialect,
             input_tokens=input_tokens,
@@ -682,6 +684,20 @@ def shown(record: Record) -> dict[str, Any]:
         line.pop("cost", None)
         line["cost_usd"] = format_usd(entry.cost)
     return found
+
+
+def _check_intent(intent: str) -> None:
+    """Raises InvalidRequest: an unknown one would be answered with the average, as if it were known."""
+    known = catalog.packaged().categories()
+    if intent in known:
+        return
+    near = get_close_matches(str(intent), known, n=1)
+    perhaps = f"Did you mean {near[0]}? " if near else ""
+    raise InvalidRequest(
+        f"No quality is known for the intent {intent!r}.",
+        param="intent",
+        hint=f"{perhaps}One of {', '.join(known)}.",
+    )
 
 
 def _is_loopback(host: str) -> bool:

@@ -242,10 +242,13 @@ def test_explain(tmp_path: Path) -> None:
         ("gpt-5-mini", "--tokens", "-4"),
         ("gpt-5-mini", "--max-tokens", "0"),
         ("gpt-5-mini", "--needs", "toolz"),
+        ("gpt-5-mini", "--intent", "codign"),
     ):
         done = tieline("explain", *wrong, cwd=tmp_path, OPENAI_API_KEY="sk-x")
         assert done.returncode == 2, wrong
         assert "Traceback" not in done.stderr
+    assert "Did you mean coding? One of agentic_coding, average, coding," in done.stderr
+    assert tieline("explain", "gpt-5-mini", "--intent", "coding", cwd=tmp_path, OPENAI_API_KEY="sk-x").stdout
     tieline("check", cwd=tmp_path, OPENAI_API_KEY="sk-x")
     assert not list(tmp_path.iterdir()), "a dry command leaves nothing behind"
 

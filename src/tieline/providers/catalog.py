@@ -154,6 +154,11 @@ class Catalog:
         """Names whose quality is known."""
         return list(self.index.quality)
 
+    def categories(self) -> list[str]:
+        """What quality is known for: what an intent can be."""
+        measured = self.index.quality.values()
+        return sorted({name for variants in measured for scores in variants.values() for name in scores})
+
     def search(self, query: str) -> list[ModelCard]:
         """Cards whose name, id or provider holds every word of the query; best (shortest name) first."""
         words = [names.key(word) if "/" not in word else word for word in query.lower().split()]
