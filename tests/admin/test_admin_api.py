@@ -178,6 +178,15 @@ async def test_bad_input_names_the_field_and_writes_nothing(tmp_path: Path) -> N
         await refused(
             await admin.ask("POST", "/keys", {"name": "x", "rules": rules}), 400, "budgets", "smaller"
         )
+        rules = {"policy": {"deny_providers": ["openai", "sim-antropic"]}}
+        for method, path in (
+            ("POST", "/keys"),
+            ("PATCH", "/keys/ci"),
+            ("POST", "/projects"),
+            ("PATCH", "/projects/default"),
+        ):
+            answer = await admin.ask(method, path, {"name": "x", "rules": rules})
+            await refused(answer, 400, "policy.deny_providers[1]", "Did you mean sim-anthropic?")
         rules = {"limits": {"concurrency": 0}}
         await refused(
             await admin.ask("PATCH", "/keys/ci", {"name": "new", "rules": rules}), 400, "limits.concurrency"
@@ -197,6 +206,22 @@ async def test_bad_input_names_the_field_and_writes_nothing(tmp_path: Path) -> N
         assert (await admin.ask("GET", "/audit"))[1] == before
         _, [key] = await admin.ask("GET", "/keys")
         assert key["name"] == "ci"
+
+
+async def test_models_that_nothing_has_are_warned_of(tmp_path: Path) -> None:
+    async with administered(tmp_path) as admin:
+        rules = {"models": ["demo", "dmeo", "sim-openai/*"]}
+        said = ["models[1]: no model is called 'dmeo' here, so it allows nothing. Did you mean demo?"]
+        _, made = await admin.ask("POST", "/keys", {"name": "ci", "rules": rules})
+        assert made["key"]["warnings"] == said
+        _, project = await admin.ask("POST", "/projects", {"name": "web", "rules": rules})
+        assert project["warnings"] == said
+        for path in ("/keys/ci", "/projects/web"):
+            assert (await admin.ask("PATCH", path, {"rules": rules}))[1]["warnings"] == said
+            assert (await admin.ask("PATCH", path, {"rules": {"tags": {"a": "b"}}}))[1]["warnings"] == []
+        policy = {"deny_providers": ["openai", "sim-anthropic"]}
+        status, edited = await admin.ask("PATCH", "/keys/ci", {"rules": {"policy": policy}})
+        assert (status, edited["rules"]["policy"]["deny_providers"]) == (200, policy["deny_providers"])
 
 
 async def test_who_may(tmp_path: Path) -> None:

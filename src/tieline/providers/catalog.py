@@ -11,6 +11,7 @@ Within a block each card is decoded when it is first asked for.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -145,6 +146,10 @@ class Catalog:
 
     def names(self) -> list[str]:
         return sorted(entry.name for entry in self.index.names.values())
+
+    def ids(self) -> Iterator[str]:
+        """Every id that any host has for a model."""
+        return (model for entry in self.index.names.values() for _, model in entry.hosts)
 
     def quality_variants(self, name: str) -> dict[str, dict[str, float]]:
         """Every measured variant (effort, thinking) of a model; ``ModelCard.quality`` has the one chosen of them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from difflib import get_close_matches
 from urllib.parse import urlsplit
 
@@ -36,6 +36,11 @@ def get(name: str) -> Provider | None:
     if row is None or not row.params_env:
         return None
     return replace(row, name=name, params={**row.params, next(iter(row.params_env)): value})
+
+
+def is_known(name: str, configured: Container[str] = ()) -> bool:
+    """Built in, or among those that are configured."""
+    return name in configured or get(name) is not None
 
 
 def nearest(name: str, configured: Iterable[str] = ()) -> str | None:

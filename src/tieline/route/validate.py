@@ -59,16 +59,12 @@ def _policy(config: Config) -> Iterator[ConfigError]:
     """A provider that is denied by a name it does not have is not denied."""
     for rule in ("allow_providers", "deny_providers"):
         for number, provider in enumerate(getattr(config.policy, rule) or ()):
-            if not _is_provider(provider, config):
+            if not registry.is_known(provider, config.providers):
                 near = registry.nearest(provider, config.providers)
                 hint = f"Did you mean {near}?" if near else "`tieline check` lists those that are set up."
                 yield ConfigError(
                     f"there is no provider {provider!r}.", place=f"policy.{rule}[{number}]", hint=hint
                 )
-
-
-def _is_provider(name: str, config: Config) -> bool:
-    return name in config.providers or registry.get(name) is not None
 
 
 def _settings(place: str, routing: Routing) -> Iterator[ConfigError]:
@@ -134,7 +130,7 @@ def _wanted(place: str, model: ModelConfig, config: Config) -> Iterator[tuple[st
 def _no_provider(place: str, name: str, serving: Deployment, config: Config) -> Iterator[ConfigError]:
     """A misspelt provider would leave the choice of the host to us; one that is only not set up is a matter of notes."""
     provider, _, model = name.partition("/")
-    if _is_provider(provider, config):
+    if registry.is_known(provider, config.providers):
         return
     near = registry.nearest(provider, config.providers)
     yield ConfigError(
