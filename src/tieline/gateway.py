@@ -520,6 +520,8 @@ class Gateway:
             raise InvalidRequest(
                 f"No model is known for {strange[0]!r}.", hint=f"One of {', '.join(FEATURES)}."
             )
+        if intent is not None:
+            _check_intent(intent)
         needs = Needs(
             dialect=dialect,
             input_tokens=input_tokens,
@@ -619,17 +621,20 @@ class Gateway:
         """The key's id, None where no key is needed. Raises Unauthenticated."""
         return self.admission.identify(secret)
 
-    def models_listing(self, dialect: str = "openai_chat") -> dict[str, Any]:
-        """Every name a request may use, in the shape of the dialect's SDK."""
-        return listing.listing(self._listed(), dialect)
+    def models_listing(self, dialect: str = "openai_chat", secret: str | None = None) -> dict[str, Any]:
+        """Every name a request with this key may use, in the shape of the dialect's SDK. Raises Unauthenticated."""
+        return listing.listing(self._listed(self.admission.allowed(secret)), dialect)
 
-    def model_entry(self, name: str, dialect: str = "openai_chat") -> dict[str, Any]:
-        """Raises UnknownModel."""
-        return listing.entry(self._listed(), name, dialect)
+    def model_entry(
+        self, name: str, dialect: str = "openai_chat", secret: str | None = None
+    ) -> dict[str, Any]:
+        """Raises UnknownModel, also for what this key may not use; Unauthenticated."""
+        return listing.entry(self._listed(self.admission.allowed(secret)), name, dialect)
 
-    def _listed(self) -> list[Listed]:
+    def _listed(self, allowed: listing.Allowed) -> list[Listed]:
         configured = [Listed(name) for name in self.config.models]
-        return configured + [Listed(one.id, one) for one in self.line.router.deployments]
+        every = configured + [Listed(one.id, one) for one in self.line.router.deployments]
+        return listing.permitted(every, allowed, self.line.router.names) if allowed else every
 
     async def request_record(self, request_id: str, secret: str | None) -> dict[str, Any]:
         """One record, for the key that made the request. Raises NotFound."""
@@ -682,6 +687,20 @@ def shown(record: Record) -> dict[str, Any]:
         line.pop("cost", None)
         line["cost_usd"] = format_usd(entry.cost)
     return found
+
+
+def _check_intent(intent: str) -> None:
+    """Raises InvalidRequest: an unknown one would be answered with the average, as if it were known."""
+    known = catalog.packaged().categories()
+    if intent in known:
+        return
+    near = get_close_matches(str(intent), known, n=1)
+    perhaps = f"Did you mean {near[0]}? " if near else ""
+    raise InvalidRequest(
+        f"No quality is known for the intent {intent!r}.",
+        param="intent",
+        hint=f"{perhaps}One of {', '.join(known)}.",
+    )
 
 
 def _is_loopback(host: str) -> bool:

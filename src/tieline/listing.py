@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import Struct
 
+from tieline.admit.rules import selector
 from tieline.providers.card import ModelCard
 from tieline.providers.deployment import Deployment
+from tieline.route.match import Names
 from tieline.types.errors import UnknownModel
 from tieline.types.money import PER_MILLION, format_usd
 
 Json = dict[str, Any]
+Allowed = Sequence[Sequence[str]]
+"""Lists of names, ``*`` at their end; a model must be in each."""
 
 
 class Listed(Struct, frozen=True):
@@ -28,6 +33,27 @@ def listing(entries: Iterable[Listed], dialect: str) -> Json:
     """All of them."""
     entry, whole = _SHAPES.get(dialect, _SHAPES["openai_chat"])
     return whole([entry(one) for one in entries])
+
+
+def permitted(entries: Iterable[Listed], allowed: Allowed, names: Names) -> list[Listed]:
+    """What every list of ``allowed`` has: of ``entries``, and of the names without a provider, which a list most often
+    has and callers then have to use."""
+
+    binding = [patterns for patterns in allowed if "*" not in patterns]
+    if not binding:
+        return list(entries)
+    selectors = [selector(patterns) for patterns in binding]
+
+    def is_permitted(name: str) -> bool:
+        return all(selects(name) for selects in selectors)
+
+    found = {one.name: one for one in entries if is_permitted(one.name)}
+    written = [name for patterns in binding for name in patterns if not name.endswith("*")]
+    for name in filter(is_permitted, (*written, *names.all_names())):
+        if name not in found:
+            with suppress(UnknownModel):
+                found[name] = Listed(name, names.resolve(name).reference)
+    return list(found.values())
 
 
 def entry(entries: Iterable[Listed], name: str, dialect: str) -> Json:

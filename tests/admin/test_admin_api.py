@@ -79,6 +79,47 @@ async def test_a_key_reaches_no_other_model_by_listing_it(tmp_path: Path, way: s
         assert b"sim-anthropic/claude-sim" in heard.body
 
 
+async def test_a_key_sees_the_models_it_may_use_and_no_other(tmp_path: Path) -> None:
+    async with administered(tmp_path) as admin:
+
+        async def seen(secret: str | None, *headers: str) -> list[str]:
+            heard = await admin.raw("GET", "/v1/models", None, *headers, token=secret)
+            assert heard.status == 200, heard.body
+            return [one["id"] for one in heard.json["data"]]
+
+        everything = await seen(None)
+        await admin.ask(
+            "POST", "/projects", {"name": "web", "rules": {"models": ["demo", "long", "gpt-sim", "sim-o*"]}}
+        )
+        narrow = {"models": ["demo", "slow", "gpt-sim", "sim-openai/gpt*"]}
+        _, made = await admin.ask("POST", "/keys", {"name": "ci", "project": "web", "rules": narrow})
+        secret = made["secret"]
+        usable = await seen(secret)
+        assert sorted(usable) == ["demo", "gpt-sim", "sim-openai/gpt-sim"]
+        assert await seen(secret, "anthropic-version: 2023-06-01") == usable
+        for name in usable:
+            heard = await admin.raw("GET", f"/v1/models/{name}", token=secret)
+            assert (heard.status, heard.json["id"]) == (200, name)
+            assert (await admin.chat(secret, name)).status == 200, name
+        for name in ("long", "slow", "sim-anthropic/claude-sim"):
+            assert name in everything
+            hidden = await admin.raw("GET", f"/v1/models/{name}", token=secret)
+            assert (hidden.status, hidden.json["error"]["code"]) == (404, "model_not_found"), hidden.body
+            hidden = await admin.raw(
+                "GET", f"/v1/models/{name}", None, "anthropic-version: 2023-06-01", token=secret
+            )
+            assert (hidden.status, hidden.json["type"]) == (404, "error"), hidden.body
+            assert hidden.json["error"]["type"] == "not_found_error"
+            assert (await admin.chat(secret, name)).status == 403
+        await admin.ask("PATCH", "/projects/web", {"rules": {"models": ["*"]}})
+        await admin.ask("PATCH", "/keys/ci", {"rules": {"models": None}})
+        assert await seen(secret) == everything
+        await admin.ask("PATCH", "/keys/ci", {"rules": {"models": []}})
+        assert await seen(secret) == []
+        assert (await admin.raw("GET", "/v1/models", token=None)).status == 401
+        assert (await admin.raw("GET", "/v1/models/demo", token="tl-wrong")).status == 401
+
+
 async def test_records_of_keys_are_not_for_strangers(tmp_path: Path) -> None:
     """An open gateway lets anybody in, but what a key asked stays the key's; a beginning of an id is easily guessed."""
     async with administered(tmp_path) as admin:
@@ -137,6 +178,15 @@ async def test_bad_input_names_the_field_and_writes_nothing(tmp_path: Path) -> N
         await refused(
             await admin.ask("POST", "/keys", {"name": "x", "rules": rules}), 400, "budgets", "smaller"
         )
+        rules = {"policy": {"deny_providers": ["openai", "sim-antropic"]}}
+        for method, path in (
+            ("POST", "/keys"),
+            ("PATCH", "/keys/ci"),
+            ("POST", "/projects"),
+            ("PATCH", "/projects/default"),
+        ):
+            answer = await admin.ask(method, path, {"name": "x", "rules": rules})
+            await refused(answer, 400, "policy.deny_providers[1]", "Did you mean sim-anthropic?")
         rules = {"limits": {"concurrency": 0}}
         await refused(
             await admin.ask("PATCH", "/keys/ci", {"name": "new", "rules": rules}), 400, "limits.concurrency"
@@ -156,6 +206,22 @@ async def test_bad_input_names_the_field_and_writes_nothing(tmp_path: Path) -> N
         assert (await admin.ask("GET", "/audit"))[1] == before
         _, [key] = await admin.ask("GET", "/keys")
         assert key["name"] == "ci"
+
+
+async def test_models_that_nothing_has_are_warned_of(tmp_path: Path) -> None:
+    async with administered(tmp_path) as admin:
+        rules = {"models": ["demo", "dmeo", "sim-openai/*"]}
+        said = ["models[1]: no model is called 'dmeo' here, so it allows nothing. Did you mean demo?"]
+        _, made = await admin.ask("POST", "/keys", {"name": "ci", "rules": rules})
+        assert made["key"]["warnings"] == said
+        _, project = await admin.ask("POST", "/projects", {"name": "web", "rules": rules})
+        assert project["warnings"] == said
+        for path in ("/keys/ci", "/projects/web"):
+            assert (await admin.ask("PATCH", path, {"rules": rules}))[1]["warnings"] == said
+            assert (await admin.ask("PATCH", path, {"rules": {"tags": {"a": "b"}}}))[1]["warnings"] == []
+        policy = {"deny_providers": ["openai", "sim-anthropic"]}
+        status, edited = await admin.ask("PATCH", "/keys/ci", {"rules": {"policy": policy}})
+        assert (status, edited["rules"]["policy"]["deny_providers"]) == (200, policy["deny_providers"])
 
 
 async def test_who_may(tmp_path: Path) -> None:

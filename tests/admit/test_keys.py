@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.admit.samples import SECRET, Time, budget, door, facts, snapshot
 from tests.record.samples import record
@@ -16,7 +18,7 @@ from tieline.admit.accounts import Accounts
 from tieline.admit.admission import Admission
 from tieline.admit.keys import digest_of, make_secret
 from tieline.admit.policy import combine, objection
-from tieline.admit.rules import BudgetRule, Limits, Rules, check_rules
+from tieline.admit.rules import BudgetRule, Limits, Rules, check_rules, matches, selector
 from tieline.admit.watch import Watch
 from tieline.config.schema import PolicyRules
 from tieline.providers.row import DataPolicy
@@ -328,3 +330,8 @@ def test_the_door_is_quick() -> None:
     each = (clock.perf_counter() - start) / count
     print(f"admit, reserve, settle, release: {each * 1e6:.2f} us")
     assert each < 200e-6
+
+
+@given(st.lists(st.text("ab*", max_size=4), max_size=5), st.text("ab*", max_size=4))
+def test_a_list_is_filtered_as_a_request_is(patterns: list[str], name: str) -> None:
+    assert selector(patterns)(name) == matches(patterns, name)

@@ -65,6 +65,11 @@ def test_keys_and_projects(config: Path) -> None:
         (("keys", "create", "x", "--project", "none"), "project"),
         (("keys", "create", "x", "--expires", "soon"), "--expires"),
         (("keys", "show", "none"), "tieline keys list"),
+        (
+            ("keys", "create", "x", "--deny-provider", "opnai"),
+            "policy.deny_providers[0]: there is no provider",
+        ),
+        (("projects", "create", "x", "--allow-provider", "sim-openia"), "Did you mean sim-openai?"),
         (("projects", "credit", "default", "0"), "amount_usd"),
         (("credentials", "add", "openay"), "openai"),
         (("keys", "rotate", "x", "--overlap", "never"), "--overlap never: not a duration."),
@@ -78,6 +83,52 @@ def test_bad_input(config: Path, arguments: tuple[str, ...], words: str) -> None
     assert done.returncode == 2
     assert words in done.stderr.replace("\n", " ")
     assert "Traceback" not in done.stderr
+
+
+def test_names_that_nothing_has(config: Path) -> None:
+    """They may be ahead of the configuration: the key is made, and it is said what they do until then."""
+    fine = (
+        "demo",
+        "gpt-5",
+        "gpt-*",
+        "*",
+        "sim-openai/any",
+        "openai/gpt-9",
+        "z-ai/glm-4.6",
+        "openr*",
+        "groq/*",
+    )
+    models = [word for name in fine for word in ("--model", name)]
+    done = run(config, "keys", "create", "fine", *models, "--budget", "1/day,model=demo", "--profile", "any")
+    assert (done.returncode, done.stderr) == (0, "")
+    done = run(
+        config, "keys", "create", "odd", "--model", "dmeo", "--model", "gtp*", "--budget", "1/day,model=g*"
+    )
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[0] == (
+        "! models[0]: no model is called 'dmeo' here, so it allows nothing. Did you mean demo?"
+    )
+    assert "models[1]: no model is called 'gtp*'" in done.stderr
+    assert "budgets[0].model: no model is called 'g*' here, so it counts nothing." in done.stderr
+    assert cli(config, "keys", "show", "odd")["rules"]["models"] == ["dmeo", "gtp*"]
+    done = run(config, "keys", "edit", "odd", "--model", "opnai/gpt-5", "--model", "gpt-*-mini")
+    assert "Did you mean openai/gpt-5?" in done.stderr
+    assert "'gpt-*-mini' here, so it allows nothing. `*` stands for the rest of a name" in done.stderr
+    before = cli(config, "keys", "show", "odd")
+    assert run(config, "keys", "edit", "odd", "--rpm", "5", "--deny-provider", "grok").returncode == 2
+    assert cli(config, "keys", "show", "odd") == before
+    assert run(config, "projects", "edit", "default", "--model", "slwo").stderr.endswith("mean slow?\n")
+    done = run(
+        config,
+        "projects",
+        "create",
+        "web",
+        "--deny-provider",
+        "bedrock@eu-west-1",
+        "--deny-provider",
+        "openai",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_time_no_calendar_has() -> None:

@@ -106,6 +106,32 @@ def test_check_names_lines_and_fixes(tmp_path: Path) -> None:
     assert len(found["errors"]) == 2
 
 
+def test_check_tells_who_else_serves_a_route(tmp_path: Path) -> None:
+    (tmp_path / "tieline.yaml").write_text(
+        "models:\n  a: z-ai/glm-4.6\n  b: azure/gpt-5-mini\n  c: openai/gpt-5-mini\n"
+        "  d: {deployments: [openrouter/openai/gpt-5-mini], fallbacks: [c, 'qwen/qwen3-coder:free']}\n"
+    )
+    keys = {"OPENAI_API_KEY": "sk-x", "OPENROUTER_API_KEY": "sk-or-x"}
+    machine = json.loads(tieline("check", "--json", cwd=tmp_path, **keys).stdout)
+    assert machine["ok"] is True
+    told = [
+        (
+            "tieline.yaml:2: models.a.deployments[0]: 'z-ai/glm-4.6' is the id of a model at openrouter: "
+            "openrouter/z-ai/glm-4.6 serves it, not a provider z-ai."
+        ),
+        (
+            "tieline.yaml:3: models.b.deployments[0]: 'azure/gpt-5-mini' is not to be had here: "
+            "openai/gpt-5-mini serves it, the same model elsewhere."
+        ),
+        (
+            "tieline.yaml:5: models.d.fallbacks[1]: 'qwen/qwen3-coder:free' is the id of a model at openrouter: "
+            "openrouter/qwen/qwen3-coder:free serves it, not a provider qwen."
+        ),
+    ]
+    assert machine["warnings"] == told
+    assert tieline("check", cwd=tmp_path, **keys).stderr.splitlines() == [f"! {line}" for line in told]
+
+
 def test_check_shows_providers_without_their_keys(tmp_path: Path) -> None:
     done = tieline("check", "--json", cwd=tmp_path, ANTHROPIC_API_KEY="sk-ant-secret")
     assert json.loads(done.stdout)["providers"]["anthropic"] == ["ANTHROPIC_API_KEY"]
@@ -242,10 +268,13 @@ def test_explain(tmp_path: Path) -> None:
         ("gpt-5-mini", "--tokens", "-4"),
         ("gpt-5-mini", "--max-tokens", "0"),
         ("gpt-5-mini", "--needs", "toolz"),
+        ("gpt-5-mini", "--intent", "codign"),
     ):
         done = tieline("explain", *wrong, cwd=tmp_path, OPENAI_API_KEY="sk-x")
         assert done.returncode == 2, wrong
         assert "Traceback" not in done.stderr
+    assert "Did you mean coding? One of agentic_coding, average, coding," in done.stderr
+    assert tieline("explain", "gpt-5-mini", "--intent", "coding", cwd=tmp_path, OPENAI_API_KEY="sk-x").stdout
     tieline("check", cwd=tmp_path, OPENAI_API_KEY="sk-x")
     assert not list(tmp_path.iterdir()), "a dry command leaves nothing behind"
 

@@ -12,7 +12,7 @@ import pytest
 from tests.client.conftest import until
 from tieline import AsyncTieline, Config, RequestFailed, Tieline, TielineError
 from tieline.simulator import SimulatorServer
-from tieline.types.errors import NotFound
+from tieline.types.errors import InvalidRequest, NotFound
 
 TOOL = {
     "type": "function",
@@ -187,3 +187,6 @@ def test_explain_sends_nothing_and_replays_the_past(line: Tieline, simulator: Si
     ]
     with pytest.raises(NotFound):
         line.explain("req_NOBODY")
+    with pytest.raises(InvalidRequest, match="mathematic'") as caught:
+        line.explain(name, intent="mathematic")
+    assert (caught.value.param, str(caught.value.hint)[:24]) == ("intent", "Did you mean mathematics")

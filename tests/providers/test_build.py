@@ -215,24 +215,6 @@ def test_unknown_says_the_fix(asked: str, said: str) -> None:
     assert said in caught.value.full_message
 
 
-def test_faults_of_what_the_configuration_names() -> None:
-    text = """
-models:
-  fast: [openai/gpt-5-mini, groq/x]
-  smart: {deployments: [opnai/gpt-5], fallbacks: [fast, claude-sonnet-4-5, nothing, openai/any]}
-policy: {allow_providers: [openai, grok], deny_providers: [qwen]}
-"""
-    environ = dict(KEYS)
-    found = fleet(text, environ).faults(parse(text, environ).config)
-    assert [(error.place, error.message) for error in found] == [
-        ("models.fast.deployments.1", "the provider `groq` is not set up."),
-        ("models.smart.deployments.0", "unknown provider `opnai`."),
-        ("models.smart.fallbacks.2", "`nothing` is not provider/model."),
-        ("policy.allow_providers", "unknown provider `grok`."),
-    ]
-    assert found[3].hint == "Did you mean `groq`?"
-
-
 def test_invented_names_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(building, "MAX_ON_DEMAND", 5)
     made = fleet(environ=KEYS)

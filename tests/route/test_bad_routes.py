@@ -66,6 +66,15 @@ def refused(tmp_path: Path, text: str) -> str:
             "never tried",
             "Remove the fallbacks",
         ),
+        (
+            "  one:\n    deployments:\n      - a/m\n      - nobody/m-1.5\n",
+            9,
+            "there is no provider 'nobody', and none here has a model with the id 'nobody/m-1.5'",
+            "Write b/m-1.5",
+        ),
+        ("  one: [a/m]\n  two:\n    deployments: [a/m]\n    fallbacks: [aa/m]\n", 9, "'aa'", "mean a/m?"),
+        ("  one: [a/m]\npolicy:\n  deny_providers: [bb]\n", 8, "there is no provider 'bb'", "mean b?"),
+        ("  one: [a/m]\npolicy: {allow_providers: [opnai, a]}\n", 7, "'opnai'", "mean openai?"),
     ],
 )
 def test_with_the_line_and_the_fix(tmp_path: Path, text: str, line: int, said: str, fix: str) -> None:

@@ -111,6 +111,12 @@ async def test_explain_of_a_past_request_replays_its_decision(served: Served, ra
         (b'{"model": "demo", "input_tokens": "many"}', 400, "input_tokens"),
         (b'{"model": "demo", "dialect": "klingon"}', 400, "dialect"),
         (b'{"model": "dmeo"}', 404, "demo"),
+        (
+            b'{"model": "demo", "intent": "nonsense"}',
+            400,
+            "'nonsense'. One of agentic_coding, average, coding",
+        ),
+        (b'{"model": "demo", "intent": ""}', 400, "One of agentic_coding"),
     ],
 )
 async def test_explain_refuses_clearly(raw: Raw, body: bytes, status: int, says: str) -> None:

@@ -338,6 +338,12 @@ class Admission:
         principal = self._who(secret, self.wall())
         return principal.key.id if principal else None
 
+    def allowed(self, secret: str | None) -> tuple[tuple[str, ...], ...]:
+        """The lists of names, of the key and of its project, that a model must be in; none: any model. Raises
+        Unauthenticated."""
+        principal = self._who(secret, self.wall())
+        return principal.allowed if principal else ()
+
     def _who(self, secret: str | None, now: float) -> Principal | None:
         """None: nobody in particular, and that is allowed here."""
         if not self.known and not (self.open and not (secret or "").startswith(PREFIX)):

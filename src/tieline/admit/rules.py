@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -135,13 +136,21 @@ def zone(name: str) -> ZoneInfo:
         raise ValueError(f"unknown time zone: {name!r}; use an IANA name such as Europe/Berlin") from error
 
 
-def matches(patterns: list[str] | None, name: str) -> bool:
+def matches(patterns: Sequence[str] | None, name: str) -> bool:
     """Whether a name is allowed; None allows all."""
     if patterns is None:
         return True
     return any(
         name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern for pattern in patterns
     )
+
+
+def selector(patterns: Sequence[str]) -> Callable[[str], bool]:
+    """``matches`` for many names: 500 patterns against some thousand names are read once."""
+    exact = frozenset(patterns)
+    starts = tuple(pattern[:-1] for pattern in patterns if pattern.endswith("*"))
+
+    return lambda name: name in exact or name.startswith(starts)
 
 
 encode_rules = msgspec.json.Encoder().encode

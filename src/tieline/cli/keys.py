@@ -35,10 +35,12 @@ def create(
 ) -> None:
     """Make a key. Its secret is shown now and never again."""
     until = options.expiry_ms(expires)
+    warnings = options.check_names(given, config)
     key, secret = options.accounts(config).create_key(
         project, name, given.over(Rules()), expires_ms=until if isinstance(until, int) else None
     )
     _reveal(key, secret, as_json)
+    options.warn(warnings)
 
 
 @app.command("list")
@@ -116,8 +118,10 @@ def edit(
     """Change what is given; the rest stays. Lists are replaced whole."""
     accounts = options.accounts(config)
     found = accounts.key(key)
+    warnings = options.check_names(given, config)
     changed = accounts.edit_key(found.id, name=name, rules=given.over, expires_ms=options.expiry_ms(expires))
     show(changed.id, config, as_json)
+    options.warn(warnings)
 
 
 @app.command()

@@ -31,11 +31,13 @@ def create(
     as_json: JsonOption = False,
 ) -> None:
     """Make a project; its rules hold for all its keys together."""
+    warnings = options.check_names(given, config)
     made = options.accounts(config).create_project(name, given.over(Rules()))
     if as_json:
         write_json(msgspec.to_builtins(made))
     else:
         console.print(f"[bold]{escape(made.name)}[/]  {made.id}")
+    options.warn(warnings)
 
 
 @app.command("list")
@@ -108,8 +110,10 @@ def edit(
     """Change what is given; the rest stays. Lists are replaced whole."""
     accounts = options.accounts(config)
     found = accounts.project(project)
+    warnings = options.check_names(given, config)
     changed = accounts.edit_project(found.id, name=name, rules=given.over)
     show(changed.id, config, as_json)
+    options.warn(warnings)
 
 
 @app.command()

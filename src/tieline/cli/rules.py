@@ -18,9 +18,11 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from tieline.admit.accounts import Accounts
-from tieline.admit.rules import BudgetRule, Limits, Rules
+from tieline.admit.naming import check_providers, strange_names
+from tieline.admit.rules import BudgetRule, Limits, Rules, check_rules
 from tieline.cli.ledger import opened
-from tieline.cli.terminal import console, escape, table
+from tieline.cli.terminal import console, errors, escape, table
+from tieline.config.load import find, load
 from tieline.types.errors import InvalidRequest
 
 Line = tuple[str, str]
@@ -117,6 +119,22 @@ def takes_rules(command: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = Signature(shown)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in shown}
     return run
+
+
+def check_names(given: RuleOptions, config: Path | None) -> list[str]:
+    """What to warn of once it is done. Raises InvalidRequest for a provider that does not exist."""
+    asked = given.over(Rules())
+    if asked is None:
+        return []
+    check_rules(asked, of_project=True)
+    settings = load(config or find(os.environ), os.environ).config
+    check_providers(asked.policy, settings)
+    return strange_names(asked, settings)
+
+
+def warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        errors.print(f"[yellow]![/] {escape(warning)}", soft_wrap=True)
 
 
 def _named(names: Iterable[str]) -> list[str]:

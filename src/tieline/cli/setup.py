@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tieline.cli.terminal import console, errors, table, write_json
+from tieline.cli.terminal import console, errors, escape, table, write_json
 from tieline.config.load import find, load
 from tieline.config.schema import Config
 from tieline.providers import build, catalog
@@ -63,16 +63,19 @@ def check(path: Path | None, as_json: bool) -> int:
     """0: fine; 1: it has errors, each with its line and fix."""
     from tieline.config.load import ConfigErrors
     from tieline.gateway import Gateway
+    from tieline.route.validate import notes
 
     where = path or find(os.environ)
     try:
         loaded = load(where, os.environ)
         gateway = Gateway(path, dry=True)
-    except ConfigErrors as found:
-        return _report(list(found.errors), as_json)
+    except ConfigErrors as faults:
+        return _report(list(faults.errors), as_json)
     except TielineError as error:
         return _report([error], as_json)
     fleet = gateway.fleet
+    found = [loaded.located(note) for note in notes(gateway.config, gateway.line.router)]
+    warnings = [str(one) for one in (*fleet.problems, *found)]
     if as_json:
         write_json(
             {
@@ -82,7 +85,7 @@ def check(path: Path | None, as_json: bool) -> int:
                     name: [one.label for one in host.credentials] for name, host in fleet.hosts.items()
                 },
                 "models": sorted(loaded.config.models),
-                "warnings": [str(problem) for problem in fleet.problems],
+                "warnings": warnings,
             }
         )
         return 0
@@ -96,8 +99,8 @@ def check(path: Path | None, as_json: bool) -> int:
             ", ".join(host.provider.endpoints),
         )
     console.print(rows if fleet.hosts else "[yellow]No provider: set a key such as OPENAI_API_KEY.[/]")
-    for problem in fleet.problems:
-        errors.print(f"[yellow]![/] {problem}", markup=True)
+    for warning in warnings:
+        errors.print(f"[yellow]![/] {escape(warning)}", soft_wrap=True)
     return 0
 
 

@@ -180,29 +180,6 @@ class Fleet:
         for name in self._catalog.rated_names():
             yield from self.by_name(name)
 
-    def faults(self, config: Config) -> list[ConfigError]:
-        """What the configuration names that there is not; each with the setting's path as its place."""
-        found: list[ConfigError] = []
-        for name, model in config.models.items():
-            for number, wanted in enumerate(model.deployments):
-                found += self._fault(wanted, f"models.{name}.deployments.{number}")
-            for number, wanted in enumerate(model.fallbacks):
-                if wanted not in config.models and not self.by_name(wanted):
-                    found += self._fault(wanted, f"models.{name}.fallbacks.{number}")
-        policy = config.policy
-        for rule, providers in (("allow", policy.allow_providers), ("deny", policy.deny_providers)):
-            for provider in providers or ():
-                if provider not in self.hosts and registry.get(provider) is None:
-                    found.append(_unknown_provider(provider, f"policy.{rule}_providers"))
-        return found
-
-    def _fault(self, wanted: str, place: str) -> list[ConfigError]:
-        try:
-            self.find(wanted)
-        except UnknownModel as error:
-            return [ConfigError(error.message, place=place, hint=error.hint)]
-        return []
-
     def _name(self, host: Host, model: str) -> str:
         meant = host.meant(model)
         card = self._catalog.card(host.catalog_name, meant)
@@ -279,13 +256,6 @@ def _profile_rank(model: str, order: tuple[str, ...]) -> int:
     match = _PROFILE.match(model)
     prefix = match.group(1) if match else ""
     return order.index(prefix) if prefix in order else len(order)
-
-
-def _unknown_provider(name: str, place: str) -> ConfigError:
-    near = registry.nearest(name)
-    return ConfigError(
-        f"unknown provider `{name}`.", place=place, hint=f"Did you mean `{near}`?" if near else None
-    )
 
 
 def _switch(row: Provider) -> str:

@@ -11,6 +11,7 @@ Within a block each card is decoded when it is first asked for.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -146,6 +147,10 @@ class Catalog:
     def names(self) -> list[str]:
         return sorted(entry.name for entry in self.index.names.values())
 
+    def ids(self) -> Iterator[str]:
+        """Every id that any host has for a model."""
+        return (model for entry in self.index.names.values() for _, model in entry.hosts)
+
     def quality_variants(self, name: str) -> dict[str, dict[str, float]]:
         """Every measured variant (effort, thinking) of a model; ``ModelCard.quality`` has the one chosen of them."""
         return self.index.quality.get(self.name_of(name), {})
@@ -153,6 +158,11 @@ class Catalog:
     def rated_names(self) -> list[str]:
         """Names whose quality is known."""
         return list(self.index.quality)
+
+    def categories(self) -> list[str]:
+        """What quality is known for: what an intent can be."""
+        measured = self.index.quality.values()
+        return sorted({name for variants in measured for scores in variants.values() for name in scores})
 
     def search(self, query: str) -> list[ModelCard]:
         """Cards whose name, id or provider holds every word of the query; best (shortest name) first."""

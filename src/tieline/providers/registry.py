@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container, Iterable
 from difflib import get_close_matches
 from urllib.parse import urlsplit
 
@@ -37,8 +38,13 @@ def get(name: str) -> Provider | None:
     return replace(row, name=name, params={**row.params, next(iter(row.params_env)): value})
 
 
-def nearest(name: str) -> str | None:
-    found = get_close_matches(name, _BY_NAME, n=1, cutoff=0.6)
+def is_known(name: str, configured: Container[str] = ()) -> bool:
+    """Built in, or among those that are configured."""
+    return name in configured or get(name) is not None
+
+
+def nearest(name: str, configured: Iterable[str] = ()) -> str | None:
+    found = get_close_matches(name, dict.fromkeys([*configured, *_BY_NAME]), n=1, cutoff=0.6)
     return found[0] if found else None
 
 

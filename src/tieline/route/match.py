@@ -112,6 +112,12 @@ class Names:
             pools={},
         )
 
+    def astray(self, name: str) -> Deployment | None:
+        """What serves ``x/y`` although it is not the model y of a provider x: another host's id, or the same model elsewhere.
+        None: it is just what its name says. Raises UnknownModel."""
+        found = self._deployment(name)
+        return found if "/" in name and plain(found.id) != plain(name) else None
+
     def nearest(self, name: str) -> list[str]:
         names = self.all_names()
         close = get_close_matches(plain(name), {plain(one): one for one in names}, n=3, cutoff=0.6)
@@ -146,7 +152,7 @@ class Names:
 
     def _deployment(self, name: str) -> Deployment:
         found, _ = self._asked(name, None)
-        return found[0]
+        return next((one for one in found if one.model == name), found[0])
 
     def _make(self, name: str) -> Deployment | None:
         provider, slash, model = name.partition("/")

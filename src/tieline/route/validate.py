@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tieline.config.schema import Config, ModelConfig, Routing
+from tieline.providers import registry
 from tieline.providers.deployment import Deployment
 from tieline.route.candidates import policy_reason
 from tieline.route.ceiling import USUAL_INPUT, USUAL_OUTPUT
-from tieline.route.match import Route
+from tieline.route.match import Route, plain
 from tieline.route.router import Router
 from tieline.route.routing import check, override
 from tieline.types.errors import ConfigError, UnknownModel
@@ -26,7 +27,44 @@ def validate_routes(config: Config, router: Router) -> list[ConfigError]:
         if not found:
             found += _candidates(place, name, config, router)
         errors += found
-    return errors
+    return [*errors, *_policy(config)]
+
+
+def notes(config: Config, router: Router) -> list[ConfigError]:
+    """Of routes that make sense: each ``x/y`` that something else serves than a provider x, which may not be meant."""
+    found = []
+    for name, model in config.models.items():
+        for place, wanted in _wanted(f"models.{name}", model, config):
+            serving = router.names.astray(wanted)
+            if serving is not None:
+                found.append(ConfigError(_astray(wanted, serving), place=place))
+    return found
+
+
+def _astray(wanted: str, serving: Deployment) -> str:
+    if _is_its_id(wanted, serving):
+        return (
+            f"{wanted!r} is the id of a model at {serving.provider.name}: {serving.id} serves it, "
+            f"not a provider {wanted.partition('/')[0]}."
+        )
+    return f"{wanted!r} is not to be had here: {serving.id} serves it, the same model elsewhere."
+
+
+def _is_its_id(wanted: str, serving: Deployment) -> bool:
+    """As at aggregators, whose ids have the author before the model."""
+    return plain(serving.model) == plain(wanted)
+
+
+def _policy(config: Config) -> Iterator[ConfigError]:
+    """A provider that is denied by a name it does not have is not denied."""
+    for rule in ("allow_providers", "deny_providers"):
+        for number, provider in enumerate(getattr(config.policy, rule) or ()):
+            if not registry.is_known(provider, config.providers):
+                near = registry.nearest(provider, config.providers)
+                hint = f"Did you mean {near}?" if near else "`tieline check` lists those that are set up."
+                yield ConfigError(
+                    f"there is no provider {provider!r}.", place=f"policy.{rule}[{number}]", hint=hint
+                )
 
 
 def _settings(place: str, routing: Routing) -> Iterator[ConfigError]:
@@ -65,18 +103,41 @@ def _overrides(place: str, base: Routing, model: ModelConfig) -> Iterator[Config
 
 
 def _names(place: str, model: ModelConfig, router: Router) -> Iterator[ConfigError]:
-    for kind, names in (("deployments", model.deployments), ("fallbacks", model.fallbacks)):
-        for number, name in enumerate(names):
-            try:
-                # A fallback may be a configured name; those are checked under their own.
-                if kind == "deployments" or name not in router.config.models:
-                    router.names.resolve(name)
-            except UnknownModel as error:
-                yield ConfigError(error.message, place=f"{place}.{kind}[{number}]", hint=error.hint)
+    for where, name in _wanted(place, model, router.config):
+        try:
+            router.names.resolve(name)
+            serving = router.names.astray(name)
+        except UnknownModel as error:
+            yield ConfigError(error.message, place=where, hint=error.hint)
+        else:
+            if serving is not None and not _is_its_id(name, serving):
+                yield from _no_provider(where, name, serving, router.config)
     if len(set(model.deployments)) < len(model.deployments):
         yield ConfigError(
             "names a deployment twice.", place=f"{place}.deployments", hint="Remove the repetition."
         )
+
+
+def _wanted(place: str, model: ModelConfig, config: Config) -> Iterator[tuple[str, str]]:
+    """What it names, but for fallbacks that are configured names: those are checked under their own."""
+    for number, name in enumerate(model.deployments):
+        yield f"{place}.deployments[{number}]", name
+    for number, name in enumerate(model.fallbacks):
+        if name not in config.models:
+            yield f"{place}.fallbacks[{number}]", name
+
+
+def _no_provider(place: str, name: str, serving: Deployment, config: Config) -> Iterator[ConfigError]:
+    """A misspelt provider would leave the choice of the host to us; one that is only not set up is a matter of notes."""
+    provider, _, model = name.partition("/")
+    if registry.is_known(provider, config.providers):
+        return
+    near = registry.nearest(provider, config.providers)
+    yield ConfigError(
+        f"there is no provider {provider!r}, and none here has a model with the id {name!r}.",
+        place=place,
+        hint=f"Did you mean {near}/{model}?" if near else f"Write {serving.id} to have the model from there.",
+    )
 
 
 def _cycle(place: str, start: str, config: Config) -> Iterator[ConfigError]:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from litestar import Request, get, patch, post
 from litestar.params import Body, Parameter
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from tieline.admit.accounts import NOTHING, Accounts, Spent
 from tieline.admit.budgets import Meter
 from tieline.admit.keys import Key, Project
+from tieline.admit.naming import check_providers, strange_names
 from tieline.admit.rules import BudgetRule, Rules
 from tieline.record.rows import SLOT_S
 from tieline.server.control.admin_shapes import (
@@ -28,6 +29,7 @@ from tieline.server.control.admin_shapes import (
     ProjectPatch,
     ProjectView,
     Rotation,
+    RulesPatch,
 )
 from tieline.types.errors import InvalidRequest
 from tieline.types.money import format_usd, parse_usd
@@ -58,6 +60,15 @@ class Desk:
 
     def for_(self, request: AnyRequest) -> Accounts:
         return self.accounts.by(request.scope["tieline_actor"])  # type: ignore[typeddict-item]
+
+    def check(self, rules: RulesPatch | UnsetType) -> None:
+        """Raises InvalidRequest for a provider that does not exist; before anything is changed."""
+        if rules is not UNSET and rules.policy is not UNSET:
+            check_providers(rules.policy, self.gateway.config)
+
+    def warnings(self, rules: RulesPatch | UnsetType) -> list[str]:
+        """Of rules that were taken."""
+        return [] if rules is UNSET else strange_names(rules.over(Rules()), self.gateway.config)
 
     async def follow(self) -> None:
         if self.gateway.watch is not None:
@@ -130,9 +141,12 @@ def routes(gateway: Gateway) -> list[Any]:
     @post("/projects")
     async def create_project(request: AnyRequest, data: Annotated[NewProject, Body()]) -> ProjectView:
         """Its rules hold for all its keys together."""
+        desk.check(data.rules)
         made = await to_thread(desk.for_(request).create_project, data.name, data.rules.over(Rules()))
         await desk.follow()
-        return await to_thread(desk.project_view, made)
+        view = await to_thread(desk.project_view, made)
+        view.warnings = await to_thread(desk.warnings, data.rules)
+        return view
 
     @get("/projects/{project:str}")
     async def show_project(project: ProjectId) -> ProjectView:
@@ -146,6 +160,7 @@ def routes(gateway: Gateway) -> list[Any]:
 
         def edit() -> ProjectView:
             found = desk.accounts.project(project)
+            desk.check(data.rules)
             changed = desk.for_(request).edit_project(
                 found.id,
                 name=data.name if isinstance(data.name, str) else None,
@@ -154,6 +169,7 @@ def routes(gateway: Gateway) -> list[Any]:
             return desk.project_view(changed)
 
         view = await to_thread(edit)
+        view.warnings = await to_thread(desk.warnings, data.rules)
         await desk.follow()
         return view
 
@@ -192,13 +208,16 @@ def routes(gateway: Gateway) -> list[Any]:
     @post("/keys")
     async def create_key(request: AnyRequest, data: Annotated[NewKey, Body()]) -> MadeKey:
         """The secret is in this answer and never shown again."""
+        desk.check(data.rules)
         key, secret = await to_thread(
             lambda: desk.for_(request).create_key(
                 data.project, data.name, data.rules.over(Rules()), expires_ms=data.expires_ms
             )
         )
         await desk.follow()
-        return MadeKey(key=await to_thread(desk.key_view, key), secret=secret)
+        view = await to_thread(desk.key_view, key)
+        view.warnings = await to_thread(desk.warnings, data.rules)
+        return MadeKey(key=view, secret=secret)
 
     @get("/keys/{key:str}")
     async def show_key(key: KeyId) -> KeyView:
@@ -210,6 +229,7 @@ def routes(gateway: Gateway) -> list[Any]:
 
         def edit() -> KeyView:
             found = desk.accounts.key(key)
+            desk.check(data.rules)
             changed = desk.for_(request).edit_key(
                 found.id,
                 name=data.name if isinstance(data.name, str) else None,
@@ -219,6 +239,7 @@ def routes(gateway: Gateway) -> list[Any]:
             return desk.key_view(changed)
 
         view = await to_thread(edit)
+        view.warnings = await to_thread(desk.warnings, data.rules)
         await desk.follow()
         return view
 

@@ -80,6 +80,8 @@ class ProjectView(Struct, kw_only=True):
     credit_usd: str | None
     """All that was ever paid in; null: not prepaid."""
     credit_left_usd: str | None
+    warnings: list[str] = field(default_factory=list)
+    """After a change: names in the rules given that no model has here."""
 
 
 class NewKey(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -112,6 +114,8 @@ class KeyView(Struct, kw_only=True):
     hints: list[str]
     """The last four characters of each secret that is valid."""
     spent_usd: str
+    warnings: list[str] = field(default_factory=list)
+    """After a change: names in the rules given that no model has here."""
 
 
 class MadeKey(Struct, kw_only=True):

@@ -50,15 +50,13 @@ def build(gateway: Gateway) -> Litestar:
 
     @get(["/v1/models", "/v1beta/models"])
     async def models(request: Request[Any, Any, Any]) -> Any:
-        """Every name a request may use, in the shape of the caller's SDK."""
-        gateway.authenticate(_secret(request))
-        return gateway.models_listing(_dialect_of(request, request.url.path))
+        """Every name that the caller's key may use, in the shape of the caller's SDK."""
+        return gateway.models_listing(_dialect_of(request, request.url.path), _secret(request))
 
     @get(["/v1/models/{model_id:path}", "/v1beta/models/{model_id:path}"])
     async def model(request: Request[Any, Any, Any]) -> Any:
-        gateway.authenticate(_secret(request))
         name = str(request.path_params["model_id"]).lstrip("/")
-        return gateway.model_entry(name, _dialect_of(request, request.url.path))
+        return gateway.model_entry(name, _dialect_of(request, request.url.path), _secret(request))
 
     @get("/v1/requests/{request_id:str}")
     async def request_record(request: Request[Any, Any, Any]) -> Response[bytes]:
