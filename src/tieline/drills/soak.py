@@ -192,8 +192,11 @@ class _Soak:
         self.made: Counter[str] = Counter()
         """Tokens of complete answers, likewise."""
         self.abandoned = 0
-        """Attempts that we ended: the provider may see or complete them later, or never."""
-        self.abandoned_tokens = 0
+        """Attempts that we ended: the provider may see them later, or never."""
+        self.resets = 0
+        """Requests that a connection was reset under; one that had served before makes the transport ask once more."""
+        self.unused_tokens = 0
+        """What answers can come to that did not satisfy us, or that nobody waited for: the provider may have completed them."""
         self.tokens: Counter[str] = Counter()
         self.costs: Counter[str] = Counter()
         """By provider, as the records have them."""
@@ -336,11 +339,11 @@ class _Soak:
         report = self.report
         self.tried.update(entry.provider for entry in attempts)
         self.seen.update(one.provider for one in log)
+        self.resets += sum(one.behaviour == "reset" for one in log)
         for entry in attempts:
-            if entry.outcome in _ABANDONED:
-                self.abandoned += 1
-                self.abandoned_tokens += MOST_TOKENS + _tokens(entry)
+            self.abandoned += entry.outcome in _ABANDONED
             if entry.outcome != SUCCESS:
+                self.unused_tokens += MOST_TOKENS if entry.status in (None, 200) else 0
                 continue
             if entry.usage is None or entry.usage.estimated:
                 report.estimated_attempts += 1
@@ -353,9 +356,9 @@ class _Soak:
             self.made[made.provider] += made.input_tokens + made.output_tokens
         for name in PROVIDERS:
             tried, seen, used, produced = self.tried[name], self.seen[name], self.used[name], self.made[name]
-            if not 0 <= tried - seen <= self.abandoned:
+            if not -self.resets <= tried - seen <= self.abandoned:
                 report.problems.append(f"{name} saw {seen} requests, the ledger has {tried}")
-            if not 0 <= produced - used <= self.abandoned_tokens:
+            if not 0 <= produced - used <= self.unused_tokens:
                 report.problems.append(f"{name} produced {produced} tokens, the ledger has {used}")
 
     def _leaks(self) -> None:
