@@ -53,6 +53,7 @@ COMPILED = [
     "transport/pool.py",
     "transport/target.py",
     "types/money.py",
+    "watch.py",
 ]
 """What profiles show. None may define a ``msgspec.Struct``: mypyc does not hand on what its metaclass is told."""
 _TYPES = """

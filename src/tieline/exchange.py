@@ -34,6 +34,7 @@ from tieline.types.money import Pico
 from tieline.types.record import SUCCESS, Attempt
 from tieline.types.response import Response
 from tieline.types.usage import Usage
+from tieline.watch import USAGE_GRACE_S, Died, Enough, Watch
 
 if TYPE_CHECKING:
     from tieline.pipeline import Flight
@@ -46,23 +47,9 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """A whole answer; generated images in base64 are the largest."""
 LINGER_S = 0.25
 """How long an upstream may take to close a body whose end was announced; then its connection is not reused."""
-USAGE_GRACE_S = 1.0
-"""How long a complete answer waits for the usage event that we asked for."""
 _CONTENT_TYPE = (b"content-type", b"application/json")
 _SPECIAL_TIER = re.compile(rb'"service_tier"\s*:\s*"(?!(?:default|standard|auto)")')
 """In an answer: another tier than the ordinary one served it, also where nobody asked for one (a setting at the vendor)."""
-
-
-class _Died(Exception):
-    """This try is over; carries how."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
-
-
-class _Enough(Exception):
-    """The answer is complete although the upstream keeps the connection open."""
 
 
 class Lost(Exception):
@@ -241,7 +228,7 @@ class Exchange:
             self._waited(self.clock() - asked)
         self.entry.status = response.status
         if response.status >= 300:
-            raise _Died(await self._refusal(response))
+            raise Died(await self._refusal(response))
         limits = rate_limits(response.headers)
         if limits is not None:
             flight.line.health.observe_limits(step.deployment, step.credential, limits, self.clock())
@@ -250,7 +237,7 @@ class Exchange:
     async def _refusal(self, response: UpstreamResponse) -> Failure:
         try:
             body = await self._body(response, MAX_ERROR_BYTES)
-        except (TransportError, _Died):
+        except (TransportError, Died):
             body = b""  # the status alone classifies it
         info = self.dialect.decode_error(response.status, response.headers, body)
         provider = self.step.deployment.provider
@@ -307,13 +294,13 @@ class Exchange:
 
     def _stalled(self, response: UpstreamResponse, within: float) -> None:
         message = f"{self.step.deployment.id}: its answer was not complete after {within:.1f} s."
-        response.abort(_Died(Failure(kind=FailureClass.STALL, message=message)))
+        response.abort(Died(Failure(kind=FailureClass.STALL, message=message)))
 
     async def _stream(self, response: UpstreamResponse) -> None:
         """Relays until the upstream ends, watched by one timer; the caller's slowness pauses the upstream."""
         flight = self.flight
         relay = self._relay(encode=not self.same_dialect)
-        watch = _Watch(flight, relay, response, self.step, self.began)
+        watch = Watch(flight, relay, response, self.step, self.began)
         broken = False
 
         def on_data(data: bytes) -> None:
@@ -329,7 +316,7 @@ class Exchange:
             flight.reply.on_drain(self._drained)
         try:
             await response.pipe(on_data)
-        except _Enough:
+        except Enough:
             pass
         except (TransportError, StreamFault, Garbled):
             # What happens after a complete answer does not make it less complete (WIRE_FACTS 10).
@@ -440,7 +427,7 @@ class Exchange:
 
     def _failure_of(self, error: Exception) -> Failure:
         name = self.step.deployment.id
-        if isinstance(error, _Died):
+        if isinstance(error, Died):
             return error.failure
         if isinstance(error, resume.SpliceFailed):
             self.unspliced = True
@@ -591,91 +578,6 @@ def _at_least(usage: Usage, chars_out: int, most: int) -> Usage:
     if seen <= usage.output_tokens:
         return usage
     return replace(usage, output_tokens=seen, estimated=True)
-
-
-class _Watch:
-    """One timer for a stream: first token, then stall, then a short grace at its end. Re-armed lazily, never per chunk,
-    but at least once in every stall deadline. While the caller is what holds things up, the upstream is not blamed."""
-
-    __slots__ = (
-        "began",
-        "clock",
-        "deadlines",
-        "flight",
-        "handle",
-        "loop",
-        "name",
-        "patience_s",
-        "relay",
-        "response",
-    )
-
-    def __init__(
-        self, flight: Flight, relay: Relay, response: UpstreamResponse, step: Try, began: float
-    ) -> None:
-        self.flight = flight
-        self.relay = relay
-        self.response = response
-        self.deadlines = step.deadlines
-        self.name = step.deployment.id
-        self.began = began
-        self.clock = relay.clock
-        self.patience_s: float | None = None
-        """Once the answer is complete: how long its end may still take."""
-        self.loop = asyncio.get_running_loop()
-        self._arm(self.clock())
-
-    def _arm(self, now: float) -> None:
-        wait = min(max(0.0, self._due() - now) + 0.001, self.deadlines.stall_s)
-        self.handle = self.loop.call_later(wait, self._look)
-
-    def _due(self) -> float:
-        relay, deadlines = self.relay, self.deadlines
-        total = self.began + deadlines.total_s
-        if relay.first_at is None:
-            return min(total, self.began + deadlines.first_token_s)
-        if relay.decoder.complete:
-            return relay.last_at + USAGE_GRACE_S
-        return min(
-            total, relay.last_at + (deadlines.thinking_stall_s if relay.thinking else deadlines.stall_s)
-        )
-
-    def _look(self) -> None:
-        now = self.clock()
-        if self.flight.congested:
-            self.relay.last_at = now
-        if now < self._due():
-            self._arm(now)
-        else:
-            self.response.abort(self._verdict(now))
-
-    def _verdict(self, now: float) -> Exception:
-        relay = self.relay
-        if relay.decoder.complete:
-            return _Enough()
-        if now >= self.began + self.deadlines.total_s:
-            kind, what = FailureClass.STALL, f"not done after {self.deadlines.total_s:g} s"
-        elif relay.first_at is None:
-            kind, what = (
-                FailureClass.FIRST_TOKEN_TIMEOUT,
-                f"no first token after {self.deadlines.first_token_s:.1f} s",
-            )
-        else:
-            kind, what = (
-                FailureClass.STALL,
-                f"silent for {now - relay.last_at:.1f} s in the middle of its answer",
-            )
-        return _Died(Failure(kind=kind, message=f"{self.name}: {what}."))
-
-    def ending(self, within_s: float) -> None:
-        """Complete: most upstreams close the body in the same segment, so this only bounds the wait."""
-        if self.patience_s is None or within_s < self.patience_s:
-            self.patience_s = within_s
-            self.handle.cancel()
-            self.handle = self.loop.call_later(within_s, self.response.abort, _Enough())
-
-    def cancel(self) -> None:
-        self.handle.cancel()
 
 
 def _explained(error: Unsupported, deployment: Deployment) -> Unsupported:
