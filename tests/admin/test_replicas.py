@@ -59,6 +59,17 @@ def with_model(text: str, name: str) -> str:
     return yaml.safe_dump(tree)
 
 
+async def replicas(gateway: Process, configurations: int) -> list[dict[str, Any]]:
+    """Once so many are in force among them: each tells at its next beat what it took over."""
+    began = time.monotonic()
+    while True:
+        _, living = await admin(gateway, "GET", "/replicas")
+        if len({one["config"] for one in living}) == configurations:
+            return list(living)
+        assert time.monotonic() - began < 20, living
+        await asyncio.sleep(0.1)
+
+
 async def both_workers(gateway: Process, model: str) -> None:
     """Ten answers in a row come from both of them."""
     deadline, row = time.monotonic() + 20, 0
@@ -134,10 +145,9 @@ async def test_a_configuration_reaches_every_host(tmp_path: Path, postgres: Post
             await until(third, degraded("configuration: version 1 is not in force"))
             assert await dependency(third, "configuration") == 0
             assert (await asked(third, "", model="fresh"))[0] == 404
-            _, living = await admin(first, "GET", "/replicas")
+            living = await replicas(first, configurations=2)
             assert len(living) == 4
             assert sorted(one["trouble"] is None for one in living) == [False, True, True, True]
-            assert len({one["config"] for one in living}) == 2
             # What cannot be validated on another host is not in force there.
             broken = with_model(text.replace("${SIM_KEY}", "${ONLY_ON_ONE}"), "third")
             _, verdict = await admin(first, "PUT", "/config", {"text": broken})
