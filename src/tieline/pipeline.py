@@ -91,9 +91,11 @@ class Flight:
         "peek",
         "permit",
         "plan",
+        "received_at",
         "record",
         "reply",
         "request",
+        "sent_bytes",
         "served_by",
         "shape",
         "tokens",
@@ -106,6 +108,7 @@ class Flight:
         self.line = line
         self.call = call
         self.reply = reply
+        self.received_at = call.received_at
         self.dialect: Dialect = dialect_named(call.dialect)
         self.operation: Operation | None = operation_of(call)
         self.options: Options = NO_OPTIONS
@@ -121,6 +124,7 @@ class Flight:
         self.keepalive: asyncio.TimerHandle | None = None
         self.shape: frozenset[str] | None = None
         self.tokens = 0
+        self.sent_bytes = 0
         self.hold_chars = 0
         self.hold_s = 0.0
         self.committed = False
@@ -133,8 +137,15 @@ class Flight:
             id=new_id(), at_ms=int(wall_clock() * 1000), operation=call.operation, dialect=call.dialect
         )
 
-    async def run(self) -> None:
+    async def run(self) -> Record:
         """The ten steps. Ends with the caller answered (unless gone), the money settled and one record written."""
+        intake = self.line.intake
+        try:
+            intake.enter(self.line.max_concurrency)
+        except TielineError as error:
+            self.refuse(error)
+            self.write_record()
+            return self.record
         try:
             self.receive()
             await self.admit()
@@ -150,15 +161,14 @@ class Flight:
             log.exception("request %s failed inside Tieline", self.record.id)
             self.refuse(error)
         finally:
-            if self.keepalive is not None:
-                self.keepalive.cancel()
-            self.settle()
-            self.write_record()
-
-    def shed(self, error: TielineError) -> None:
-        """No room: answered and recorded before any work is spent."""
-        self.refuse(error)
-        self.write_record()
+            try:
+                if self.keepalive is not None:
+                    self.keepalive.cancel()
+                self.settle()
+                self.write_record()
+            finally:
+                intake.leave()
+        return self.record
 
     # 1 ----------------------------------------------------------------------------------------------------------
     def receive(self) -> None:
@@ -376,8 +386,10 @@ class Flight:
     def write_record(self) -> None:
         """Last, when everything is known; the recorder takes a reference, its thread does the work."""
         record = self.record
-        record.total_ms = self.elapsed_s() * 1000
-        record.overhead_ms = max(0.0, record.total_ms - self.upstream_s * 1000)
+        total_s = self.elapsed_s()
+        record.total_ms = total_s * 1000
+        record.overhead_ms = max(0.0, total_s - self.upstream_s) * 1000
+        record.response_bytes = self.sent_bytes
         if record.attempts:
             last = self.answer or record.attempts[-1]
             record.usage = last.usage if len(self.delivered) < 2 else self.spent()
@@ -397,7 +409,7 @@ class Flight:
 
     def send_whole(self, body: bytes, more: Headers) -> None:
         """A whole answer, wherever it came from."""
-        self.record.response_bytes = len(body)
+        self.sent_bytes = len(body)
         self.committed = True
         self.reply.start(200, [_JSON, *self.head(), *more], len(body))
         self.reply.write(body)
@@ -425,7 +437,7 @@ class Flight:
         return sum(known[1:], known[0]) if known else None
 
     def write(self, data: bytes) -> None:
-        self.record.response_bytes += len(data)
+        self.sent_bytes += len(data)
         if not self.reply.write(data):
             self.congested = True
 
@@ -577,7 +589,7 @@ class Flight:
     # what the steps share ---------------------------------------------------------------------------------------
 
     def elapsed_s(self) -> float:
-        return self.line.clock() - self.call.received_at
+        return self.line.clock() - self.received_at
 
     def typed_request(self) -> Request:
         """The whole request in typed form; only decoded when a target speaks another dialect."""
