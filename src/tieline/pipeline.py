@@ -252,8 +252,14 @@ class Flight:
             if step.wait_s > 0:
                 await asyncio.sleep(step.wait_s)
                 self.upstream_s += step.wait_s
-            held = self.hold_for(step) if self.line.leases is None else await self._hold_first(step)
-            outcome = held or await self._send(step)
+            outcome = self.hold_for(step) if self.line.leases is None else await self._hold_first(step)
+            if outcome is None:
+                after_s = self.plan.hedge_after()
+                if after_s is None:
+                    outcome = await self._exchange(step).run()
+                else:
+                    # A second try beside it when it is late.
+                    outcome = await Race(self).run(step, after_s)
             if outcome.failure is None and outcome.unsupported is None:
                 self.record.outcome, self.record.status = SUCCESS, 200
                 return
@@ -272,13 +278,6 @@ class Flight:
 
     def _exchange(self, step: Try) -> Exchange:
         return Exchange(self, step) if self.operation is None else OneShot(self, step, self.operation)
-
-    async def _send(self, step: Try) -> Outcome:
-        """One try, with a second beside it when it is late and may be hedged."""
-        after_s = self.plan.hedge_after()
-        if after_s is None:
-            return await self._exchange(step).run()
-        return await Race(self).run(step, after_s)
 
     def hold_for(self, step: Try, beside: Try | None = None) -> Outcome | None:
         """Holds what ``step`` may cost, and ``beside`` under way, and what was spent before; an Outcome when no budget
