@@ -194,10 +194,14 @@ class Recorder:
             refused=self._refused,
             lost=self._lost,
             journal_failing=self._journal_failing,
-            waiting_s=round(time.monotonic() - self._moved_at, 1) if self._queue and not self._asleep else 0.0,
+            waiting_s=round(self._waiting_s(), 1),
             failing_since=self._failing_since,
             last_error=self._last_error,
         )
+
+    def _waiting_s(self) -> float:
+        # Asleep it has no record to write, but one that is being put.
+        return time.monotonic() - self._moved_at if self._queue and not self._asleep else 0.0
 
     # The hot path, under the lock.
 
