@@ -36,7 +36,7 @@ class DatabaseSink:
         self._writer = writer
         mark = "?" if database.is_sqlite else "%s"
         self._records = Rows(records, mark)
-        self._plain = Rows(records, mark, PLAIN)
+        self._plain = Rows(records, mark, {**PLAIN, "writer": writer})
         self._entries = Rows(entries, mark)
         self._tags = Rows(record_tags, mark)
         self._add_spend = (
@@ -113,7 +113,7 @@ class DatabaseSink:
                 seq += 1
                 head = link(head, body)
                 if is_plain(fields):
-                    plain += plain_row(fields, self._writer, seq, head, body)
+                    plain += plain_row(fields, seq, head, body)
                 else:
                     others += record_row(fields, self._writer, seq, head, body)
                     for entry in entry_rows(record):
@@ -185,7 +185,7 @@ class Rows:
 
 
 def _literal(value: int | str | None) -> str:
-    """Of our own values only, none of which has a quote."""
+    """Of our own values only, none of which has a quote or a percent sign."""
     if value is None:
         return "NULL"
     return f"'{value}'" if isinstance(value, str) else str(value)

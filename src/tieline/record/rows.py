@@ -14,7 +14,7 @@ from msgspec.structs import astuple
 from tieline.types.record import SUCCESS, Attempt, Record
 from tieline.types.usage import Usage
 
-SLOT_S = 900
+SLOT_S: Final = 900
 """Spend is added up by quarter hours: the days of every time zone begin at one."""
 MAX_SCOPE_CHARS = 500
 _MICRO = 10**6
@@ -63,14 +63,13 @@ def is_plain(fields: Fields) -> bool:
     )
 
 
-def plain_row(fields: Fields, writer: str, seq: int, value: bytes, body: bytes) -> tuple[Any, ...]:
-    """``record_row`` of a plain record without the columns in PLAIN."""
+def plain_row(fields: Fields, seq: int, value: bytes, body: bytes) -> tuple[Any, ...]:
+    """``record_row`` of a plain record without the writer and the columns in PLAIN."""
     asked: str = fields[MODEL_ASKED]
     usage: Usage | None = fields[USAGE]
     return (
         fields[ID],
         fields[AT_MS],
-        writer,
         seq,
         # SQLite's driver takes it as it is, and asks for each bytes object whether somebody wants it adapted: 0.8 us.
         bytearray(value),
@@ -89,9 +88,11 @@ def plain_row(fields: Fields, writer: str, seq: int, value: bytes, body: bytes) 
 
 
 def record_row(fields: Fields, writer: str, seq: int, value: bytes, body: bytes) -> tuple[Any, ...]:
-    row = plain_row(fields, writer, seq, value, body)
+    row = plain_row(fields, seq, value, body)
     return (
-        *row[:-1],
+        *row[:2],
+        writer,
+        *row[2:-1],
         fields[WASTED],
         fields[STATUS],
         fields[OUTCOME],
@@ -180,6 +181,13 @@ def run_scope(project: str | None, run: str) -> str:
     return f"run:{project or ''}:{run}"
 
 
+class _Sum:
+    __slots__ = ("charged", "requests", "unknown")
+
+    def __init__(self) -> None:
+        self.charged = self.requests = self.unknown = 0
+
+
 class Charges:
     """What records were charged, to be added to the table ``spend``.
 
@@ -188,35 +196,41 @@ class Charges:
 
     def __init__(self) -> None:
         # By all that a record's scopes are made of: nearly all of a batch are alike.
-        self._sums: dict[tuple[Any, ...], list[int]] = {}
+        self._sums: dict[tuple[Any, ...], _Sum] = {}
 
     def add(self, fields: Fields) -> None:
         charged: int | None = fields[CHARGED]
         if charged == 0:
             return
-        slot = fields[AT_MS] // 1_000 // SLOT_S
+        at_ms: int = fields[AT_MS]
+        slot = at_ms // (1_000 * SLOT_S)
         tags: dict[str, str] = fields[TAGS]
         labels = tuple(tags.items()) if tags else None
         alike = (slot, fields[KEY_ID], fields[PROJECT], fields[MODEL_ASKED], fields[RUN], labels)
         total = self._sums.get(alike)
         if total is None:
-            total = self._sums[alike] = [0, 0, 0]
-        total[0] += charged or 0
-        total[1] += 1
-        total[2] += charged is None
+            total = self._sums[alike] = _Sum()
+        total.requests += 1
+        if charged is None:
+            total.unknown += 1
+        else:
+            total.charged += charged
 
     def rows(self) -> list[tuple[str, int, int, int, int, int]]:
         """(scope, slot, micros, rest, requests, unknown)"""
-        sums: dict[tuple[str, int], list[int]] = {}
+        sums: dict[tuple[str, int], _Sum] = {}
         for (slot, key_id, project, model, run, labels), added in self._sums.items():
             for scope in _scopes(key_id, project, model, run, labels or ()):
-                total = sums.setdefault((stored_scope(scope), slot), [0, 0, 0])
-                for place, value in enumerate(added):
-                    total[place] += value
-        return [
-            (scope, slot, charged // _MICRO, charged % _MICRO, requests, unknown)
-            for (scope, slot), (charged, requests, unknown) in sorted(sums.items())
-        ]
+                total = sums.setdefault((stored_scope(scope), slot), _Sum())
+                total.charged += added.charged
+                total.requests += added.requests
+                total.unknown += added.unknown
+        rows = []
+        for scope, slot in sorted(sums):
+            total = sums[scope, slot]
+            micros, rest = divmod(total.charged, _MICRO)
+            rows.append((scope, slot, micros, rest, total.requests, total.unknown))
+        return rows
 
 
 def _scopes(
