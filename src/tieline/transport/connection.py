@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+import math
+from typing import TYPE_CHECKING, Final, Protocol
 
 import httptools
 
@@ -15,12 +16,14 @@ from tieline.types.call import Headers
 if TYPE_CHECKING:
     from tieline.transport.pool import Pool
 
-MAX_HEAD = 65_536
+MAX_HEAD: Final = 65_536
 """Bytes of headers, and of anything else between two pieces of body: trailers, chunk extensions, 1xx responses."""
-_JOIN_BELOW = 65_536
+_JOIN_BELOW: Final = 65_536
 """A body this small is copied behind its head, so that one segment carries both."""
-_SLICE = 65_536
+_SLICE: Final = 65_536
 """Larger bodies are handed over in pieces, as the socket takes them."""
+_EARLY_S: Final = 0.001
+"""uvloop's clock has milliseconds, and a timer may come that much before its time."""
 
 
 class Owner(Protocol):
@@ -41,6 +44,7 @@ class Connection:
 
     __slots__ = (
         "_barren",
+        "_deadline",
         "_done",
         "_exchange",
         "_headers",
@@ -52,6 +56,8 @@ class Connection:
         "_paused",
         "_surplus",
         "_switched",
+        "_timer",
+        "_timer_at",
         "_transport",
         "_unsent",
         "_unusable",
@@ -72,6 +78,10 @@ class Connection:
         self._loop = loop
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._exchange: Exchange | None = None
+        self._deadline = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        """Stays from request to request: one for each of them would be as dear as all that is parsed."""
+        self._timer_at = math.inf
         self._headers: Headers = []
         self._barren = 0
         self._done = False
@@ -85,8 +95,9 @@ class Connection:
         self._paused = False
         self._write_paused = False
 
-    def start(self, head: bytes, body: bytes, bodiless: bool) -> Exchange:
-        """Sends a request. Its future ``arrived`` tells when the headers are in; failures are in its ``error``."""
+    def start(self, head: bytes, body: bytes, bodiless: bool, deadline: float = math.inf) -> Exchange:
+        """Sends a request. Its future ``arrived`` tells when the headers are in; failures are in its ``error``, and that
+        they did not come by ``deadline`` is one."""
         exchange = self._exchange = Exchange(self, self._loop, bodiless)
         self._headers = []
         self._barren = 0
@@ -101,7 +112,32 @@ class Connection:
             self._transport.write(head)
             self._unsent = memoryview(body)
             self._send_more()
+        self._deadline = deadline
+        if deadline < self._timer_at and not self._unusable:
+            self._arm()
         return exchange
+
+    def _arm(self) -> None:
+        self._disarm()
+        self._timer_at = self._deadline
+        self._timer = self._loop.call_at(self._deadline, self._look)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._timer_at = math.inf
+
+    def _look(self) -> None:
+        """Whether the headers that are waited for now are late; the timer may be that of an earlier request."""
+        self._timer = None
+        self._timer_at = math.inf
+        if self._exchange is None or self._exchange.status:
+            return
+        if self._deadline > self._loop.time() + _EARLY_S:
+            self._arm()
+        else:
+            self.fail(TransportError("timeout", "no response within the time given", sent=True))
 
     def flush(self) -> None:
         message, self._message = self._message, b""
@@ -278,6 +314,7 @@ class Connection:
         if not self._unusable:
             self._unusable = True
             self._unsent = None
+            self._disarm()
             self._owner.doomed(self)
 
     def _send_more(self) -> None:

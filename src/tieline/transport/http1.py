@@ -63,16 +63,20 @@ class Http1Transport:
         reused = connection is not None
         if connection is None:
             connection, reused = await self._acquire(loop, target, request, deadline)
-        exchange = connection.start(head, request.body, request.method == "HEAD")
-        await self._head_of(loop, exchange, deadline)
-        if exchange.status:
-            return exchange
-        if reused and connection.untouched and _is_reset(exchange.error):
-            # The server closed the idle connection as our request was on its way; it is not an answer to it.
-            exchange = await self._again(loop, target, request, head, deadline)
+        while True:
+            exchange = connection.start(head, request.body, request.method == "HEAD", deadline)
+            try:
+                await exchange.arrived
+            except BaseException:
+                exchange.close()
+                raise
             if exchange.status:
                 return exchange
-        raise _failure(exchange)
+            if not reused or not connection.untouched or not _is_reset(exchange.error):
+                raise _failure(exchange)
+            # The server closed the idle connection as our request was on its way; it is not an answer to it.
+            connection = await self._again(loop, target, request, deadline)
+            reused = False
 
     async def aclose(self) -> None:
         self._closed = True
@@ -219,34 +223,15 @@ class Http1Transport:
         else:
             self.freed(connection)
 
-    async def _head_of(
-        self, loop: asyncio.AbstractEventLoop, exchange: Exchange, deadline: float
-    ) -> Exchange:
-        timer = loop.call_at(deadline, _expire, exchange)
-        try:
-            await exchange.arrived
-        except BaseException:
-            exchange.close()
-            raise
-        finally:
-            timer.cancel()
-        return exchange
-
     async def _again(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        target: _Target,
-        request: UpstreamRequest,
-        head: bytes,
-        deadline: float,
-    ) -> Exchange:
+        self, loop: asyncio.AbstractEventLoop, target: _Target, request: UpstreamRequest, deadline: float
+    ) -> Connection:
         try:
             connection, _ = await self._acquire(loop, target, request, deadline)
         except TransportError as error:
             error.sent = True
             raise
-        exchange = connection.start(head, request.body, request.method == "HEAD")
-        return await self._head_of(loop, exchange, deadline)
+        return connection
 
     def _tls_context(self) -> ssl.SSLContext:
         if self._tls is None:
@@ -267,11 +252,6 @@ class Http1Transport:
                 connection.close()
         if self.idle_connections:
             self._sweeper = self._loop.call_later(self._limits.idle_s / 4, self._sweep)
-
-
-def _expire(exchange: Exchange) -> None:
-    if not exchange.status:
-        exchange.abort(TransportError("timeout", "no response within the time given", sent=True))
 
 
 def _is_reset(error: BaseException | None) -> bool:
