@@ -137,7 +137,7 @@ class Door:
         """Bytes of the segment that is being read: no head in it is larger."""
         self.secret: bytes | None = None
         self.taken: Route | None = None
-        """Of the request that ended in the segment that is being read, if it is one whose head may be known again."""
+        """By the request that ended in the segment that is being read, if its head is one that may be known again."""
         self.known: Known | None = None
         self.unlike = 0
         """Heads since one came again."""
@@ -249,12 +249,12 @@ class Door:
         if apart and self.known is not None and self._is_known(self.known, data):
             return
         self.head_began = False
-        self.taken = None
         self.segment = len(data)
         try:
             self.parser.feed_data(data)
-            if apart and self.taken is not None and self.unlike < MAX_UNLIKE:
-                self._keep_head(data, self.taken)
+            taken, self.taken = self.taken, None
+            if apart and taken is not None and self.unlike < MAX_UNLIKE:
+                self._keep_head(data, taken)
         except httptools.HttpParserUpgrade as upgrade:
             self._stay_http(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError:
@@ -334,6 +334,7 @@ class Door:
             self.since = self.loop.time()
         self.url = b""
         self.secret = None
+        self.taken = None
         self.headers = []
         self.body = []
         self.body_bytes = self.head_bytes = 0
@@ -481,7 +482,6 @@ class Door:
         """An answer is out: the next pipelined request begins, or the connection closes or idles."""
         if self.replies and self.replies[0] is reply:
             self.replies.popleft()
-        self.server_state.total_requests += 1
         self.since = self.loop.time()
         if not reply.keep_alive or (self.closing and not self.replies and not self.receiving):
             self.close()

@@ -11,7 +11,6 @@ import httptools
 from tieline.transport.base import TransportError
 from tieline.transport.exchange import Exchange
 from tieline.transport.outbox import Outbox
-from tieline.types.call import Headers
 
 if TYPE_CHECKING:
     from tieline.transport.pool import Pool
@@ -47,7 +46,7 @@ class Connection:
         "_deadline",
         "_done",
         "_exchange",
-        "_headers",
+        "_head",
         "_interim",
         "_loop",
         "_message",
@@ -82,7 +81,8 @@ class Connection:
         self._timer: asyncio.TimerHandle | None = None
         """Stays from request to request: one for each of them would be as dear as all that is parsed."""
         self._timer_at = math.inf
-        self._headers: Headers = []
+        self._head = b""
+        """What has come of the response while its headers were not all in."""
         self._barren = 0
         self._done = False
         self._interim = False
@@ -99,7 +99,7 @@ class Connection:
         """Sends a request. Its future ``arrived`` tells when the headers are in; failures are in its ``error``, and that
         they did not come by ``deadline`` is one."""
         exchange = self._exchange = Exchange(self, self._loop, bodiless)
-        self._headers = []
+        self._head = b""
         self._barren = 0
         self._done = False
         self.untouched = True
@@ -184,7 +184,8 @@ class Connection:
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        if self._exchange is None:
+        exchange = self._exchange
+        if exchange is None:
             # Nobody asked: an idle connection that speaks (a 408, say) cannot be trusted with a request.
             self.close()
             return
@@ -194,6 +195,8 @@ class Connection:
             return
         self.untouched = False
         self._barren += len(data)
+        if not exchange.status:
+            self._head = self._head + data if self._head else data
         assert self._parser is not None
         try:
             self._parser.feed_data(data)
@@ -229,9 +232,6 @@ class Connection:
         if self._done:
             self._surplus = True
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value))
-
     def on_headers_complete(self) -> None:
         exchange = self._exchange
         if exchange is None or self._done:
@@ -239,17 +239,20 @@ class Connection:
         parser = self._parser
         assert parser is not None
         status = parser.get_status_code()
+        head = self._head.lstrip(b"\r\n") if self._head.startswith((b"\r", b"\n")) else self._head
+        end = head.find(b"\r\n\r\n")
         if status < 200:
             self._switched = status == 101
             self._interim = True
+            self._head = head[end + 4 :]
             return
-        if self._barren > MAX_HEAD and sum(len(n) + len(v) + 4 for n, v in self._headers) > MAX_HEAD:
+        if end > MAX_HEAD:
             self.fail(_head_too_large())
             return
         self._barren = 0
         self.keep_alive = parser.should_keep_alive()
-        headers, self._headers = self._headers, []
-        exchange.on_head(status, headers)
+        self._head = b""
+        exchange.on_head(status, head[:end])
         if exchange.bodiless:
             self._done = True
 
@@ -269,7 +272,6 @@ class Connection:
     def on_message_complete(self) -> None:
         if self._interim:
             self._interim = False
-            self._headers = []
             if self._switched:
                 self._fail_unless_over(
                     TransportError("protocol", "the server changed the protocol", sent=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from typing import Final
 
 from tieline.transport.base import TransportError, UpstreamRequest
 from tieline.transport.connection import Connection
@@ -15,10 +16,10 @@ from tieline.transport.outbox import Outbox
 from tieline.transport.pool import Pool
 from tieline.transport.target import Heads
 
-_MAX_TARGETS = 1024
-_MAX_ORIGINS = 1024
+_MAX_TARGETS: Final = 1024
+_MAX_ORIGINS: Final = 1024
 """Above it, origins without a connection are forgotten."""
-_CLOSE_S = 2.0
+_CLOSE_S: Final = 2.0
 
 
 class _Target:
@@ -42,6 +43,7 @@ class Http1Transport:
     ) -> None:
         self.outbox = Outbox()
         self._limits = limits or PoolLimits()
+        self._idle_s = self._limits.idle_s
         self._ca_file = ca_file
         self._tls = tls
         self._targets: dict[str, _Target] = {}
@@ -125,11 +127,11 @@ class Http1Transport:
         if self._loop is None or not connection.is_usable:
             return
         now = self._loop.time()
-        connection.expires_at = now + self._limits.idle_s
+        connection.expires_at = now + self._idle_s
         if self._closed or not connection.pool.release(connection, now):
             connection.close()
         elif self._sweeper is None:
-            self._sweeper = self._loop.call_later(self._limits.idle_s / 4, self._sweep)
+            self._sweeper = self._loop.call_later(self._idle_s / 4, self._sweep)
 
     def doomed(self, connection: Connection) -> None:
         if connection in self._connections:
@@ -251,7 +253,7 @@ class Http1Transport:
             for connection in pool.expired(now):
                 connection.close()
         if self.idle_connections:
-            self._sweeper = self._loop.call_later(self._limits.idle_s / 4, self._sweep)
+            self._sweeper = self._loop.call_later(self._idle_s / 4, self._sweep)
 
 
 def _is_reset(error: BaseException | None) -> bool:
