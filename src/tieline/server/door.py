@@ -20,7 +20,7 @@ from uvicorn.server import ServerState
 
 from tieline.dialects import paths
 from tieline.server.asgi import Cycle, scope_of
-from tieline.transport.outbox import Outbox
+from tieline.transport.outbox import Outbox, Sender
 from tieline.types.call import Call, Headers
 from tieline.types.errors import Fault
 
@@ -49,7 +49,19 @@ _NOTED: Final = _SECRET_HEADERS | {b"content-length", b"expect", b"content-encod
 """What the door itself looks at; of all other headers it only adds up the size."""
 _WITHOUT_BODY: Final = (204, 304)
 
-Route = tuple[paths.Door, str, str]
+
+class Route:
+    """Where a URL leads on the data plane."""
+
+    __slots__ = ("dialect", "model", "operation", "path", "query", "stream")
+
+    def __init__(self, door: paths.Door, path: str, query: str) -> None:
+        self.dialect = door.dialect
+        self.operation = door.operation
+        self.model = door.model
+        self.stream = door.stream
+        self.path = path
+        self.query = query
 
 
 class Hall:
@@ -91,7 +103,7 @@ class Known:
         self.secret = secret
 
 
-class Door:
+class Door(Sender):
     """One connection: an ``asyncio.Protocol``."""
 
     linger_s: ClassVar[float] = 2.0
@@ -196,12 +208,16 @@ class Door:
             self.flush()
 
     def flush(self) -> None:
-        out, self.out, self.out_bytes = self.out, [], 0
+        out = self.out
+        self.out_bytes = 0
         if not out or self.transport.is_closing():
-            return
-        if len(out) == 1:
-            self.transport.write(out[0])
+            out.clear()
+        elif len(out) == 1:
+            data = out[0]
+            out.clear()
+            self.transport.write(data)
         else:
+            self.out = []
             self.transport.writelines(out)
 
     def close(self) -> None:
@@ -321,7 +337,7 @@ class Door:
             door = paths.find(path, query)
             if door is None:
                 return None
-            found = (door, path, query)
+            found = Route(door, path, query)
             if len(self.routes) < MAX_ROUTES and not query:
                 self.routes[url] = found
         return found
@@ -443,17 +459,16 @@ class Door:
         return secret.decode("latin-1").strip()
 
     def _call(self, route: Route, headers: Headers, body: bytes, secret: str | None) -> Call:
-        door, path, query = route
         self.since = self.loop.time()
         return Call(
-            dialect=door.dialect,
-            operation=door.operation,
-            path=path,
-            query=query,
+            dialect=route.dialect,
+            operation=route.operation,
+            path=route.path,
+            query=route.query,
             headers=headers,
             body=body,
-            model=door.model,
-            stream=door.stream,
+            model=route.model,
+            stream=route.stream,
             received_at=self.since,
             peer=self.peer,
             secret=secret,
@@ -502,9 +517,9 @@ class Door:
         fault = Fault(
             status=405,
             code="method_not_allowed",
-            message=f"{method.decode('latin-1')} is not served at {route[1]}; send a POST.",
+            message=f"{method.decode('latin-1')} is not served at {route.path}; send a POST.",
         )
-        body, headers = self.gateway.error_answer(route[0].dialect, fault)
+        body, headers = self.gateway.error_answer(route.dialect, fault)
         reply.whole(405, [*headers, (b"allow", b"POST")], body)
 
     def _body_too_large(self) -> None:

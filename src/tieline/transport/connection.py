@@ -10,7 +10,7 @@ import httptools
 
 from tieline.transport.base import TransportError
 from tieline.transport.exchange import Exchange
-from tieline.transport.outbox import Outbox
+from tieline.transport.outbox import Outbox, Sender
 
 if TYPE_CHECKING:
     from tieline.transport.pool import Pool
@@ -38,7 +38,7 @@ class Owner(Protocol):
         """Called once, when the socket is closed."""
 
 
-class Connection:
+class Connection(Sender):
     """An ``asyncio.Protocol``."""
 
     __slots__ = (
