@@ -245,7 +245,7 @@ class Exchange:
         self.entry.status = response.status
         if response.status >= 300:
             raise Died(await self._refusal(response))
-        limits = rate_limits(response.headers)
+        limits = rate_limits(response.headers) if response.mentions(b"ratelimit") else None
         if limits is not None:
             flight.line.health.observe_limits(step.deployment, step.credential, limits, self.clock())
         return response
