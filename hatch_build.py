@@ -24,6 +24,7 @@ COMPILED = [
     "dialects/openai_chat/peek.py",
     "dialects/openai_chat/response.py",
     "dialects/openai_chat/stream.py",
+    "dialects/seen.py",
     "dialects/sse.py",
     "dialects/transcript.py",
     "exchange.py",
@@ -52,6 +53,7 @@ COMPILED = [
     "transport/outbox.py",
     "transport/pool.py",
     "transport/target.py",
+    "types/asked.py",
     "types/money.py",
     "watch.py",
 ]

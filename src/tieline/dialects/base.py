@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from enum import IntEnum
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import quote
 
-import msgspec
 from msgspec import Struct, field
 
+from tieline.dialects.seen import Frame as Frame
+from tieline.dialects.seen import Glance as Glance
+from tieline.dialects.seen import Outgoing as Outgoing
+from tieline.dialects.seen import Peek as Peek
 from tieline.types.call import Call, Headers
 from tieline.types.errors import ErrorInfo, Fault
 from tieline.types.events import Event
 from tieline.types.request import Request
 from tieline.types.response import Response
-from tieline.types.usage import Usage
 
 MAX_FRAME_BYTES = 4 * 1024 * 1024
 """One stream event; images inside events are the largest seen, about 2 MB of base64."""
@@ -95,50 +97,6 @@ class Target(Struct, frozen=True, kw_only=True):
 def segment(model: str) -> str:
     """A model's id for a path. Callers may name any model at a provider: what they write stays one segment."""
     return quote(model, safe="@:=,")
-
-
-class Outgoing(Struct, kw_only=True, gc=False):
-    path: str
-    """Appended to the endpoint's base URL, with query."""
-    body: bytes
-    headers: Headers = field(default_factory=list)
-    """Of the dialect (anthropic-version, …); credentials and content-type are added later."""
-
-
-class Peek(Struct, kw_only=True, gc=False):
-    """What the pipeline needs to know of a request before deciding anything; the rest stays bytes."""
-
-    model: str
-    stream: bool = False
-    include_usage: bool = False
-    max_output_tokens: int | None = None
-    fallbacks: tuple[str, ...] = ()
-    """`models`: OpenRouter's list of alternatives."""
-    provider_preferences: dict[str, Any] | None = None
-    """`provider`: OpenRouter's object, when it is one."""
-    options: dict[str, Any] = field(default_factory=dict)
-    """`tieline`: ours."""
-    n: int = 1
-    user: str | None = None
-    features: frozenset[str] = frozenset()
-    """Of: tools, forced_tool, images, pdf, audio, json_object, json_schema, reasoning, logprobs, n, prefill, server_tools.
-    A sound over-approximation is allowed for same-dialect targets (they are told the truth by the upstream)."""
-    input_chars: int = 0
-    """Size of the text, for estimating tokens before sending."""
-    fields: dict[str, msgspec.Raw] = field(default_factory=dict)
-    """The body's top level, undecoded, without `tieline` and OpenRouter's routing fields. Of a ``plain`` body empty until
-    the dialect needs it."""
-    plain: bytes | None = None
-    """The whole body, where the dialect found nothing in it that needs a closer look: such a body is forwarded with one
-    piece exchanged."""
-
-
-class Frame(Struct, gc=False):
-    """One event of a stream as it was on the wire."""
-
-    raw: bytes
-    data: bytes
-    event: str | None = None
 
 
 Mould = tuple[bytes, bytes]
@@ -225,17 +183,6 @@ class StreamEncoder(Protocol):
 
     def ping(self) -> bytes:
         """A keep-alive that clients ignore."""
-
-
-class Glance(Struct, kw_only=True, gc=False):
-    """What the ledger needs from a whole answer that passes through."""
-
-    id: str | None = None
-    model: str | None = None
-    usage: Usage | None = None
-    finish_reason: str | None = None
-    """None: the answer carries none, so it is not complete."""
-    output_chars: int = 0
 
 
 class UpstreamDialect(Protocol):

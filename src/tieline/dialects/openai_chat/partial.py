@@ -113,7 +113,9 @@ class PlainUsage(Struct):
 
 
 class PlainChoice(Struct):
-    finish_reason: str
+    """Other reasons, those of a host that gave up among them, take the long way."""
+
+    finish_reason: Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
 
 
 class PlainAnswer(Struct):
@@ -124,6 +126,7 @@ class PlainAnswer(Struct):
     error: None = None
     x_groq: None = None
     object: Literal["chat.completion"] = "chat.completion"
+    service_tier: Literal["default", "standard", "auto"] | None = None
 
 
 READ_PLAIN_ANSWER = msgspec.json.Decoder(PlainAnswer)
