@@ -100,7 +100,8 @@ def segment(model: str) -> str:
 
 
 Mould = tuple[bytes, bytes]
-"""A frame that carries a piece of text, before and after that text: most of a stream's frames differ only there."""
+"""A frame that carries a piece of text, up to the text's opening quote and from its closing one: most of a stream's frames
+differ only between them."""
 
 
 class Weight(IntEnum):
@@ -200,6 +201,10 @@ class UpstreamDialect(Protocol):
 
     def stream_decoder(self) -> StreamDecoder: ...
 
+    def mould(self, frame: bytes) -> Mould | None:
+        """Of a frame that is one ``TextDelta``: it without its text. To decode what fits it gives that text and leaves the
+        decoder as it was. None is always right, only slower."""
+
     def decode_response(self, body: bytes) -> Response:
         """Raises StreamFault (an error inside a 200) or Garbled."""
 
@@ -234,9 +239,6 @@ class Dialect(UpstreamDialect, Protocol):
 
     def glance(self, body: bytes) -> Glance:
         """Raises StreamFault or Garbled."""
-
-    def mould(self, frame: bytes) -> Mould | None:
-        """Pass-through: ``frame`` without its text. What fits it needs no reading. None is always right, only slower."""
 
     def weigh(self, data: bytes) -> Weight:
         """What bytes that fit no mould could change, while text is unread."""

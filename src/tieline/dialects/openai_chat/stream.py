@@ -73,7 +73,7 @@ _NOTHING_COUNTED = re.compile(rb'"completion_tokens"\s*+:\s*+(?:0\b|null)')
 
 
 def mould(raw: bytes) -> Mould | None:
-    """Of a frame that is only a piece of text (``weigh``), cut around that text."""
+    """Of a frame that is only a piece of text (``weigh``), cut around that text, within its quotes."""
     if weigh(raw) is not Weight.TEXT or raw.count(b"\n") != 2:
         return None
     found = _CONTENT.search(raw)
