@@ -294,9 +294,10 @@ class Relay:
         self.chars_out += len(text)
         out: list[bytes] = []
         self._tell(TextDelta(self.block, text), out)
-        for piece in out:
-            if piece:
-                self.write(piece)
+        if out:
+            data = out[0] if len(out) == 1 else b"".join(out)
+            if data:
+                self.write(data)
 
     def _time(self, now: float) -> None:
         if now - self.last_at > self.max_gap_s:
