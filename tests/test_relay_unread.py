@@ -170,7 +170,7 @@ def test_plain_text_is_not_read_and_a_break_reads_it() -> None:
     ]
     whole, _, error = relayed(get("openai_chat"), [FIRST, *text, *done, b"data: [DONE]\n\n"])
     assert error is None
-    assert len(whole.unread) == 49, "one shows what they look like"
+    assert len(whole.unread) == 50, "the first word showed what they look like"
     broken, _, error = relayed(get("openai_chat"), [FIRST, *text])
     assert error == "Truncated"
     assert not broken.unread

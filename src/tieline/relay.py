@@ -306,14 +306,14 @@ class Relay:
 
     def _learn(self, events: list[Event], frame: Frame) -> None:
         """A frame with a piece of text shows how the next ones will look. Some hosts make each one different."""
-        event = events[0] if len(events) == 1 else None
-        if isinstance(event, TextDelta):
+        event = events[-1] if 0 < len(events) < 3 else None
+        if isinstance(event, TextDelta) and (len(events) == 1 or isinstance(events[0], BlockStart)):
             if self.moulds < MAX_MOULDS:
                 self.moulds += 1
                 self.mould = self.moulds_of.mould(frame.raw)
                 self.block = event.index
         elif events and self.encoder is not None:
-            # The block may be over.
+            # That block may be over.
             self.mould = None
 
     def _forward(self, data: bytes, frames: list[Frame], untouched: bool) -> bytes:
@@ -325,8 +325,7 @@ class Relay:
                     untouched = False
                     continue
                 report = False
-                if self.committed:
-                    self._learn(events, frame)
+                self._learn(events, frame)
                 for event in events:
                     self._see(event)
                     self.transcript.add(event)
@@ -352,8 +351,7 @@ class Relay:
                 events = self._decode(frame)
                 if events is None:
                     continue
-                if self.committed:
-                    self._learn(events, frame)
+                self._learn(events, frame)
                 for event in events:
                     self._see(event)
                     self._tell(event, out)

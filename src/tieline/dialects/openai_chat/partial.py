@@ -65,7 +65,7 @@ class PlainBody(Struct, forbid_unknown_fields=True):
     """What most requests consist of; whatever has more, or something else in it, is looked at field by field."""
 
     model: str
-    messages: Raw
+    messages: list[PlainTurn]
     stream: bool = False
     stream_options: PlainStreamOptions | None = None
     max_tokens: int | None = None
@@ -82,7 +82,11 @@ class PlainBody(Struct, forbid_unknown_fields=True):
 READ_PLAIN_BODY = msgspec.json.Decoder(PlainBody)
 
 
-READ_PLAIN_TURNS = msgspec.json.Decoder(list[PlainTurn])
+class Messages(Struct):
+    messages: Raw
+
+
+READ_MESSAGES = msgspec.json.Decoder(Messages)
 
 
 class PlainIn(Struct):

@@ -11,8 +11,8 @@ from msgspec import Raw
 from tieline.dialects.base import Outgoing, Peek, Target
 from tieline.dialects.openai_chat.partial import (
     READ_FORMAT,
+    READ_MESSAGES,
     READ_PLAIN_BODY,
-    READ_PLAIN_TURNS,
     READ_STREAM_OPTIONS,
     READ_TOOLS,
     READ_TURN_PARTS,
@@ -84,11 +84,11 @@ _OTHER_PARTS = {
 
 
 _MODEL: Final = b'"model"'
+_MESSAGES: Final = b'"messages"'
 _QUOTE: Final = 0x22
 _COLON: Final = 0x3A
 _NOTHING: Final[frozenset[str]] = frozenset()
 _read_body: Final = READ_PLAIN_BODY.decode
-_read_turns: Final = READ_PLAIN_TURNS.decode
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -100,11 +100,9 @@ def _plain(body: bytes) -> Peek | None:
     """None when the body needs a closer look, or is wrong in some way that only that can explain."""
     try:
         plain = _read_body(body)
-        messages = plain.messages
-        turns = _read_turns(messages)
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
         return None
-    model = plain.model
+    model, turns = plain.model, plain.messages
     start = body.find(_MODEL)
     if not model or not turns or start < 0 or body.find(_MODEL, start + len(_MODEL)) >= 0:
         return None
@@ -115,18 +113,28 @@ def _plain(body: bytes) -> Peek | None:
     newer, older = plain.max_completion_tokens, plain.max_tokens
     if role == "assistant" or (newer is not None and newer < 1) or (older is not None and older < 1):
         return None
-    stream = plain.stream
+    stream, user = plain.stream, plain.user
     options = plain.stream_options if stream else None
+    bracketed = user is not None or plain.stop is not None or "]" in model
     return Peek(
         model=model,
         stream=stream,
         include_usage=bool(options is not None and options.include_usage),
         max_output_tokens=older if newer is None else newer,
-        user=plain.user,
+        user=user,
         features=_NOTHING,
-        input_chars=memoryview(messages).nbytes,
+        input_chars=_size_of_messages(body, bracketed),
         plain=Plain(body, start, _end_of_model(body, start, model.encode()), developer),
     )
+
+
+def _size_of_messages(body: bytes, bracketed: bool) -> int:
+    """Of that field as it came. ``bracketed``: another one may hold a bracket; else the last bracket is its end."""
+    start = -1 if bracketed else body.find(_MESSAGES)
+    at = -1 if start < 0 else _after_blanks(body, start + len(_MESSAGES))
+    if at < 0 or body[at] != _COLON:
+        return memoryview(READ_MESSAGES.decode(body).messages).nbytes
+    return body.rfind(b"]") + 1 - _after_blanks(body, at + 1)
 
 
 def _end_of_model(body: bytes, start: int, model: bytes) -> int:
