@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.test_relay import Caller
+from tests.test_relay import REQUEST, Caller
 from tieline.dialects import get, get_upstream
 from tieline.dialects.base import Peek, Weight
 from tieline.dialects.openai_chat.stream import weigh
@@ -85,13 +85,13 @@ class Reading:
         return None
 
 
-def relayed(through: Any, chunks: list[bytes]) -> tuple[Relay, Caller, str | None]:
+def relayed(dialect: Any, chunks: list[bytes], to: str = "") -> tuple[Relay, Caller, str | None]:
     caller = Caller()
     relay = Relay(
-        dialect=get_upstream("openai_chat"),
-        through=through,
+        dialect=dialect,
+        through=None if to else dialect,
         peek=PEEK,
-        encoder=None,
+        encoder=get(to).stream_encoder(REQUEST) if to else None,
         sink=caller,
         transcript=Transcript(),
         clock=lambda: 0.0,
@@ -139,6 +139,29 @@ def assert_nobody_can_tell(chunks: list[bytes]) -> None:
         assert lazy.transcript.text == eager.transcript.text, "a resume goes on from here"
 
 
+others = st.sampled_from(["anthropic_messages", "openai_responses", "gemini", "openai_chat"])
+tools = st.sampled_from([frame(TOOL), frame({}, finish="stop"), frame({"refusal": "no"})])
+
+
+@settings(max_examples=150, deadline=None)
+@given(middle=st.lists(pieces | tools.map(lambda one: [one]), max_size=4), ending=endings, to=others)
+def test_no_other_dialect_can_tell(middle: list[list[bytes]], ending: list[bytes], to: str) -> None:
+    chunks = [FIRST, *[piece for part in middle for piece in part], *ending]
+    short, heard, error = relayed(get("openai_chat"), chunks, to)
+    long, expected, wrong = relayed(Reading(), chunks, to)
+    assert (heard.sent, heard.ends, error) == (expected.sent, expected.ends, wrong)
+    assert (short.chars_out, short.usage, short.first_at) == (long.chars_out, long.usage, long.first_at)
+    assert short.transcript.events() == long.transcript.events()
+
+
+def test_pieces_for_another_dialect_are_not_decoded_when_they_fit() -> None:
+    relay, _, _ = relayed(get("openai_chat"), [FIRST], "anthropic_messages")
+    relay.feed(frame({"content": "x"}))
+    relay.decoder = None  # type: ignore[assignment]
+    relay.feed(frame({"content": "y"}))
+    assert relay.transcript.text == "Helloxy"
+
+
 def test_plain_text_is_not_read_and_a_break_reads_it() -> None:
     text = [frame({"content": f"word {number} "}) for number in range(50)]
     done = [
@@ -147,7 +170,7 @@ def test_plain_text_is_not_read_and_a_break_reads_it() -> None:
     ]
     whole, _, error = relayed(get("openai_chat"), [FIRST, *text, *done, b"data: [DONE]\n\n"])
     assert error is None
-    assert len(whole.unread) == 49, "one shows what they look like"
+    assert len(whole.unread) == 50, "the first word showed what they look like"
     broken, _, error = relayed(get("openai_chat"), [FIRST, *text])
     assert error == "Truncated"
     assert not broken.unread

@@ -275,7 +275,7 @@ class Exchange:
             glance = flight.dialect.glance(body)
             entry.upstream_id, entry.upstream_model, entry.usage = glance.id, glance.model, glance.usage
             entry.chars_out, finish = glance.output_chars, glance.finish_reason
-            if flight.asked_tier is not None or _names_special_tier(body):
+            if flight.asked_tier is not None or (not glance.usual_tier and _names_special_tier(body)):
                 # Rare, so that the glance of all the others stays short.
                 self.tier = self.dialect.decode_response(body).service_tier
         else:

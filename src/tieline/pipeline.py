@@ -33,6 +33,7 @@ from tieline.route.match import Route
 from tieline.route.plan import Plan
 from tieline.route.routing import override
 from tieline.route.steps import GiveUp, Needs, Outcome, Try
+from tieline.types.asked import read_options
 from tieline.types.call import Call, Headers, Reply
 from tieline.types.errors import (
     FailureClass,
@@ -45,7 +46,7 @@ from tieline.types.errors import (
     fault_of,
 )
 from tieline.types.money import Pico, format_usd, parse_usd
-from tieline.types.options import NO_OPTIONS, Options, read_options
+from tieline.types.options import NO_OPTIONS, Options
 from tieline.types.record import SUCCESS, Attempt, Record
 from tieline.types.request import Request
 from tieline.types.response import Response

@@ -8,7 +8,7 @@ still follow in-band.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -37,10 +37,10 @@ from tieline.types.events import (
 )
 from tieline.types.usage import Usage
 
-_READ_STRING = msgspec.json.Decoder(str).decode
-MAX_MOULDS = 8
+_read_string: Final = msgspec.json.Decoder(str).decode
+MAX_MOULDS: Final = 8
 """Frames of one stream that are looked at as a mould for others."""
-MAX_UNREAD = 262_144
+MAX_UNREAD: Final = 262_144
 """Bytes of text that passed through and may stay unread; then they are read in one go."""
 _CONTENT = (TextDelta, ThinkingDelta, ArgumentsDelta)
 
@@ -88,9 +88,11 @@ class Relay:
     """
 
     __slots__ = (
+        "block",
         "chars_out",
         "clock",
         "committed",
+        "cut",
         "decoder",
         "done",
         "encoder",
@@ -104,6 +106,7 @@ class Relay:
         "max_gap_s",
         "mould",
         "moulds",
+        "moulds_of",
         "peek",
         "service_tier",
         "sink",
@@ -121,6 +124,7 @@ class Relay:
         "upstream_model",
         "usage",
         "waited_s",
+        "write",
     )
 
     def __init__(
@@ -142,19 +146,25 @@ class Relay:
         self.peek = peek
         self.encoder = encoder
         self.sink = sink
+        self.write: Callable[[bytes], None] = sink.write
         self.transcript = transcript
         self.clock = clock
         self.splicer = splicer
         self.spliced = False
         self.spent = spent
         self.splitter = dialect.splitter()
+        self.cut = False
+        """Whether the splitter holds the beginning of a frame."""
         self.decoder: StreamDecoder = dialect.stream_decoder()
         self.held: list[bytes] = []
         self.unread: list[bytes] = []
         """Text that passed through: its events are not in the transcript yet (``catch_up``)."""
         self.unread_bytes = 0
         self.mould: Mould | None = None
+        self.moulds_of: UpstreamDialect = dialect if through is None else through
         self.moulds = 0
+        self.block = 0
+        """Whose text the mould is of."""
         self.hold_until_chars = hold_until_chars
         self.holding = False
         self.committed = committed
@@ -178,9 +188,10 @@ class Relay:
         """Bytes of the upstream, cut anywhere."""
         now = self.clock()
         self.waited_s += now - self.idle_since
-        if not self.done and not self._pass(data, now):
-            untouched = not self.splitter.pending
+        if not self.done and not (self.mould is not None and self.committed and self._pass(data, now)):
+            untouched = not self.cut
             frames = self.splitter.feed(data)
+            self.cut = self.splitter.pending
             out = self._forward(data, frames, untouched) if self.encoder is None else self._translate(frames)
             if out:
                 self._send(out)
@@ -250,40 +261,60 @@ class Relay:
     # ------------------------------------------------------------------------------------------------------------
 
     def _pass(self, data: bytes, now: float) -> bool:
-        """Bytes that carry text and nothing else go out as they are. They are read when it turns out that somebody has to
-        know what they say (another block follows, the answer breaks off, nobody counts its tokens): mostly nobody has."""
-        if self.through is None or not self.committed or self.splitter.pending:
+        """Bytes that carry text and nothing else need no decoding. Where they go out as they are, they are not even read
+        until it turns out that somebody has to know what they say (another block follows, the answer breaks off, nobody
+        counts its tokens): mostly nobody has."""
+        if self.cut or self.mould is None:
             return False
-        mould = self.mould
-        if mould is None:
-            return False
-        before, after = mould
-        if data.startswith(before) and data.endswith(after) and _is_text(data[len(before) : -len(after)]):
-            self._keep_unread(data, now)
-            return True
-        if not self.unread:
-            return False
-        weight = self.through.weigh(data)
-        if weight in (Weight.WEIGHTY, Weight.TEXT) or (weight is Weight.END and not self.counted):
-            self.catch_up()
+        before, after = self.mould
+        if data.startswith(before) and data.endswith(after):
+            text = _text_of(data[len(before) - 1 : len(data) - len(after) + 1])
+            if text:
+                self._time(now)
+                self.thinking = False
+                if self.encoder is None:
+                    self._keep_unread(data)
+                else:
+                    self._pass_on(text)
+                return True
+        if self.unread and self.through is not None:
+            weight = self.through.weigh(data)
+            if weight in (Weight.WEIGHTY, Weight.TEXT) or (weight is Weight.END and not self.counted):
+                self.catch_up()
         return False
 
-    def _keep_unread(self, data: bytes, now: float) -> None:
-        if now - self.last_at > self.max_gap_s:
-            self.max_gap_s = now - self.last_at
-        self.last_at = now
-        self.thinking = False
+    def _keep_unread(self, data: bytes) -> None:
         self.unread.append(data)
         self.unread_bytes += len(data)
         if self.unread_bytes > MAX_UNREAD:
             self.catch_up()
-        self.sink.write(data)
+        self.write(data)
+
+    def _pass_on(self, text: str) -> None:
+        self.chars_out += len(text)
+        out: list[bytes] = []
+        self._tell(TextDelta(self.block, text), out)
+        if out:
+            data = out[0] if len(out) == 1 else b"".join(out)
+            if data:
+                self.write(data)
+
+    def _time(self, now: float) -> None:
+        if now - self.last_at > self.max_gap_s:
+            self.max_gap_s = now - self.last_at
+        self.last_at = now
 
     def _learn(self, events: list[Event], frame: Frame) -> None:
         """A frame with a piece of text shows how the next ones will look. Some hosts make each one different."""
-        if len(events) == 1 and type(events[0]) is TextDelta and self.moulds < MAX_MOULDS:
-            self.moulds += 1
-            self.mould = self.through.mould(frame.raw) if self.through is not None else None
+        event = events[-1] if 0 < len(events) < 3 else None
+        if isinstance(event, TextDelta) and (len(events) == 1 or isinstance(events[0], BlockStart)):
+            if self.moulds < MAX_MOULDS:
+                self.moulds += 1
+                self.mould = self.moulds_of.mould(frame.raw)
+                self.block = event.index
+        elif events and self.encoder is not None:
+            # That block may be over.
+            self.mould = None
 
     def _forward(self, data: bytes, frames: list[Frame], untouched: bool) -> bytes:
         kept: list[bytes] = []
@@ -294,8 +325,7 @@ class Relay:
                     untouched = False
                     continue
                 report = False
-                if self.committed:
-                    self._learn(events, frame)
+                self._learn(events, frame)
                 for event in events:
                     self._see(event)
                     self.transcript.add(event)
@@ -310,7 +340,7 @@ class Relay:
         except Exception:
             self._hand_over(kept)
             raise
-        if untouched and not self.splitter.pending:
+        if untouched and not self.cut:
             return data if kept else b""
         return b"".join(kept)
 
@@ -318,7 +348,11 @@ class Relay:
         out: list[bytes] = []
         try:
             for frame in frames:
-                for event in self._decode(frame) or ():
+                events = self._decode(frame)
+                if events is None:
+                    continue
+                self._learn(events, frame)
+                for event in events:
                     self._see(event)
                     self._tell(event, out)
                 if self.decoder.ended:
@@ -360,7 +394,7 @@ class Relay:
     def _hand_over(self, out: list[bytes]) -> None:
         """What came in front of a fault is the caller's, once it has seen anything: the transcript has it too."""
         if self.committed and out and not self.done:
-            self.sink.write(b"".join(out))
+            self.write(b"".join(out))
 
     def _whole(self, out: bytes, rest: Callable[[], bytes]) -> bytes:
         """``out`` and what ``rest`` makes; ``out`` alone is handed over when that raises."""
@@ -385,10 +419,8 @@ class Relay:
         if kind in _CONTENT:
             now = self.clock()
             if self.first_at is None:
-                self.first_at = now
-            elif now - self.last_at > self.max_gap_s:
-                self.max_gap_s = now - self.last_at
-            self.last_at = now
+                self.first_at = self.last_at = now
+            self._time(now)
             self.thinking = kind is ThinkingDelta
             self.chars_out += len(event.json if kind is ArgumentsDelta else event.text)  # type: ignore[union-attr]
         elif kind is BlockStart:
@@ -415,7 +447,7 @@ class Relay:
                 return
             self.commit()
             return
-        self.sink.write(out)
+        self.write(out)
 
     def release(self) -> None:
         """What is held back goes out now, even if nothing follows for a while."""
@@ -428,7 +460,7 @@ class Relay:
         self.sink.commit()
         held, self.held = b"".join(self.held), []
         if held:
-            self.sink.write(held)
+            self.write(held)
 
     def _end(self, before: bytes, terminator: bytes) -> None:
         """Everything is here: held frames, the figures, the terminator; in this order."""
@@ -441,7 +473,7 @@ class Relay:
             self.held.append(before)
             self.commit()
             before = b""
-        self.sink.write(before + self.sink.closing_comment() + terminator)
+        self.write(before + self.sink.closing_comment() + terminator)
         self.sink.end()
 
     def _spliced_rest(self) -> bytes:
@@ -451,10 +483,10 @@ class Relay:
         return b"".join(out)
 
 
-def _is_text(inside: bytes) -> bool:
-    """Whether the decoder would read this, between quotes, as a string with something in it: a caller may be given what
-    it can decode and nothing else, and who says nothing has stalled."""
+def _text_of(quoted: bytes) -> str:
+    """What the decoder would read this as; empty when it would not: a caller may be given what it can decode and nothing
+    else, and who says nothing has stalled."""
     try:
-        return bool(_READ_STRING(b'"%b"' % inside))
+        return _read_string(quoted)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return False
+        return ""

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from enum import IntEnum
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import quote
 
-import msgspec
 from msgspec import Struct, field
 
+from tieline.dialects.seen import Frame as Frame
+from tieline.dialects.seen import Glance as Glance
+from tieline.dialects.seen import Outgoing as Outgoing
+from tieline.dialects.seen import Peek as Peek
 from tieline.types.call import Call, Headers
 from tieline.types.errors import ErrorInfo, Fault
 from tieline.types.events import Event
 from tieline.types.request import Request
 from tieline.types.response import Response
-from tieline.types.usage import Usage
 
 MAX_FRAME_BYTES = 4 * 1024 * 1024
 """One stream event; images inside events are the largest seen, about 2 MB of base64."""
@@ -97,52 +99,9 @@ def segment(model: str) -> str:
     return quote(model, safe="@:=,")
 
 
-class Outgoing(Struct, kw_only=True, gc=False):
-    path: str
-    """Appended to the endpoint's base URL, with query."""
-    body: bytes
-    headers: Headers = field(default_factory=list)
-    """Of the dialect (anthropic-version, …); credentials and content-type are added later."""
-
-
-class Peek(Struct, kw_only=True, gc=False):
-    """What the pipeline needs to know of a request before deciding anything; the rest stays bytes."""
-
-    model: str
-    stream: bool = False
-    include_usage: bool = False
-    max_output_tokens: int | None = None
-    fallbacks: tuple[str, ...] = ()
-    """`models`: OpenRouter's list of alternatives."""
-    provider_preferences: dict[str, Any] | None = None
-    """`provider`: OpenRouter's object, when it is one."""
-    options: dict[str, Any] = field(default_factory=dict)
-    """`tieline`: ours."""
-    n: int = 1
-    user: str | None = None
-    features: frozenset[str] = frozenset()
-    """Of: tools, forced_tool, images, pdf, audio, json_object, json_schema, reasoning, logprobs, n, prefill, server_tools.
-    A sound over-approximation is allowed for same-dialect targets (they are told the truth by the upstream)."""
-    input_chars: int = 0
-    """Size of the text, for estimating tokens before sending."""
-    fields: dict[str, msgspec.Raw] = field(default_factory=dict)
-    """The body's top level, undecoded, without `tieline` and OpenRouter's routing fields. Of a ``plain`` body empty until
-    the dialect needs it."""
-    plain: bytes | None = None
-    """The whole body, where the dialect found nothing in it that needs a closer look: such a body is forwarded with one
-    piece exchanged."""
-
-
-class Frame(Struct, gc=False):
-    """One event of a stream as it was on the wire."""
-
-    raw: bytes
-    data: bytes
-    event: str | None = None
-
-
 Mould = tuple[bytes, bytes]
-"""A frame that carries a piece of text, before and after that text: most of a stream's frames differ only there."""
+"""A frame that carries a piece of text, up to the text's opening quote and from its closing one: most of a stream's frames
+differ only between them."""
 
 
 class Weight(IntEnum):
@@ -227,17 +186,6 @@ class StreamEncoder(Protocol):
         """A keep-alive that clients ignore."""
 
 
-class Glance(Struct, kw_only=True, gc=False):
-    """What the ledger needs from a whole answer that passes through."""
-
-    id: str | None = None
-    model: str | None = None
-    usage: Usage | None = None
-    finish_reason: str | None = None
-    """None: the answer carries none, so it is not complete."""
-    output_chars: int = 0
-
-
 class UpstreamDialect(Protocol):
     """What a provider speaks. Some wire APIs are spoken to providers only (Bedrock Converse, Cohere)."""
 
@@ -252,6 +200,10 @@ class UpstreamDialect(Protocol):
     def splitter(self) -> Splitter: ...
 
     def stream_decoder(self) -> StreamDecoder: ...
+
+    def mould(self, frame: bytes) -> Mould | None:
+        """Of a frame that is one ``TextDelta``: it without its text. To decode what fits it gives that text and leaves the
+        decoder as it was. None is always right, only slower."""
 
     def decode_response(self, body: bytes) -> Response:
         """Raises StreamFault (an error inside a 200) or Garbled."""
@@ -287,9 +239,6 @@ class Dialect(UpstreamDialect, Protocol):
 
     def glance(self, body: bytes) -> Glance:
         """Raises StreamFault or Garbled."""
-
-    def mould(self, frame: bytes) -> Mould | None:
-        """Pass-through: ``frame`` without its text. What fits it needs no reading. None is always right, only slower."""
 
     def weigh(self, data: bytes) -> Weight:
         """What bytes that fit no mould could change, while text is unread."""

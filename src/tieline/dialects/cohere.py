@@ -11,6 +11,7 @@ from msgspec import Struct
 from tieline.dialects.base import (
     Frame,
     Garbled,
+    Mould,
     Outgoing,
     Splitter,
     StreamDecoder,
@@ -107,6 +108,9 @@ class Cohere:
 
     def stream_decoder(self) -> StreamDecoder:
         return CohereDecoder()
+
+    def mould(self, frame: bytes) -> Mould | None:
+        return None
 
     def decode_response(self, body: bytes) -> Response:
         return _response(answer_body(body))

@@ -58,10 +58,14 @@ class Transcript:
     def add(self, event: Event) -> None:
         kind = type(event)
         if kind is TextDelta or kind is ThinkingDelta:
-            self._blocks[event.index].pieces.append(event.text)  # type: ignore[union-attr]
-            self.chars += len(event.text)  # type: ignore[union-attr]
-            if kind is TextDelta and event.logprobs is not None:  # type: ignore[union-attr]
-                self._blocks[event.index].logprobs.append(event.logprobs)  # type: ignore[union-attr]
+            block = self._blocks[event.index]  # type: ignore[union-attr]
+            text: str = event.text  # type: ignore[union-attr]
+            block.pieces.append(text)
+            self.chars += len(text)
+            if kind is TextDelta:
+                logprobs = event.logprobs  # type: ignore[union-attr]
+                if logprobs is not None:
+                    block.logprobs.append(logprobs)
         elif isinstance(event, ArgumentsDelta):
             self._blocks[event.index].pieces.append(event.json)
             self.chars += len(event.json)

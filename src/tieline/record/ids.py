@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from typing import Final
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Crockford's base 32: in ASCII order, so that text order is numeric order."""
-_PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
+_PAIRS: Final = [a + b for a in _ALPHABET for b in _ALPHABET]
 _COUNTER_BITS = 40
 
 
@@ -31,23 +32,24 @@ class _Ids:
         # The top bit stays free: half a million million ids until the counter could wrap.
         self._counter = itertools.count(seed & (1 << _COUNTER_BITS - 1) - 1)
         self._ms = 0
+        # The digits of a request's id that are those of the one before it, mostly.
+        self._era = ""
         self._prefix = ""
+        self._high = (-1, "")
 
     def new(self) -> str:
         ms = time.time_ns() // 1_000_000
         if ms > self._ms:
             # A clock that steps back must not break the order: the last prefix is kept until it catches up.
+            if ms >> 20 != self._ms >> 20:
+                self._era = f"req_{_digits(ms >> 20, 3)}"
             self._ms = ms
-            self._prefix = f"req_{_digits(ms, 5)}{self._process}"
-        value = next(self._counter)
-        high, low = value >> 20, value & 0xFFFFF
-        return (
-            self._prefix
-            + _PAIRS[high >> 10 & 1023]
-            + _PAIRS[high & 1023]
-            + _PAIRS[low >> 10]
-            + _PAIRS[low & 1023]
-        )
+            self._prefix = f"{self._era}{_PAIRS[ms >> 10 & 1023]}{_PAIRS[ms & 1023]}{self._process}"
+        value: int = next(self._counter)
+        high, digits = self._high
+        if value >> 20 != high:
+            high, digits = self._high = (value >> 20, _digits(value >> 20, 2))
+        return f"{self._prefix}{digits}{_PAIRS[value >> 10 & 1023]}{_PAIRS[value & 1023]}"
 
 
 _ids = _Ids()

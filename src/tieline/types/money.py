@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal, InvalidOperation
+from typing import Final
 
 Pico = int
-PICO_PER_USD = 10**12
+PICO_PER_USD: Final = 1_000_000_000_000
 PER_MILLION = 10**6
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 """Python reads 1_0, blanks and the digits of every script as numbers too; on an invoice they are mistakes."""
@@ -38,8 +39,11 @@ def format_usd(amount: Pico | None) -> str:
     """Pico-dollars -> the shortest exact decimal string, ``"unknown"`` for None."""
     if amount is None:
         return "unknown"
-    sign = "-" if amount < 0 else ""
-    whole, fraction = divmod(abs(amount), PICO_PER_USD)
+    if amount < 0:
+        return "-" + format_usd(-amount)
+    whole, fraction = amount // PICO_PER_USD, amount % PICO_PER_USD
     if not fraction:
-        return f"{sign}{whole}"
-    return f"{sign}{whole}.{fraction:012d}".rstrip("0")
+        return str(whole)
+    # The one in front keeps the zeros that a fraction begins with.
+    digits = str(PICO_PER_USD + fraction)[1:].rstrip("0")
+    return f"{whole}.{digits}"

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import msgspec
 from msgspec import Struct, field
-
-from tieline.types.call import Headers
-from tieline.types.errors import InvalidRequest
-from tieline.types.money import parse_usd
 
 
 class Options(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
@@ -50,81 +45,3 @@ class Options(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
 
 
 NO_OPTIONS = Options()
-MAX_TAGS = 16
-MAX_TAG_CHARS = 200
-_NAMES = {name.replace("_", "-").encode(): name for name in Options.__struct_fields__}
-_NUMBERS = {"max_price_ratio", "timeout_s", "first_token_timeout_s", "stall_timeout_s"}
-_PREFIX = b"tieline-"
-
-
-def read_options(body: dict[str, Any], headers: Headers) -> Options:
-    """Both sources, the body wins. Raises InvalidRequest naming the option."""
-    asked: dict[str, Any] = {}
-    for key, value in headers:
-        if key.startswith(_PREFIX):
-            name = _NAMES.get(key[len(_PREFIX) :])
-            if name is not None:
-                asked[name] = _from_header(name, value.decode("latin-1").strip())
-    if not asked and not body:
-        return NO_OPTIONS
-    asked.update(body)
-    if isinstance(asked.get("max_cost_usd"), int | float):
-        asked["max_cost_usd"] = str(asked["max_cost_usd"])
-    if isinstance(asked.get("run_budget_usd"), int | float):
-        asked["run_budget_usd"] = str(asked["run_budget_usd"])
-    try:
-        options = msgspec.convert(asked, Options)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(
-            f"tieline: {error}.",
-            param="tieline",
-            hint=f"Known options: {', '.join(Options.__struct_fields__)}.",
-        ) from None
-    _check(options)
-    return options
-
-
-def _check(options: Options) -> None:
-    for name in (*_NUMBERS,):
-        value = getattr(options, name)
-        if value is not None and not 0 < value < 86_400:
-            raise InvalidRequest(f"tieline.{name} must be above 0, not {value}.", param=f"tieline.{name}")
-    for name in ("max_cost_usd", "run_budget_usd"):
-        _check_usd(name, getattr(options, name))
-    if len(options.tags) > MAX_TAGS or any(len(k) + len(v) > MAX_TAG_CHARS for k, v in options.tags.items()):
-        raise InvalidRequest(
-            f"tieline.tags: at most {MAX_TAGS} tags of {MAX_TAG_CHARS} characters.", param="tieline.tags"
-        )
-
-
-def _check_usd(name: str, text: str | None) -> None:
-    if text is None:
-        return
-    try:
-        amount = parse_usd(text)
-    except ValueError as error:
-        raise InvalidRequest(f"tieline.{name}: {error}.", param=f"tieline.{name}") from None
-    if amount < 0:
-        raise InvalidRequest(f"tieline.{name} must be 0 or more.", param=f"tieline.{name}")
-
-
-def _from_header(name: str, text: str) -> Any:
-    if name == "models":
-        return [item.strip() for item in text.split(",") if item.strip()]
-    if name == "tags":
-        return dict(item.strip().partition("=")[::2] for item in text.split(",") if item.strip())
-    if name == "policy":
-        try:
-            return msgspec.json.decode(text)
-        except msgspec.DecodeError:
-            raise InvalidRequest(
-                "The header tieline-policy must be a JSON object.", param="tieline-policy"
-            ) from None
-    if name in _NUMBERS:
-        try:
-            return float(text)
-        except ValueError:
-            raise InvalidRequest(
-                f"The header tieline-{name.replace('_', '-')} must be a number.", param=name
-            ) from None
-    return text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
@@ -44,6 +44,7 @@ from tieline.types.events import (
 )
 from tieline.types.usage import Usage
 
+_encode: Final = msgspec.json.Encoder().encode
 MESSAGE_STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 
@@ -311,12 +312,16 @@ class _Held:
 class Encoder:
     """Blocks go out one after the other; what belongs to a later one waits (WIRE_FACTS 1, 5)."""
 
-    __slots__ = ("_finish_event", "_held", "_start_event", "_usage", "_wire_index")
+    __slots__ = ("_finish_event", "_held", "_index", "_start_event", "_text_head", "_usage", "_wire_index")
 
     def __init__(self) -> None:
         self._start_event: Start | None = None
         self._held: dict[int, _Held] = {}
+        self._index = -1
+        """Of the block on the wire."""
         self._wire_index = -1
+        self._text_head = b""
+        """Of an event with a piece of its text."""
         self._usage: Usage | None = None
         self._finish_event: Finish | None = None
 
@@ -357,11 +362,11 @@ class Encoder:
         }
         usage = wire_usage(self._usage)
         usage.pop("cache_creation", None)
-        body = msgspec.json.encode({"type": "message_delta", "delta": delta, "usage": usage})
+        body = _encode({"type": "message_delta", "delta": delta, "usage": usage})
         return head + frame(body, b"message_delta") + MESSAGE_STOP
 
     def error(self, fault: Fault, request_id: str) -> bytes:
-        return frame(msgspec.json.encode(error_object(fault, request_id)), b"error")
+        return frame(_encode(error_object(fault, request_id)), b"error")
 
     def ping(self) -> bytes:
         return PING
@@ -384,7 +389,7 @@ class Encoder:
             "stop_sequence": None,
             "usage": usage,
         }
-        return frame(msgspec.json.encode({"type": "message_start", "message": message}), b"message_start")
+        return frame(_encode({"type": "message_start", "message": message}), b"message_start")
 
     # blocks
 
@@ -395,24 +400,32 @@ class Encoder:
         return self._open(held) if next(iter(self._held)) == event.index else b""
 
     def _open(self, held: _Held) -> bytes:
+        self._index = held.start.index
         self._wire_index += 1
+        self._text_head = (
+            b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
+            b'"delta":{"type":"text_delta","text":' % self._wire_index
+        )
         body = {
             "type": "content_block_start",
             "index": self._wire_index,
             "content_block": _wire_start(held.start),
         }
-        return frame(msgspec.json.encode(body), b"content_block_start")
+        return frame(_encode(body), b"content_block_start")
 
     def _text(self, event: TextDelta) -> bytes:
-        return self._delta(event.index, b'{"type":"text_delta","text":%b}' % msgspec.json.encode(event.text))
+        index: int = event.index
+        text = _encode(event.text)
+        if index == self._index:
+            return b"%b%b}}\n\n" % (self._text_head, text)
+        return self._delta(index, b'{"type":"text_delta","text":%b}' % text)
 
     def _delta(self, index: int, delta: bytes) -> bytes:
-        held = self._held.get(index)
-        if held is None:
-            return b""
-        if next(iter(self._held)) == index:
+        if index == self._index:
             return self._on_wire(delta)
-        held.pieces.append(delta)
+        held = self._held.get(index)
+        if held is not None:
+            held.pieces.append(delta)
         return b""
 
     def _on_wire(self, delta: bytes) -> bytes:
@@ -433,6 +446,7 @@ class Encoder:
                 break
             out += self._close(first)
             del self._held[index]
+            self._index = -1
             out += self._open_next()
         return out
 
@@ -448,7 +462,7 @@ class Encoder:
         out = b""
         if held.signature:
             whole = sealed("".join(held.signature), held.origin, held.start.id)
-            out = self._on_wire(b'{"type":"signature_delta","signature":%b}' % msgspec.json.encode(whole))
+            out = self._on_wire(b'{"type":"signature_delta","signature":%b}' % _encode(whole))
         stop = b'{"type":"content_block_stop","index":%d}' % self._wire_index
         return out + frame(stop, b"content_block_stop")
 
@@ -467,9 +481,9 @@ def _wire_start(event: BlockStart) -> Any:
 
 def _wire_delta(event: Event) -> bytes:
     if isinstance(event, ThinkingDelta):
-        return b'{"type":"thinking_delta","thinking":%b}' % msgspec.json.encode(event.text)
+        return b'{"type":"thinking_delta","thinking":%b}' % _encode(event.text)
     if isinstance(event, ArgumentsDelta):
-        return b'{"type":"input_json_delta","partial_json":%b}' % msgspec.json.encode(event.json)
+        return b'{"type":"input_json_delta","partial_json":%b}' % _encode(event.json)
     if isinstance(event, CitationDelta):
-        return msgspec.json.encode({"type": "citations_delta", "citation": event.value})
+        return _encode({"type": "citations_delta", "citation": event.value})
     raise TypeError(f"{type(event).__name__} is no delta")

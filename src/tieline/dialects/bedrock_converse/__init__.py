@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tieline.dialects import eventstream
-from tieline.dialects.base import Outgoing, Splitter, StreamDecoder, Target
+from tieline.dialects.base import Mould, Outgoing, Splitter, StreamDecoder, Target
 from tieline.dialects.bedrock_converse import answer_in, request_out
 from tieline.types.call import Headers
 from tieline.types.errors import ErrorInfo
@@ -23,6 +23,9 @@ class BedrockConverse:
 
     def stream_decoder(self) -> StreamDecoder:
         return answer_in.ConverseDecoder()
+
+    def mould(self, frame: bytes) -> Mould | None:
+        return None
 
     def decode_response(self, body: bytes) -> Response:
         return answer_in.decode_response(body)

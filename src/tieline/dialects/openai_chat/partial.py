@@ -65,7 +65,7 @@ class PlainBody(Struct, forbid_unknown_fields=True):
     """What most requests consist of; whatever has more, or something else in it, is looked at field by field."""
 
     model: str
-    messages: Raw
+    messages: list[PlainTurn]
     stream: bool = False
     stream_options: PlainStreamOptions | None = None
     max_tokens: int | None = None
@@ -82,7 +82,11 @@ class PlainBody(Struct, forbid_unknown_fields=True):
 READ_PLAIN_BODY = msgspec.json.Decoder(PlainBody)
 
 
-READ_PLAIN_TURNS = msgspec.json.Decoder(list[PlainTurn])
+class Messages(Struct):
+    messages: Raw
+
+
+READ_MESSAGES = msgspec.json.Decoder(Messages)
 
 
 class PlainIn(Struct):
@@ -113,7 +117,9 @@ class PlainUsage(Struct):
 
 
 class PlainChoice(Struct):
-    finish_reason: str
+    """Other reasons, those of a host that gave up among them, take the long way."""
+
+    finish_reason: Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
 
 
 class PlainAnswer(Struct):
@@ -124,6 +130,7 @@ class PlainAnswer(Struct):
     error: None = None
     x_groq: None = None
     object: Literal["chat.completion"] = "chat.completion"
+    service_tier: Literal["default", "standard", "auto"] | None = None
 
 
 READ_PLAIN_ANSWER = msgspec.json.Decoder(PlainAnswer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
@@ -11,8 +11,8 @@ from msgspec import Raw
 from tieline.dialects.base import Outgoing, Peek, Target
 from tieline.dialects.openai_chat.partial import (
     READ_FORMAT,
+    READ_MESSAGES,
     READ_PLAIN_BODY,
-    READ_PLAIN_TURNS,
     READ_STREAM_OPTIONS,
     READ_TOOLS,
     READ_TURN_PARTS,
@@ -24,6 +24,7 @@ from tieline.dialects.openai_chat.partial import (
 from tieline.dialects.openai_chat.wire import path_of
 from tieline.dialects.reading import ANY, BOOL, INT, STR, Fields, given, read, refuse, top_level
 from tieline.dialects.routing_fields import ROUTING, take_routing
+from tieline.dialects.seen import Plain
 from tieline.types.call import Call
 from tieline.types.errors import InvalidRequest, Unsupported
 
@@ -82,9 +83,13 @@ _OTHER_PARTS = {
 }
 
 
-_MODEL = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*"[^"\\]*"')
-"""The field: in a plain body ``"model"`` stands once, and within a string its quotes would be escaped."""
-_NOTHING: frozenset[str] = frozenset()
+_MODEL: Final = b'"model"'
+_MESSAGES: Final = b'"messages"'
+_QUOTE: Final = 0x22
+_COLON: Final = 0x3A
+_NOTHING: Final[frozenset[str]] = frozenset()
+_read_body: Final = READ_PLAIN_BODY.decode
+_encode: Final = msgspec.json.Encoder().encode
 
 
 def peek(call: Call) -> Peek:
@@ -94,30 +99,68 @@ def peek(call: Call) -> Peek:
 def _plain(body: bytes) -> Peek | None:
     """None when the body needs a closer look, or is wrong in some way that only that can explain."""
     try:
-        plain = READ_PLAIN_BODY.decode(body)
-        turns = READ_PLAIN_TURNS.decode(plain.messages)
+        plain = _read_body(body)
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
         return None
-    newer, older, options = plain.max_completion_tokens, plain.max_tokens, plain.stream_options
-    if not plain.model or not turns or turns[-1].role == "assistant" or body.count(b'"model"') != 1:
+    model, turns = plain.model, plain.messages
+    start = body.find(_MODEL)
+    if not model or not turns or start < 0 or body.find(_MODEL, start + len(_MODEL)) >= 0:
         return None
-    if (newer is not None and newer < 1) or (older is not None and older < 1):
+    role, developer = "", False
+    for turn in turns:
+        role = turn.role
+        developer = developer or role == "developer"
+    newer, older = plain.max_completion_tokens, plain.max_tokens
+    if role == "assistant" or (newer is not None and newer < 1) or (older is not None and older < 1):
         return None
+    stream, user = plain.stream, plain.user
+    options = plain.stream_options if stream else None
+    bracketed = user is not None or plain.stop is not None or "]" in model
     return Peek(
-        model=plain.model,
-        stream=plain.stream,
-        include_usage=bool(plain.stream and options is not None and options.include_usage),
+        model=model,
+        stream=stream,
+        include_usage=bool(options is not None and options.include_usage),
         max_output_tokens=older if newer is None else newer,
-        user=plain.user,
+        user=user,
         features=_NOTHING,
-        input_chars=len(bytes(plain.messages)),
-        plain=body,
+        input_chars=_size_of_messages(body, bracketed),
+        plain=Plain(body, start, _end_of_model(body, start, model.encode()), developer),
     )
+
+
+def _size_of_messages(body: bytes, bracketed: bool) -> int:
+    """Of that field as it came. ``bracketed``: another one may hold a bracket; else the last bracket is its end."""
+    start = -1 if bracketed else body.find(_MESSAGES)
+    at = -1 if start < 0 else _after_blanks(body, start + len(_MESSAGES))
+    if at < 0 or body[at] != _COLON:
+        return memoryview(READ_MESSAGES.decode(body).messages).nbytes
+    return body.rfind(b"]") + 1 - _after_blanks(body, at + 1)
+
+
+def _end_of_model(body: bytes, start: int, model: bytes) -> int:
+    """Where the field ends that begins at ``start``; 0 when it does not say ``model`` in so many letters.
+
+    In a plain body ``"model"`` stands once: within a string its quotes would be escaped, so a colon makes it the field.
+    """
+    at = _after_blanks(body, start + len(_MODEL))
+    if body[at] != _COLON:
+        return 0
+    at = _after_blanks(body, at + 1) + 1
+    end = at + len(model)
+    return end + 1 if body[at:end] == model and body[end] == _QUOTE else 0
+
+
+def _after_blanks(body: bytes, at: int) -> int:
+    while True:
+        byte = body[at]
+        if byte != 0x20 and byte != 0x0A and byte != 0x0D and byte != 0x09:
+            return at
+        at += 1
 
 
 def fields_of(peek: Peek) -> Fields:
     if peek.plain is not None and not peek.fields:
-        peek.fields = top_level(peek.plain)
+        peek.fields = top_level(peek.plain.body)
     return peek.fields
 
 
@@ -146,8 +189,9 @@ def _look_closely(call: Call) -> Peek:
 def forward(peek: Peek, target: Target) -> Outgoing:
     """The caller's body with the target's model name and, in streams, usage asked for."""
     quirks = target.quirks
-    if peek.plain is not None and not quirks.rejects:
-        body = _exchanged(peek.plain, peek, target)
+    plain = peek.plain
+    if plain is not None and plain.end and not quirks.rejects:
+        body = _exchanged(plain, peek, target)
         if body is not None:
             return Outgoing(path=path_of(target), body=body)
     fields = dict(fields_of(peek))
@@ -165,17 +209,17 @@ def forward(peek: Peek, target: Target) -> Outgoing:
     return Outgoing(path=path_of(target), body=msgspec.json.encode(fields))
 
 
-def _exchanged(body: bytes, peek: Peek, target: Target) -> bytes | None:
+def _exchanged(plain: Plain, peek: Peek, target: Target) -> bytes | None:
     """A plain body with another model; None where it is not that simple."""
-    found = _MODEL.search(body)
-    if found is None or (not target.quirks.developer_role and b'"developer"' in body):
+    body, quirks = plain.body, target.quirks
+    if plain.developer and not quirks.developer_role:
         return None
-    rest = body[found.end() :]
-    if peek.stream and target.quirks.stream_usage and not peek.include_usage:
+    rest = body[plain.end :]
+    if peek.stream and not peek.include_usage and quirks.stream_usage:
         if b'"stream_options"' in body:
             return None
         rest = rest.rstrip()[:-1] + b',"stream_options":{"include_usage":true}}'
-    return b'%b"model":%b%b' % (body[: found.start()], msgspec.json.encode(target.model), rest)
+    return b'%b"model":%b%b' % (body[: plain.start], _encode(target.model), rest)
 
 
 def _with_usage(fields: Fields) -> Raw:

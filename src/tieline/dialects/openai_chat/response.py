@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -10,7 +10,7 @@ from tieline.dialects.base import Garbled, Glance, StreamFault
 from tieline.dialects.error_bodies import info_of_value, status_of
 from tieline.dialects.openai_chat.decode import thinking_of_detail
 from tieline.dialects.openai_chat.encode import reasoning_detail
-from tieline.dialects.openai_chat.partial import READ_PLAIN_ANSWER, PlainIn, PlainOut
+from tieline.dialects.openai_chat.partial import READ_PLAIN_ANSWER
 from tieline.dialects.openai_chat.wire import (
     BROKEN_REASONS,
     NAME,
@@ -74,32 +74,27 @@ def decode_response(body: bytes) -> Response:
     )
 
 
-_NO_IN, _NO_OUT = PlainIn(), PlainOut()
+_read_plain: Final = READ_PLAIN_ANSWER.decode
 
 
 def glance(body: bytes) -> Glance:
     """Nearly every answer is plain; the others are read with everything that hosts are known to do differently."""
     try:
-        plain = READ_PLAIN_ANSWER.decode(body)
+        plain = _read_plain(body)
     except msgspec.DecodeError:
         return _glance_closely(body)
-    usage = plain.usage
-    into, out = usage.prompt_tokens_details or _NO_IN, usage.completion_tokens_details or _NO_OUT
-    odd = usage.total_tokens != usage.prompt_tokens + usage.completion_tokens
-    if odd or not plain.choices or any(choice.finish_reason in BROKEN_REASONS for choice in plain.choices):
+    choices, counts = plain.choices, plain.usage
+    prompt, completion = counts.prompt_tokens, counts.completion_tokens
+    if not choices or counts.total_tokens != prompt + completion:
         return _glance_closely(body)
+    usage = Usage(input_tokens=prompt, output_tokens=completion)
+    into, out = counts.prompt_tokens_details, counts.completion_tokens_details
+    if into is not None:
+        usage.cache_read_tokens, usage.input_audio_tokens = into.cached_tokens, into.audio_tokens
+    if out is not None:
+        usage.reasoning_tokens, usage.output_audio_tokens = out.reasoning_tokens, out.audio_tokens
     return Glance(
-        id=plain.id,
-        model=plain.model,
-        finish_reason=plain.choices[0].finish_reason,
-        usage=Usage(
-            input_tokens=usage.prompt_tokens,
-            cache_read_tokens=into.cached_tokens,
-            input_audio_tokens=into.audio_tokens,
-            output_tokens=usage.completion_tokens,
-            reasoning_tokens=out.reasoning_tokens,
-            output_audio_tokens=out.audio_tokens,
-        ),
+        id=plain.id, model=plain.model, finish_reason=choices[0].finish_reason, usage=usage, usual_tier=True
     )
 
 

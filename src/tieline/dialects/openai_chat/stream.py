@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -49,7 +49,8 @@ from tieline.types.events import (
 from tieline.types.request import Request
 from tieline.types.usage import Usage
 
-MAX_BLOCKS = 10_000
+_encode: Final = msgspec.json.Encoder().encode
+MAX_BLOCKS: Final = 10_000
 """Blocks of one stream; parallel calls beyond a hundred have not been seen."""
 
 
@@ -73,7 +74,7 @@ _NOTHING_COUNTED = re.compile(rb'"completion_tokens"\s*+:\s*+(?:0\b|null)')
 
 
 def mould(raw: bytes) -> Mould | None:
-    """Of a frame that is only a piece of text (``weigh``), cut around that text."""
+    """Of a frame that is only a piece of text (``weigh``), cut around that text, within its quotes."""
     if weigh(raw) is not Weight.TEXT or raw.count(b"\n") != 2:
         return None
     found = _CONTENT.search(raw)
@@ -481,12 +482,12 @@ class Encoder:
     def finish(self) -> bytes:
         if not self._include_usage or self._usage is None:
             return DONE
-        usage = msgspec.json.encode(wire_usage(self._usage))
+        usage = _encode(wire_usage(self._usage))
         return self._head + b'"choices":[],"usage":' + usage + b"}\n\n" + DONE
 
     def error(self, fault: Fault, request_id: str) -> bytes:
         """The official SDK raises APIError on a data frame with `error`; no `[DONE]` follows."""
-        return frame(msgspec.json.encode({"error": error_object(fault, request_id)}))
+        return frame(_encode({"error": error_object(fault, request_id)}))
 
     def ping(self) -> bytes:
         return comment("keep-alive")
@@ -502,7 +503,7 @@ class Encoder:
             head["service_tier"] = event.service_tier
         if event.system_fingerprint is not None:
             head["system_fingerprint"] = event.system_fingerprint
-        self._head = b"data: " + msgspec.json.encode(head)[:-1] + b","
+        self._head = b"data: " + _encode(head)[:-1] + b","
         return self._role(0)
 
     def _role(self, choice: int) -> bytes:
@@ -535,21 +536,23 @@ class Encoder:
         self._calls[event.index] = place
         function = {"name": event.name, "arguments": ""}
         if self._legacy:
-            return self._chunk(event.choice, msgspec.json.encode({"function_call": function}))
+            return self._chunk(event.choice, _encode({"function_call": function}))
         call: dict[str, Any] = {"index": place, "id": event.id, "type": "function", "function": function}
         if event.signature:
             call["extra_content"] = {"google": {"thought_signature": event.signature}}
-        return self._chunk(event.choice, msgspec.json.encode({"tool_calls": [call]}))
+        return self._chunk(event.choice, _encode({"tool_calls": [call]}))
 
     def _text(self, event: TextDelta) -> bytes:
         block = self._blocks[event.index]
+        choice: int = block.choice
+        text: str = event.text
         name = b"refusal" if block.kind == "refusal" else b"content"
-        logprobs = b"null" if event.logprobs is None else msgspec.json.encode(event.logprobs)
-        self._text_ends[block.choice] = self._text_ends.get(block.choice, 0) + len(event.text)
-        return self._chunk(block.choice, b'{"%b":%b}' % (name, msgspec.json.encode(event.text)), logprobs)
+        logprobs = b"null" if event.logprobs is None else _encode(event.logprobs)
+        self._text_ends[choice] = self._text_ends.get(choice, 0) + len(text)
+        return self._chunk(choice, b'{"%b":%b}' % (name, _encode(text)), logprobs)
 
     def _arguments(self, event: ArgumentsDelta) -> bytes:
-        piece = msgspec.json.encode(event.json)
+        piece = _encode(event.json)
         choice = self._blocks[event.index].choice
         if self._legacy:
             return self._chunk(choice, b'{"function_call":{"arguments":%b}}' % piece)
@@ -561,7 +564,7 @@ class Encoder:
     def _thinking(self, event: ThinkingDelta) -> bytes:
         self._thoughts[event.index].text.append(event.text)
         return self._chunk(
-            self._blocks[event.index].choice, b'{"reasoning_content":%b}' % msgspec.json.encode(event.text)
+            self._blocks[event.index].choice, b'{"reasoning_content":%b}' % _encode(event.text)
         )
 
     def _block_stop(self, event: BlockStop) -> bytes:
@@ -578,17 +581,17 @@ class Encoder:
             detail = {"type": "reasoning.text", "text": text, "signature": signature, **shared}
         else:
             return b""
-        return self._chunk(block.choice, msgspec.json.encode({"reasoning_details": [detail]}))
+        return self._chunk(block.choice, _encode({"reasoning_details": [detail]}))
 
     def _citation(self, event: CitationDelta) -> bytes:
         if not is_web(event.value):
             return b""
         choice = self._blocks[event.index].choice
         end = self._text_ends.get(choice, 0)
-        return self._chunk(choice, msgspec.json.encode({"annotations": [annotation(event.value, 0, end)]}))
+        return self._chunk(choice, _encode({"annotations": [annotation(event.value, 0, end)]}))
 
     def _finish(self, event: Finish) -> bytes:
         reason: str = event.reason
         if self._legacy and reason == "tool_calls":
             reason = "function_call"
-        return self._role(event.choice) + self._chunk(event.choice, b"{}", reason=msgspec.json.encode(reason))
+        return self._role(event.choice) + self._chunk(event.choice, b"{}", reason=_encode(reason))
