@@ -73,7 +73,7 @@ REOPEN_S = 1.0
 LEARN_S = 5.0
 """How often it is looked up what other processes spent of soft budgets."""
 SLOW_S = 2.0
-"""Records that wait longer than this for the database: it is slow. The usual is a tenth of a second."""
+"""Records that wait longer than this for the database: it is slow. The usual is a tenth of a second, half a one under load."""
 STALE_S = 10.0
 """Keys that were not looked at for longer than this: the database hangs."""
 RECOVERY_S = 30.0

@@ -20,6 +20,7 @@ from tieline.admit.rules import Rules, check_rules, decode_rules, encode_rules
 from tieline.admit.snapshot import Key, Project, Secret, Snapshot
 from tieline.record.rows import SLOT_S
 from tieline.store import audit
+from tieline.store.database import noted
 from tieline.types.errors import InvalidRequest, NotFound
 from tieline.types.money import Pico, format_usd
 
@@ -438,9 +439,7 @@ def _add_secret(connection: Connection, key_id: str, secret: str) -> None:
 
 
 def _revision(connection: Connection) -> int:
-    table = _tables().meta
-    value = connection.execute(table.select().where(table.c.name == "accounts_revision")).first()
-    return int(value.value) if value else 0
+    return int(noted(connection, "accounts_revision") or 0)
 
 
 def raise_revision(connection: Connection) -> None:

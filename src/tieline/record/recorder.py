@@ -44,7 +44,7 @@ class Recorder:
     """``start()`` before the first ``put``, ``close()`` at the end. ``put`` and ``begin`` may be called from any thread.
 
     ``database`` None keeps nothing but metrics and further sinks; ``spool`` None has no journal: a kill then loses what
-    was put within the flush interval.
+    was put since the last batch.
     """
 
     def __init__(

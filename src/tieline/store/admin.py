@@ -8,6 +8,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from tieline.store import audit
+from tieline.store.database import noted
 
 if TYPE_CHECKING:
     from tieline.store.database import Database
@@ -42,11 +43,8 @@ def forget_token(database: Database, actor: str) -> None:
 
 
 def stored_digest(database: Database) -> str | None:
-    from tieline.store.tables import meta
-
     with database.read() as connection:
-        row = connection.execute(meta.select().where(meta.c.name == "admin_token")).first()
-    return str(row.value) if row else None
+        return noted(connection, "admin_token")
 
 
 def matches(token: str, digest: str) -> bool:

@@ -154,6 +154,16 @@ def database_away(error: Exception) -> bool:
     return isinstance(error, Unreachable | DatabaseAway | DBAPIError | TimeoutError | OSError)
 
 
+def noted(connection: Connection, name: str) -> str | None:
+    """A value of the table ``meta``; None for one that is not there.
+
+    Gateways ask every second, and SQLAlchemy takes 0.12 ms to build such a statement.
+    """
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    row = connection.exec_driver_sql(f"SELECT value FROM meta WHERE name = {mark}", (name,)).first()  # noqa: S608
+    return str(row[0]) if row else None
+
+
 def _parse(url: str) -> URL:
     import sqlalchemy as sa
 

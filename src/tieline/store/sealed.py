@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from tieline.store import audit
+from tieline.store.database import noted
 from tieline.types.errors import ConfigError, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
@@ -269,11 +270,8 @@ class Vault:
 
 def revision(database: Database) -> int:
     """Grows with every change of a credential."""
-    from tieline.store.tables import meta
-
     with database.read() as connection:
-        row = connection.execute(meta.select().where(meta.c.name == "credentials_revision")).first()
-    return int(row.value) if row else 0
+        return int(noted(connection, "credentials_revision") or 0)
 
 
 def _table() -> Any:
