@@ -63,7 +63,7 @@ coding-agents: setup-dev  ## Claude Code, Codex CLI, opencode, Continue, Aider: 
 	@$(BIN)/python -m tests.agents coding
 	TIELINE_CODING_AGENTS=1 $(BIN)/pytest tests/agents/test_coding_agents.py
 
-bench: wheel  ## floor, Tieline and installed peers in one run, half an hour; ARGS="--only request-1k" for a part
+bench: wheel  ## floor, Tieline and installed peers in one run, 25 to 35 minutes; ARGS="--only request-1k" for a part
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
 bench-peers: setup-dev  ## install LiteLLM proxy and Portkey gateway, in environments of their own

@@ -114,7 +114,6 @@ class Exchange:
             return Outcome(
                 unsupported=error.param or "request", elapsed_s=flight.elapsed_s(), committed=flight.committed
             )
-        self._open_entry()
         self._begin()
         try:
             await self._send(outgoing)
@@ -128,11 +127,12 @@ class Exchange:
         finally:
             if self.response is not None:
                 self.response.close()
-            self._close_entry()
-            self._tell_health()
+            now = self.clock()
+            self._close_entry(now)
+            self._tell_health(now)
         return Outcome(
             failure=self.failure,
-            elapsed_s=flight.elapsed_s(),
+            elapsed_s=now - flight.received_at,
             committed=flight.committed,
             cost=self.entry.cost,
             resumable=self.failure is None or not flight.committed or resume.resumable(flight.transcript),
@@ -158,9 +158,25 @@ class Exchange:
         return self.dialect.encode_request(flight.typed_request(), target)
 
     def _begin(self) -> None:
-        step = self.step
+        flight, step, deployment = self.flight, self.step, self.step.deployment
         self.began = self.clock()
-        self.flight.line.health.begin(step.deployment, step.credential, self.began, tokens=self.flight.tokens)
+        attempts = flight.record.attempts
+        self.entry = Attempt(
+            number=len(attempts) + 1,
+            deployment=deployment.id,
+            provider=deployment.provider.name,
+            model=deployment.model,
+            credential=step.credential.label,
+            dialect=self.dialect.name,
+            reason=step.reason,
+            started_ms=(self.began - flight.received_at) * 1000,
+        )
+        attempts.append(self.entry)
+        self._tell_begun()
+
+    def _tell_begun(self) -> None:
+        flight, step = self.flight, self.step
+        flight.line.health.begin(step.deployment, step.credential, self.began, tokens=flight.tokens)
 
     def _usual_headers(self) -> tuple[tuple[bytes, bytes], ...]:
         """Of requests that the dialect adds nothing to: one tuple for each key, which the transport knows again."""
@@ -229,7 +245,7 @@ class Exchange:
         self.entry.status = response.status
         if response.status >= 300:
             raise Died(await self._refusal(response))
-        limits = rate_limits(response.headers)
+        limits = rate_limits(response.headers) if response.mentions(b"ratelimit") else None
         if limits is not None:
             flight.line.health.observe_limits(step.deployment, step.credential, limits, self.clock())
         return response
@@ -460,23 +476,9 @@ class Exchange:
             kind=FailureClass.TRUNCATED, message=f"The answer of {name} broke off: {failure.message}"
         )
 
-    def _open_entry(self) -> None:
-        flight, deployment = self.flight, self.step.deployment
-        self.entry = Attempt(
-            number=len(flight.record.attempts) + 1,
-            deployment=deployment.id,
-            provider=deployment.provider.name,
-            model=deployment.model,
-            credential=self.step.credential.label,
-            dialect=self.dialect.name,
-            reason=self.step.reason,
-            started_ms=flight.elapsed_s() * 1000,
-        )
-        flight.record.attempts.append(self.entry)
-
-    def _close_entry(self) -> None:
+    def _close_entry(self, now: float) -> None:
         entry, failure = self.entry, self.failure
-        entry.ended_ms = self.flight.elapsed_s() * 1000
+        entry.ended_ms = (now - self.flight.received_at) * 1000
         if failure is None:
             entry.outcome = SUCCESS
         else:
@@ -530,9 +532,8 @@ class Exchange:
             return False
         return self.entry.status == 200 or self.failure.kind in _ABANDONED
 
-    def _tell_health(self) -> None:
+    def _tell_health(self, now: float) -> None:
         entry, relay, step = self.entry, self.relay, self.step
-        now = self.clock()
         first = output = gap = None
         if relay is not None and relay.first_at is not None:
             first, output, gap = relay.first_at - self.began, relay.last_at - relay.first_at, relay.max_gap_s

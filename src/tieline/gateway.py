@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
@@ -19,9 +19,9 @@ import msgspec
 from tieline import listing
 from tieline.admit.accounts import Accounts
 from tieline.admit.admission import Admission
+from tieline.admit.intake import Intake
 from tieline.admit.kept import KeptKeys
 from tieline.admit.leases import Leases
-from tieline.admit.overload import Overload
 from tieline.admit.watch import Watch
 from tieline.config.load import ConfigErrors, Loaded, find, load
 from tieline.config.reload import Watcher
@@ -61,7 +61,6 @@ from tieline.types.errors import (
     Fault,
     InvalidRequest,
     NotFound,
-    Shedding,
     UnknownModel,
 )
 from tieline.types.money import format_usd
@@ -105,14 +104,9 @@ class Gateway:
         self.environ = os.environ if environ is None else environ
         self.in_process = in_process
         self.failed: ConfigError | None = None
-        self.in_flight = 0
-        self.draining = False
-        self.ended = 0
-        """Requests, so far."""
         self._over = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
         self._loaded = self._load(config)
-        self.overload = Overload(self.config.server.max_lag_ms / 1000, lambda: self.ended)
-        """Watches only once a server has started it."""
+        self.intake = Intake(self.config.server.max_lag_ms / 1000)
         self.health = Health(Random())
         self.metrics = Metrics()
         self.metrics.add_source(self._gauges)
@@ -163,6 +157,11 @@ class Gateway:
     @property
     def config(self) -> Config:
         return self._loaded.config
+
+    @property
+    def in_flight(self) -> int:
+        """Requests under way."""
+        return self.intake.in_flight
 
     @property
     def path(self) -> Path | None:
@@ -266,7 +265,7 @@ class Gateway:
 
     async def stop(self) -> None:
         """Waits for requests under way (server.drain_s at most), then writes everything down. Idempotent."""
-        self.draining = True
+        self.intake.draining = True
         if self._watching is not None:
             self._watching.cancel()
             self._watching = None
@@ -338,36 +337,9 @@ class Gateway:
 
     # requests ---------------------------------------------------------------------------------------------------
 
-    async def handle(self, call: Call, reply: Reply) -> Record:
+    def handle(self, call: Call, reply: Reply) -> Coroutine[Any, Any, Record]:
         """One request, from received to recorded. Never raises but CancelledError before anything was done."""
-        flight = Flight(self.line, call, reply)
-        if self.in_flight >= self.config.server.max_concurrency or self.draining or self.overload.refuses():
-            flight.shed(self._shedding())
-            self.ended += 1
-            return flight.record
-        self.in_flight += 1
-        try:
-            await flight.run()
-        finally:
-            self.in_flight -= 1
-            self.ended += 1
-        return flight.record
-
-    def _shedding(self) -> Shedding:
-        if self.draining:
-            return Shedding(
-                "Tieline is shutting down.", hint="Send the request to another replica.", retry_after_s=1.0
-            )
-        if self.in_flight < self.config.server.max_concurrency:
-            return Shedding(
-                "This process has more to do than it can.",
-                hint="server.max_lag_ms says how far behind it may be; more workers or hosts take more.",
-                retry_after_s=1.0,
-            )
-        return Shedding(
-            f"{self.in_flight} requests are under way, as many as server.max_concurrency allows.",
-            retry_after_s=1.0,
-        )
+        return Flight(self.line, call, reply).run()
 
     def error_answer(self, dialect: str, fault: Fault) -> tuple[bytes, Headers]:
         """An error outside of any request, in a dialect's shape: body and headers."""
@@ -464,6 +436,7 @@ class Gateway:
             config=config,
             router=router,
             health=self.health,
+            intake=self.intake,
             admission=self.admission,
             markup=Markup.parse(
                 config.ledger.markup_percent, config.ledger.markup_usd, config.ledger.charge_failed
@@ -537,9 +510,9 @@ class Gateway:
         health = self.recorder.health()
         return {
             # Keys that were recalled without the database are served too.
-            "ready": not self.draining
+            "ready": not self.intake.draining
             and (self.admission.known or self.admission.open or self.admission.has_keys),
-            "draining": self.draining,
+            "draining": self.intake.draining,
             "providers": sorted(self.fleet.hosts),
             "in_flight": self.in_flight,
             "recorder": msgspec.to_builtins(health),
@@ -580,7 +553,7 @@ class Gateway:
         return self.metrics.exposition()
 
     def _gauges(self) -> list[Gauge]:
-        overload = self.overload
+        overload = self.intake.overload
         gauges = [
             Gauge("tieline_in_flight", "Requests under way.", {}, float(self.in_flight)),
             Gauge("tieline_loop_lag_seconds", "How late the event loop is.", {}, overload.lag_s),

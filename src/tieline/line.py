@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import monotonic
 
-from msgspec import Struct, field
-
 from tieline.admit.admission import Admission
+from tieline.admit.intake import Intake
 from tieline.admit.leases import Leases
 from tieline.config.schema import Config
 from tieline.ledger.markup import Markup
@@ -21,25 +20,58 @@ from tieline.transport.routing import Transports
 from tieline.types.call import Headers
 
 
-class Line(Struct, eq=False, kw_only=True):
-    """What all requests share. Immutable: a change of configuration makes a new one, requests under way keep theirs."""
+class Line:
+    """What all requests share. Nothing is set anew: a change of configuration makes another one, requests under way keep
+    theirs."""
 
-    config: Config
-    router: Router
-    health: Health
-    admission: Admission
-    markup: Markup
-    transports: Transports
-    tokens: TokenSource
-    recorder: Recorder
-    leases: Leases | None = None
-    """With Redis: what this process may spend of ceilings that several share."""
-    clock: Callable[[], float] = monotonic
-    request_headers: dict[tuple[Deployment, Credential], tuple[tuple[bytes, bytes], ...]] = field(
-        default_factory=dict
+    __slots__ = (
+        "admission",
+        "answer_headers",
+        "clock",
+        "config",
+        "health",
+        "intake",
+        "leases",
+        "markup",
+        "max_concurrency",
+        "recorder",
+        "request_headers",
+        "router",
+        "tokens",
+        "transports",
     )
-    """What the exchanges have put together so far."""
-    answer_headers: dict[Deployment, Headers] = field(default_factory=dict)
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        router: Router,
+        health: Health,
+        intake: Intake,
+        admission: Admission,
+        markup: Markup,
+        transports: Transports,
+        tokens: TokenSource,
+        recorder: Recorder,
+        leases: Leases | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self.config = config
+        self.max_concurrency = config.server.max_concurrency
+        self.router = router
+        self.health = health
+        self.intake = intake
+        self.admission = admission
+        self.markup = markup
+        self.transports = transports
+        self.tokens = tokens
+        self.recorder = recorder
+        self.leases = leases
+        """With Redis: what this process may spend of ceilings that several share."""
+        self.clock = clock
+        self.request_headers: dict[tuple[Deployment, Credential], tuple[tuple[bytes, bytes], ...]] = {}
+        """What the exchanges have put together so far."""
+        self.answer_headers: dict[Deployment, Headers] = {}
 
     def __repr__(self) -> str:
         """Short: what hangs on it holds keys ready to be sent."""

@@ -73,12 +73,10 @@ class OneShot(Exchange):
         counts = [int(count) for count in self.counted if count is not None and count.isdigit()]
         return Usage(input_tokens=sum(counts)) if counts and len(counts) == len(self.counted) else None
 
-    def _begin(self) -> None:
-        if self.operation.free:
-            self.began = self.clock()
-        else:
-            super()._begin()
-
-    def _tell_health(self) -> None:
+    def _tell_begun(self) -> None:
         if not self.operation.free:
-            super()._tell_health()
+            super()._tell_begun()
+
+    def _tell_health(self, now: float) -> None:
+        if not self.operation.free:
+            super()._tell_health(now)

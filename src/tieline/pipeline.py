@@ -92,9 +92,11 @@ class Flight:
         "peek",
         "permit",
         "plan",
+        "received_at",
         "record",
         "reply",
         "request",
+        "sent_bytes",
         "served_by",
         "shape",
         "tokens",
@@ -107,6 +109,7 @@ class Flight:
         self.line = line
         self.call = call
         self.reply = reply
+        self.received_at = call.received_at
         self.dialect: Dialect = dialect_named(call.dialect)
         self.operation: Operation | None = operation_of(call)
         self.options: Options = NO_OPTIONS
@@ -122,6 +125,7 @@ class Flight:
         self.keepalive: asyncio.TimerHandle | None = None
         self.shape: frozenset[str] | None = None
         self.tokens = 0
+        self.sent_bytes = 0
         self.hold_chars = 0
         self.hold_s = 0.0
         self.committed = False
@@ -134,8 +138,15 @@ class Flight:
             id=new_id(), at_ms=int(wall_clock() * 1000), operation=call.operation, dialect=call.dialect
         )
 
-    async def run(self) -> None:
+    async def run(self) -> Record:
         """The ten steps. Ends with the caller answered (unless gone), the money settled and one record written."""
+        intake = self.line.intake
+        try:
+            intake.enter(self.line.max_concurrency)
+        except TielineError as error:
+            self.refuse(error)
+            self.write_record()
+            return self.record
         try:
             self.receive()
             await self.admit()
@@ -151,15 +162,14 @@ class Flight:
             log.exception("request %s failed inside Tieline", self.record.id)
             self.refuse(error)
         finally:
-            if self.keepalive is not None:
-                self.keepalive.cancel()
-            self.settle()
-            self.write_record()
-
-    def shed(self, error: TielineError) -> None:
-        """No room: answered and recorded before any work is spent."""
-        self.refuse(error)
-        self.write_record()
+            try:
+                if self.keepalive is not None:
+                    self.keepalive.cancel()
+                self.settle()
+                self.write_record()
+            finally:
+                intake.leave()
+        return self.record
 
     # 1 ----------------------------------------------------------------------------------------------------------
     def receive(self) -> None:
@@ -243,8 +253,14 @@ class Flight:
             if step.wait_s > 0:
                 await asyncio.sleep(step.wait_s)
                 self.upstream_s += step.wait_s
-            held = self.hold_for(step) if self.line.leases is None else await self._hold_first(step)
-            outcome = held or await self._send(step)
+            outcome = self.hold_for(step) if self.line.leases is None else await self._hold_first(step)
+            if outcome is None:
+                after_s = self.plan.hedge_after()
+                if after_s is None:
+                    outcome = await self._exchange(step).run()
+                else:
+                    # A second try beside it when it is late.
+                    outcome = await Race(self).run(step, after_s)
             if outcome.failure is None and outcome.unsupported is None:
                 self.record.outcome, self.record.status = SUCCESS, 200
                 return
@@ -263,13 +279,6 @@ class Flight:
 
     def _exchange(self, step: Try) -> Exchange:
         return Exchange(self, step) if self.operation is None else OneShot(self, step, self.operation)
-
-    async def _send(self, step: Try) -> Outcome:
-        """One try, with a second beside it when it is late and may be hedged."""
-        after_s = self.plan.hedge_after()
-        if after_s is None:
-            return await self._exchange(step).run()
-        return await Race(self).run(step, after_s)
 
     def hold_for(self, step: Try, beside: Try | None = None) -> Outcome | None:
         """Holds what ``step`` may cost, and ``beside`` under way, and what was spent before; an Outcome when no budget
@@ -377,8 +386,10 @@ class Flight:
     def write_record(self) -> None:
         """Last, when everything is known; the recorder takes a reference, its thread does the work."""
         record = self.record
-        record.total_ms = self.elapsed_s() * 1000
-        record.overhead_ms = max(0.0, record.total_ms - self.upstream_s * 1000)
+        total_s = self.elapsed_s()
+        record.total_ms = total_s * 1000
+        record.overhead_ms = max(0.0, total_s - self.upstream_s) * 1000
+        record.response_bytes = self.sent_bytes
         if record.attempts:
             last = self.answer or record.attempts[-1]
             record.usage = last.usage if len(self.delivered) < 2 else self.spent()
@@ -398,7 +409,7 @@ class Flight:
 
     def send_whole(self, body: bytes, more: Headers) -> None:
         """A whole answer, wherever it came from."""
-        self.record.response_bytes = len(body)
+        self.sent_bytes = len(body)
         self.committed = True
         self.reply.start(200, [_JSON, *self.head(), *more], len(body))
         self.reply.write(body)
@@ -426,7 +437,7 @@ class Flight:
         return sum(known[1:], known[0]) if known else None
 
     def write(self, data: bytes) -> None:
-        self.record.response_bytes += len(data)
+        self.sent_bytes += len(data)
         if not self.reply.write(data):
             self.congested = True
 
@@ -578,7 +589,7 @@ class Flight:
     # what the steps share ---------------------------------------------------------------------------------------
 
     def elapsed_s(self) -> float:
-        return self.line.clock() - self.call.received_at
+        return self.line.clock() - self.received_at
 
     def typed_request(self) -> Request:
         """The whole request in typed form; only decoded when a target speaks another dialect."""

@@ -6,8 +6,9 @@ from typing import Any
 
 from tieline.admit.admission import Admission
 from tieline.admit.facts import Facts
-from tieline.admit.keys import Key, Project, Secret, Snapshot, digest_of
+from tieline.admit.keys import digest_of
 from tieline.admit.rules import BudgetRule, Limits, Rules
+from tieline.admit.snapshot import Key, Project, Secret, Snapshot
 
 USD = 10**12
 SECRET = "tl-" + "s" * 43

@@ -105,8 +105,8 @@ def test_every_route_is_in_the_configuration(tmp_path: object) -> None:
 EVERYBODY = [DIRECT, FLOOR, TIELINE, TIELINE_INTERPRETED, TIELINE_BARE, peers.LITELLM, peers.PORTKEY]
 
 
-def test_a_whole_run_with_both_peers_ends_within_half_an_hour() -> None:
-    assert plan.total_s(CELLS, EVERYBODY, rounds=3) + plan.STARTUP_S <= 30 * 60
+def test_a_whole_run_with_both_peers_ends_within_35_minutes() -> None:
+    assert plan.total_s(CELLS, EVERYBODY, rounds=3) + plan.STARTUP_S <= 35 * 60
 
 
 def test_every_cell_has_its_contenders() -> None:

@@ -345,7 +345,7 @@ def test_what_was_learned_survives_a_reload_and_a_new_secret_starts_clean() -> N
         label = fresh.credentials[0].label
         return Deployment(
             **{
-                **{f: getattr(fresh, f) for f in fresh.__struct_fields__},
+                **{f: getattr(fresh, f) for f in Deployment.__slots__},
                 "credentials": (Credential(label, secret),),
             }
         )

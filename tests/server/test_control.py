@@ -42,10 +42,10 @@ async def test_health(served: Served, raw: Raw) -> None:
     ready = await raw.hear()
     assert ready.status == 200
     assert "sim-openai" in ready.json["providers"]
-    served.gateway.draining = True
+    served.gateway.intake.draining = True
     raw.send(get("/health/ready"))
     assert (await raw.hear()).status == 503
-    served.gateway.draining = False
+    served.gateway.intake.draining = False
 
 
 async def test_metrics(served: Served, raw: Raw) -> None:

@@ -60,14 +60,14 @@ async def test_many_new_callers_are_taken_in_few_turns(tmp_path: Path) -> None:
 async def test_a_loop_that_is_behind_sheds_and_recovers(tmp_path: Path) -> None:
     async with serving(tmp_path, max_lag_ms=20) as served:
         loop = asyncio.get_running_loop()
-        served.gateway.overload.start()
+        served.gateway.intake.overload.start()
         until = loop.time() + 3
         statuses: list[int] = []
 
         def busy() -> None:
             """What a thousand requests in one turn would do to the loop that serves."""
             time.sleep(0.1)
-            served.gateway.ended += MANY
+            served.gateway.intake.ended += MANY
             if loop.time() < until:
                 loop.call_soon(busy)
 
@@ -85,7 +85,7 @@ async def test_a_loop_that_is_behind_sheds_and_recovers(tmp_path: Path) -> None:
         await asyncio.gather(*(call() for _ in range(8)))
         assert 503 in statuses
         async with asyncio.timeout(10):
-            while served.gateway.overload.share:
+            while served.gateway.intake.overload.share:
                 await asyncio.sleep(0.05)
         async with await served.connect() as raw:
             raw.send(post(CHAT, chat()))

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import httptools
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tieline.transport.base import TransportError, UpstreamRequest
+from tieline.transport.exchange import headers_of
 from tieline.transport.origin import split_url
 from tieline.transport.target import Heads, request_head
 
@@ -44,3 +50,19 @@ def test_a_list_is_never_kept() -> None:
     first = heads.of(UpstreamRequest(url=URL, headers=headers, body=b"{}"))
     headers[0] = (b"a", b"2")
     assert heads.of(UpstreamRequest(url=URL, headers=headers, body=b"{}")) != first
+
+
+_NAMES = st.text(alphabet="abcXYZ019-_.!~", min_size=1, max_size=12).map(str.encode)
+_VALUES = st.text(alphabet=' \t:;,=aZ9"é', max_size=16).map(lambda text: text.encode("latin-1"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(_NAMES, st.sampled_from([b":", b": ", b":\t"]), _VALUES), max_size=8))
+def test_headers_are_read_as_the_parser_reads_them(fields: list[tuple[bytes, bytes, bytes]]) -> None:
+    head = b"\r\n".join([b"HTTP/1.1 200 OK", *(name + colon + value for name, colon, value in fields)])
+    seen: list[tuple[bytes, bytes]] = []
+    parser = httptools.HttpResponseParser(
+        SimpleNamespace(on_header=lambda name, value: seen.append((name.lower(), value.strip())))
+    )
+    parser.feed_data(head + b"\r\n\r\n")
+    assert headers_of(head) == seen

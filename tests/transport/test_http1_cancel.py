@@ -218,6 +218,30 @@ async def test_the_response_timeout_ends_with_the_headers(transport: Http1Transp
         assert await response.read(10) == b"abc"
 
 
+@pytest.mark.parametrize("first_s", [0.2, 30.0])
+async def test_each_request_of_a_connection_has_its_own_timeout(
+    transport: Http1Transport, first_s: float
+) -> None:
+    """Shorter than the one before it, or longer."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(answer())
+        await peer.request()
+        await peer.closed()
+
+    async with serving(script) as server:
+        await (await transport.send(server.request(response_timeout_s=first_s))).read(10)
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(TransportError) as caught:
+            await transport.send(server.request(response_timeout_s=0.4))
+        took = asyncio.get_running_loop().time() - began
+        assert (caught.value.kind, caught.value.sent) == ("timeout", True)
+        assert 0.39 <= took < 2
+        assert server.accepted == 1
+        await server.until_closed()
+
+
 async def test_nobody_listens(transport: Http1Transport) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -9,11 +9,11 @@ from tests.transport.test_chunking import Owner, Wire
 from tieline.transport.base import TransportError
 from tieline.transport.connection import Connection
 from tieline.transport.limits import PoolLimits
-from tieline.transport.outbox import Outbox
+from tieline.transport.outbox import Outbox, Sender
 from tieline.transport.pool import Pool
 
 
-class Flushed:
+class Flushed(Sender):
     def __init__(self, done: list[str], name: str, error: Exception | None = None) -> None:
         self.done, self.name, self.error = done, name, error
 

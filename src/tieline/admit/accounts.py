@@ -15,8 +15,9 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
 
 from tieline.admit.budgets import KEPT_SLOTS
-from tieline.admit.keys import Key, Project, Secret, Snapshot, digest_of, hint_of, make_secret
+from tieline.admit.keys import digest_of, hint_of, make_secret
 from tieline.admit.rules import Rules, check_rules, decode_rules, encode_rules
+from tieline.admit.snapshot import Key, Project, Secret, Snapshot
 from tieline.record.rows import SLOT_S
 from tieline.store import audit
 from tieline.types.errors import InvalidRequest, NotFound

@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping
 from tieline.admit.accounts import Spent
 from tieline.admit.budgets import Meter, ceilings
 from tieline.admit.facts import Facts
-from tieline.admit.keys import EMPTY, PREFIX, Key, Snapshot, find
+from tieline.admit.keys import PREFIX, find
 from tieline.admit.limits import Gate
 from tieline.admit.policy import combine
 from tieline.admit.rules import BudgetRule, Limits, Rules, matches
+from tieline.admit.snapshot import EMPTY, Key, Snapshot
 from tieline.config.schema import PolicyRules
 from tieline.ledger.settle import Hold
 from tieline.record.rows import run_scope, stored_scope

@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
-from msgspec import Struct, field
-
 from tieline.config.schema import PolicyRules
 from tieline.types.money import Pico
 
 
-class Facts(Struct, kw_only=True, gc=False):
+class Facts:
     """What the door needs to know of a request."""
 
-    model: str
-    operation: str = "chat"
-    profile: str | None = None
-    tags: dict[str, str] = field(default_factory=dict)
-    run: str | None = None
-    run_budget: Pico | None = None
-    input_tokens: int = 0
-    """An estimate, counted against tokens per minute until ``Permit.count_tokens`` says what it was."""
-    policy: PolicyRules | None = None
-    alternatives: tuple[str, ...] = ()
-    """Further models that the caller lists itself; the key must allow each of them too."""
+    __slots__ = (
+        "alternatives",
+        "input_tokens",
+        "model",
+        "operation",
+        "policy",
+        "profile",
+        "run",
+        "run_budget",
+        "tags",
+    )
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        operation: str = "chat",
+        profile: str | None = None,
+        tags: dict[str, str] | None = None,
+        run: str | None = None,
+        run_budget: Pico | None = None,
+        input_tokens: int = 0,
+        policy: PolicyRules | None = None,
+        alternatives: tuple[str, ...] = (),
+    ) -> None:
+        self.model = model
+        self.operation = operation
+        self.profile = profile
+        self.tags: dict[str, str] = {} if tags is None else tags
+        self.run = run
+        self.run_budget = run_budget
+        self.input_tokens = input_tokens
+        """An estimate, counted against tokens per minute until ``Permit.count_tokens`` says what it was."""
+        self.policy = policy
+        self.alternatives = alternatives
+        """Further models that the caller lists itself; the key must allow each of them too."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
-from tieline.admit.keys import Snapshot
+from tieline.admit.snapshot import Snapshot
 from tieline.types.money import Pico
 
 if TYPE_CHECKING:

@@ -11,55 +11,13 @@ import hashlib
 import hmac
 import secrets
 
-from msgspec import Struct
-
-from tieline.admit.rules import Rules
+from tieline.admit.snapshot import Key, Snapshot
 from tieline.types.errors import Unauthenticated
 
 PREFIX = "tl-"
 _SECRET_BYTES = 32
 MAX_SECRET_CHARS = 512
 """Longer than any key; what is longer is not hashed."""
-
-
-class Project(Struct, frozen=True, kw_only=True):
-    id: str
-    name: str
-    rules: Rules
-    created_ms: int
-    archived_ms: int | None = None
-
-
-class Key(Struct, frozen=True, kw_only=True):
-    id: str
-    project_id: str
-    name: str
-    rules: Rules
-    created_ms: int
-    expires_ms: int | None = None
-    revoked_ms: int | None = None
-    hints: tuple[str, ...] = ()
-    """The last four characters of each secret that is valid."""
-
-
-class Secret(Struct, frozen=True):
-    """A way to present a key; two overlap while a key is rotated. Holds no secret, only its digest."""
-
-    digest: bytes
-    key_id: str
-    expires_ms: int | None = None
-
-
-class Snapshot(Struct, frozen=True):
-    """All keys and projects at one revision."""
-
-    revision: int
-    projects: dict[str, Project]
-    keys: dict[str, Key]
-    secrets: dict[bytes, Secret]
-
-
-EMPTY = Snapshot(0, {}, {}, {})
 
 
 def make_secret() -> str:

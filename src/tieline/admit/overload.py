@@ -15,9 +15,9 @@ from random import random
 PROBE_S = 0.05
 PERCENT_A_SECOND = 150
 """By how much the share changes."""
-SLACK = 50
+SLACK = 50.0
 """Percent below nothing: a pause (a snapshot, a busy host) refuses nobody, the lag must last a third of a second."""
-MOST = 95
+MOST = 95.0
 MAX_LAG_S = 0.2
 """What one probe counts at most: a process that was stopped for a minute is not behind by a minute of requests."""
 BUSY = 32

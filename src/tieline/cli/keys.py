@@ -9,8 +9,8 @@ import msgspec
 import typer
 
 from tieline.admit.accounts import NOTHING, Accounts, Spent
-from tieline.admit.keys import Key
 from tieline.admit.rules import Rules
+from tieline.admit.snapshot import Key
 from tieline.cli import rules as options
 from tieline.cli.rules import RuleOptions, takes_rules
 from tieline.cli.terminal import console, escape, table, write_json

@@ -8,8 +8,8 @@ import msgspec
 import typer
 
 from tieline.admit.accounts import NOTHING, Accounts
-from tieline.admit.keys import Project
 from tieline.admit.rules import Rules
+from tieline.admit.snapshot import Project
 from tieline.cli import rules as options
 from tieline.cli.rules import RuleOptions, takes_rules
 from tieline.cli.terminal import console, escape, table, write_json

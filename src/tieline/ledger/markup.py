@@ -5,20 +5,23 @@ from __future__ import annotations
 from decimal import Decimal, InvalidOperation
 from typing import Literal
 
-from msgspec import Struct
-
 from tieline.types.money import Pico, parse_usd
 
 _PERCENT_SCALE = 10**6
 """A markup percentage may have six decimals."""
 
 
-class Markup(Struct, frozen=True):
+class Markup:
     """What is added for resale. ``parts`` is the percentage in millionths of a percent."""
 
-    parts: int = 0
-    fixed: Pico = 0
-    charge_failed: Literal["nothing", "cost"] = "nothing"
+    __slots__ = ("charge_failed", "fixed", "parts")
+
+    def __init__(
+        self, parts: int = 0, fixed: Pico = 0, charge_failed: Literal["nothing", "cost"] = "nothing"
+    ) -> None:
+        self.parts = parts
+        self.fixed = fixed
+        self.charge_failed = charge_failed
 
     @classmethod
     def parse(

@@ -130,10 +130,12 @@ def _is_plain(usage: Usage) -> bool:
 
 
 def _tier_for(price: Price, input_tokens: int) -> PriceTier:
-    chosen = price.tiers[0]
-    for tier in price.tiers[1:]:
-        if input_tokens > tier.above_input_tokens:
-            chosen = tier
+    tiers = price.tiers
+    chosen = tiers[0]
+    if len(tiers) > 1:
+        for tier in tiers[1:]:
+            if input_tokens > tier.above_input_tokens:
+                chosen = tier
     return chosen
 
 

@@ -36,7 +36,7 @@ class Hold:
 
     def __init__(self, purses: Sequence[Purse], now: float) -> None:
         self._purses = purses
-        self._windows = [purse.window(now) for purse in purses]
+        self._windows = [purse.window(now) for purse in purses] if purses else []
         self.held: Pico = 0
         self.spent: Pico = 0
         self.settled = False
@@ -75,6 +75,7 @@ class Hold:
             return self.spent
         self.settled = True
         self.spent = self.held if actual is None else actual
-        for purse, window in zip(self._purses, self._windows, strict=True):
-            purse.settle(self.held, self.spent, window)
+        if self._windows:
+            for purse, window in zip(self._purses, self._windows, strict=True):
+                purse.settle(self.held, self.spent, window)
         return self.spent

@@ -2,35 +2,65 @@
 
 from __future__ import annotations
 
-from msgspec import Struct, field
-
 from tieline.dialects.base import Target
 from tieline.providers.card import ModelCard
 from tieline.providers.row import Credential, Provider
 
 
-class Endpoint(Struct, frozen=True, eq=False):
+class Endpoint:
     """One dialect that a deployment speaks, ready to be used."""
 
-    base_url: str
-    target: Target
+    __slots__ = ("base_url", "target")
+
+    def __init__(self, base_url: str, target: Target) -> None:
+        self.base_url = base_url
+        self.target = target
 
 
-class Deployment(Struct, frozen=True, eq=False, kw_only=True):
-    id: str
-    """``provider/model``"""
-    provider: Provider
-    model: str
-    """The upstream's id."""
-    name: str
-    """The model whatever the host; equal names are the same model."""
-    endpoints: dict[str, Endpoint]
-    """By dialect, preferred first."""
-    credentials: tuple[Credential, ...]
-    card: ModelCard | None = None
-    http2: bool = False
-    ca_file: str | None = None
-    static_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+class Deployment:
+    """Never changed once it is made; every one is equal to itself only."""
+
+    __slots__ = (
+        "ca_file",
+        "card",
+        "credentials",
+        "endpoints",
+        "http2",
+        "id",
+        "model",
+        "name",
+        "provider",
+        "static_headers",
+    )
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        provider: Provider,
+        model: str,
+        name: str,
+        endpoints: dict[str, Endpoint],
+        credentials: tuple[Credential, ...],
+        card: ModelCard | None = None,
+        http2: bool = False,
+        ca_file: str | None = None,
+        static_headers: list[tuple[bytes, bytes]] | None = None,
+    ) -> None:
+        self.id = id
+        """``provider/model``"""
+        self.provider = provider
+        self.model = model
+        """The upstream's id."""
+        self.name = name
+        """The model whatever the host; equal names are the same model."""
+        self.endpoints = endpoints
+        """By dialect, preferred first."""
+        self.credentials = credentials
+        self.card = card
+        self.http2 = http2
+        self.ca_file = ca_file
+        self.static_headers: list[tuple[bytes, bytes]] = static_headers or []
 
     def __repr__(self) -> str:
         """Without headers, which may prove who we are."""
@@ -38,4 +68,5 @@ class Deployment(Struct, frozen=True, eq=False, kw_only=True):
 
     def endpoint_for(self, dialect: str) -> Endpoint:
         """The caller's own dialect when it is spoken here, else the preferred one."""
-        return self.endpoints.get(dialect) or next(iter(self.endpoints.values()))
+        found = self.endpoints.get(dialect)
+        return next(iter(self.endpoints.values())) if found is None else found

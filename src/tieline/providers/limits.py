@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from math import isfinite
 from time import time
-
-from msgspec import Struct
+from typing import NamedTuple
 
 from tieline.types.call import Headers
 
@@ -31,7 +30,7 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|d|h|m|s)")
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|us|µs|ns|d|h|m|s))+")
 
 
-class RateLimits(Struct, frozen=True, kw_only=True):
+class RateLimits(NamedTuple):
     """None is unknown. Times are seconds from now."""
 
     requests_left: int | None = None

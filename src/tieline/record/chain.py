@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import astuple
 
 from tieline.record.rows import entry_rows, record_row
 from tieline.store.body import decode
@@ -74,7 +75,7 @@ def _follow(row: Any, seq: int, value: bytes, problems: list[str]) -> tuple[int,
     elif link(value, body) != stated:
         problems.append(f"{row['id']}: does not match its hash")
     try:
-        expected = record_row(decode(body), row["writer"], row["seq"], stated, body)
+        expected = record_row(astuple(decode(body)), row["writer"], row["seq"], stated, body)
     except msgspec.MsgspecError:
         problems.append(f"{row['id']}: cannot be read")
     else:

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from struct import Struct as Layout
+from typing import Final
 
 from tieline.types.errors import ConfigError
 
@@ -28,10 +29,10 @@ MAX_FRAME_BYTES = 4 * 1024 * 1024
 """A longer payload in a file is damage, not a record."""
 _MAX_SLOTS = 1_024
 _MAGIC = b"TLJ1\0\0\0\0"
-_HEAD = Layout("<II")
-_HEAD_BYTES = _HEAD.size
-_pack = _HEAD.pack
-_crc32 = zlib.crc32
+_HEAD: Final = Layout("<II")
+_HEAD_BYTES: Final = 8
+_pack: Final = _HEAD.pack
+_crc32: Final = zlib.crc32
 
 
 class Segment:
@@ -131,7 +132,7 @@ class Journal:
     def _next(self, payload_bytes: int) -> Segment:
         self.rotate()
         self._number += 1
-        size = max(self._segment_bytes, payload_bytes + len(_MAGIC) + _HEAD.size)
+        size = max(self._segment_bytes, payload_bytes + len(_MAGIC) + _HEAD_BYTES)
         segment = Segment(self.slot.folder / f"{self._number:012d}.seg", size)
         self.segments.append(segment)
         self._current = segment
@@ -198,9 +199,9 @@ def read_segment(path: Path) -> Iterator[bytes]:
     position = len(_MAGIC)
     if data[:position] != _MAGIC:
         return
-    while position + _HEAD.size <= len(data):
+    while position + _HEAD_BYTES <= len(data):
         length, crc = _HEAD.unpack_from(data, position)
-        position += _HEAD.size
+        position += _HEAD_BYTES
         payload = data[position : position + length]
         if not 0 < length <= MAX_FRAME_BYTES or len(payload) < length or zlib.crc32(payload) != crc:
             return

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from tieline.store.database import Database
 
 FLUSH_INTERVAL_S = 0.1
-"""A record reaches the database this long after it was put, at the usual load."""
+"""A record reaches the database this long after it was put, when none was for a while."""
+_REST = 5
+"""Flush intervals from one batch to the next: a transaction costs as much as writing fifty records."""
 MAX_QUEUE = 20_000
 """Beyond it records are only in the journal until the queue is empty again: about 40 MB."""
 BATCH = 1_000
@@ -70,6 +72,12 @@ class Recorder:
         self._inflight: dict[str, Segment] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
+        """There is something to do at once."""
+        self._stir = threading.Event()
+        self._rests = False
+        """The thread has just written: what comes now may wait for more."""
+        self._asleep = False
+        """The thread waits for ``_stir``, however long: nothing is queued."""
         self._idle = threading.Condition()
         self._worker: threading.Thread | None = None
         self._observed = 0
@@ -100,8 +108,7 @@ class Recorder:
         """Idempotent."""
         if self._worker is not None:
             return
-        if self._unrecovered:
-            self._wake.set()
+        self._hurry()
         self._worker = threading.Thread(target=self._run, name="tieline-recorder", daemon=True)
         self._worker.start()
 
@@ -136,6 +143,10 @@ class Recorder:
                 queue.append(Queued(record, body, segment, begun))
             else:
                 self._overflow(record, segment, begun)
+        if self._asleep:
+            self._moved_at = time.monotonic()
+            self._asleep = False
+            self._stir.set()
         if len(queue) >= _WAKE_AT and not self._wake.is_set():
             self._wake.set()
 
@@ -145,7 +156,7 @@ class Recorder:
         while time.monotonic() < deadline:
             if self._settled():
                 return True
-            self._wake.set()
+            self._hurry()
             with self._idle:
                 self._idle.wait(0.02)
         return self._settled()
@@ -155,7 +166,7 @@ class Recorder:
         if self._worker is None:
             return True
         self._closing_at = time.monotonic() + timeout_s
-        self._wake.set()
+        self._hurry()
         # The grace beyond the deadline is for a statement that is under way.
         self._worker.join(timeout_s + 1.0)
         clean = self._settled()
@@ -183,10 +194,14 @@ class Recorder:
             refused=self._refused,
             lost=self._lost,
             journal_failing=self._journal_failing,
-            waiting_s=round(time.monotonic() - self._moved_at, 1) if self._queue else 0.0,
+            waiting_s=round(self._waiting_s(), 1),
             failing_since=self._failing_since,
             last_error=self._last_error,
         )
+
+    def _waiting_s(self) -> float:
+        # Asleep it has no record to write, but one that is being put.
+        return time.monotonic() - self._moved_at if self._queue and not self._asleep else 0.0
 
     # The hot path, under the lock.
 
@@ -230,7 +245,10 @@ class Recorder:
     def _run(self) -> None:
         failures = 0
         while True:
-            self._wake.wait(_RETRY_S[min(failures, 5) - 1] if failures else self._interval)
+            if failures:
+                self._wake.wait(_RETRY_S[min(failures, 5) - 1])
+            else:
+                self._await_records()
             self._wake.clear()
             if not self._queue:
                 self._moved_at = time.monotonic()
@@ -252,6 +270,25 @@ class Recorder:
                 time.sleep(min(0.2, max(0.0, self._closing_at - time.monotonic())))
                 self._wake.set()
 
+    def _await_records(self) -> None:
+        """Until a batch is worth its transaction; while nothing comes, nothing runs."""
+        rests = self._rests
+        self._rests = False
+        if rests and self._closing_at is None and self._wake.wait(_REST * self._interval):
+            return
+        if self._settled() and not self._unrecovered:
+            self._stir.clear()
+            self._asleep = True
+            # Looked at once more: who puts or hurries asks or tells this thread afterwards.
+            if self._settled() and not self._wake.is_set():
+                self._stir.wait()
+            self._asleep = False
+            self._wake.wait(self._interval)
+
+    def _hurry(self) -> None:
+        self._wake.set()
+        self._stir.set()
+
     def _drain(self) -> None:
         while batch := self._peek(BATCH):
             if self._observed < len(batch):
@@ -259,6 +296,7 @@ class Recorder:
             if self._store:
                 self._keep(batch)
             self._done(batch)
+            self._rests = True
             if len(self._queue) < _WAKE_AT:
                 # What came meanwhile waits for more: each turn of this thread costs the event loop some of its own.
                 break

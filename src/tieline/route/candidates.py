@@ -32,7 +32,7 @@ def static_reason(
     """
     doubted = trust_catalog or preferences.require_parameters or needs.dialect not in deployment.endpoints
     return (
-        needs.excluded.get(deployment.id)
+        (needs.excluded.get(deployment.id) if needs.excluded else None)
         or (None if asked else _access(deployment, needs))
         or _preferred(deployment, preferences)
         or policy_reason(deployment, (*needs.rules, *preferences.rules))

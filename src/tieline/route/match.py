@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from msgspec import Struct
-
 from tieline.config.schema import Config, ModelConfig, Routing
 from tieline.providers import registry
 from tieline.providers.deployment import Deployment
@@ -27,20 +25,33 @@ _SUFFIXES: dict[str, Sort] = {":nitro": "throughput", ":floor": "price"}
 """OpenRouter's shorthands for ``provider.sort``."""
 
 
-class Route(Struct, frozen=True, eq=False, kw_only=True):
-    """What a name resolves to. ``tiers`` are tried in order; the deployments of one are equal."""
+class Route:
+    """What a name resolves to. ``tiers`` are tried in order; the deployments of one are equal. Never changed."""
 
-    name: str
-    tiers: tuple[tuple[Deployment, ...], ...]
-    asked_tiers: int = 1
-    """How many of ``tiers`` are what was asked for; the rest are listed fallbacks."""
-    routing: Routing
-    preferences: Preferences = NO_PREFERENCES
-    bare: bool = False
-    """A catalog name: its hosts were chosen by us, so the price ratio holds among them too."""
-    sort: Sort | None = None
-    pools: dict[Any, Any]
-    """Candidates per kind of request; belongs to ``router``."""
+    __slots__ = ("asked_tiers", "bare", "name", "pools", "preferences", "routing", "sort", "tiers")
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        tiers: tuple[tuple[Deployment, ...], ...],
+        asked_tiers: int = 1,
+        routing: Routing,
+        preferences: Preferences = NO_PREFERENCES,
+        bare: bool = False,
+        sort: Sort | None = None,
+    ) -> None:
+        self.name = name
+        self.tiers = tiers
+        self.asked_tiers = asked_tiers
+        """How many of ``tiers`` are what was asked for; the rest are listed fallbacks."""
+        self.routing = routing
+        self.preferences = preferences
+        self.bare = bare
+        """A catalog name: its hosts were chosen by us, so the price ratio holds among them too."""
+        self.sort = sort
+        self.pools: dict[Any, Any] = {}
+        """Candidates per kind of request; belongs to ``router``."""
 
     @property
     def reference(self) -> Deployment:
@@ -109,7 +120,6 @@ class Names:
             preferences=preferences,
             bare=bare,
             sort=preferences.sort or sort,
-            pools={},
         )
 
     def astray(self, name: str) -> Deployment | None:

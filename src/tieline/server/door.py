@@ -12,7 +12,7 @@ import http
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import httptools
 from uvicorn.config import Config as UvicornConfig
@@ -20,7 +20,7 @@ from uvicorn.server import ServerState
 
 from tieline.dialects import paths
 from tieline.server.asgi import Cycle, scope_of
-from tieline.transport.outbox import Outbox
+from tieline.transport.outbox import Outbox, Sender
 from tieline.types.call import Call, Headers
 from tieline.types.errors import Fault
 
@@ -29,39 +29,81 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tieline")
 
-MAX_PIPELINED = 64
+MAX_PIPELINED: Final = 64
 """Requests of one connection that wait for their turn; reading stops at the first, so one segment can hold more."""
-MAX_ROUTES = 512
-MAX_OUT = 65_536
+MAX_ROUTES: Final = 512
+MAX_UNLIKE: Final = 8
+"""Requests of one connection whose heads are kept to be compared, when none has come again."""
+MAX_OUT: Final = 65_536
 """Bytes that may wait for the end of a turn: the transport must learn soon that the caller does not keep up."""
-JOIN_BELOW = 65_536
+JOIN_BELOW: Final = 65_536
 """A body this small is copied behind its head."""
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-_STATUS_LINES = {
+_STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus
 }
-_SECRET_HEADERS = frozenset((b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key"))
-_NOTED = _SECRET_HEADERS | {b"content-length", b"expect", b"content-encoding"}
+_CHUNK_LINES: Final = [b"%x\r\n" % size for size in range(1024)]
+_SECRET_HEADERS: Final = frozenset((b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key"))
+_NOTED: Final = _SECRET_HEADERS | {b"content-length", b"expect", b"content-encoding"}
 """What the door itself looks at; of all other headers it only adds up the size."""
-_WITHOUT_BODY = (204, 304)
+_WITHOUT_BODY: Final = (204, 304)
 
-Route = tuple[paths.Door, str, str]
+
+class Route:
+    """Where a URL leads on the data plane."""
+
+    __slots__ = ("dialect", "model", "operation", "path", "query", "stream")
+
+    def __init__(self, door: paths.Door, path: str, query: str) -> None:
+        self.dialect = door.dialect
+        self.operation = door.operation
+        self.model = door.model
+        self.stream = door.stream
+        self.path = path
+        self.query = query
 
 
 class Hall:
     """What the connections of one server share."""
 
-    __slots__ = ("gateway", "outbox", "routes")
+    __slots__ = ("_usual", "_usual_lines", "gateway", "outbox", "routes")
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.outbox = Outbox()
         self.routes: dict[bytes, Route] = {}
         """Of the URLs that were asked for."""
+        self._usual: list[tuple[bytes, bytes]] = []
+        self._usual_lines = b""
+
+    def usual_lines(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """What uvicorn puts into every answer: the date. It is another list each second."""
+        if headers is not self._usual:
+            self._usual_lines = b"".join([b"%b: %b\r\n" % (name, value) for name, value in headers])
+            self._usual = headers
+        return self._usual_lines
 
 
-class Door:
+class Known:
+    """The head of a request of a connection: most callers send the same again and again, but for the length of the body.
+    What was found in it holds for the same bytes."""
+
+    __slots__ = ("after", "before", "headers", "length_at", "route", "secret")
+
+    def __init__(
+        self, before: bytes, after: bytes, headers: Headers, length_at: int, route: Route, secret: str | None
+    ) -> None:
+        self.before = before
+        self.after = after
+        """Around the digits of the length."""
+        self.headers = headers
+        self.length_at = length_at
+        self.route = route
+        self.secret = secret
+
+
+class Door(Sender):
     """One connection: an ``asyncio.Protocol``."""
 
     linger_s: ClassVar[float] = 2.0
@@ -82,6 +124,7 @@ class Door:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.loop = loop
+        self.hall = hall
         self.gateway = hall.gateway
         self.outbox = hall.outbox
         self.routes = hall.routes
@@ -105,6 +148,11 @@ class Door:
         self.segment = 0
         """Bytes of the segment that is being read: no head in it is larger."""
         self.secret: bytes | None = None
+        self.taken: Route | None = None
+        """By the request that ended in the segment that is being read, if its head is one that may be known again."""
+        self.known: Known | None = None
+        self.unlike = 0
+        """Heads since one came again."""
         self.receiving = False
         self.in_head = False
         self.head_began = False
@@ -160,12 +208,16 @@ class Door:
             self.flush()
 
     def flush(self) -> None:
-        out, self.out, self.out_bytes = self.out, [], 0
+        out = self.out
+        self.out_bytes = 0
         if not out or self.transport.is_closing():
-            return
-        if len(out) == 1:
-            self.transport.write(out[0])
+            out.clear()
+        elif len(out) == 1:
+            data = out[0]
+            out.clear()
+            self.transport.write(data)
         else:
+            self.out = []
             self.transport.writelines(out)
 
     def close(self) -> None:
@@ -209,10 +261,16 @@ class Door:
             return
         if self.closing and not self.receiving:
             return
+        apart = not self.receiving
+        if apart and self.known is not None and self._is_known(self.known, data):
+            return
         self.head_began = False
         self.segment = len(data)
         try:
             self.parser.feed_data(data)
+            taken, self.taken = self.taken, None
+            if apart and taken is not None and self.unlike < MAX_UNLIKE:
+                self._keep_head(data, taken)
         except httptools.HttpParserUpgrade as upgrade:
             self._stay_http(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError:
@@ -225,6 +283,36 @@ class Door:
             self.head_bytes += len(data)
             if self.head_bytes > self.max_head:
                 self._head_too_large()
+
+    def _is_known(self, known: Known, data: bytes) -> bool:
+        """Takes a request that is here whole, and whose head differs from the last one in nothing but the length."""
+        before, after = known.before, known.after
+        if not data.startswith(before):
+            return False
+        at = len(before)
+        end = data.find(b"\r", at)
+        start = end + len(after)
+        length = len(data) - start
+        if data[end:start] != after or data[at:end] != b"%d" % length or length > self.max_body:
+            return False
+        self.unlike = 0
+        headers = known.headers.copy()
+        headers[known.length_at] = (b"content-length", data[at:end])
+        self._take(self._call(known.route, headers, data[start:], known.secret), self._reply(True, False))
+        return True
+
+    def _keep_head(self, data: bytes, route: Route) -> None:
+        """``data`` began with a request to ``route``. If that is all of it, its head may come again."""
+        self.known = None
+        self.unlike += 1
+        start = data.find(b"\r\n\r\n") + 4
+        at = data[:start].lower().find(b"\r\ncontent-length: ") + 18
+        end = data.find(b"\r", at)
+        names = [name for name, _ in self.headers]
+        if at < 18 or data[at:end] != b"%d" % (len(data) - start) or b"expect" in names:
+            return
+        length_at = names.index(b"content-length")
+        self.known = Known(data[:at], data[end:start], self.headers, length_at, route, self._secret())
 
     def _stay_http(self, rest: bytes) -> None:
         """An upgrade is an offer, and this one is not taken (RFC 9110 section 7.8): the request is read again without it,
@@ -249,7 +337,7 @@ class Door:
             door = paths.find(path, query)
             if door is None:
                 return None
-            found = (door, path, query)
+            found = Route(door, path, query)
             if len(self.routes) < MAX_ROUTES and not query:
                 self.routes[url] = found
         return found
@@ -262,6 +350,7 @@ class Door:
             self.since = self.loop.time()
         self.url = b""
         self.secret = None
+        self.taken = None
         self.headers = []
         self.body = []
         self.body_bytes = self.head_bytes = 0
@@ -317,21 +406,29 @@ class Door:
         parser = self.parser
         if parser.should_upgrade():
             return  # read again by _stay_http
-        keep_alive = parser.should_keep_alive()
-        reply = Answer(self, keep_alive, old=parser.get_http_version() == "1.0")
-        if not keep_alive or len(self.replies) >= MAX_PIPELINED:
-            self.closing = True
+        keep_alive: bool = parser.should_keep_alive()
+        reply = self._reply(keep_alive, parser.get_http_version() == "1.0")
         route = self._route(self.url)
         method = parser.get_method()
         if route is not None and method == b"POST":
-            call = self._call(route)
-            if not self.replies:
-                self.replies.append(reply)
-                self._begin(call, reply)
-            else:
-                self._queue(reply, lambda: self._begin(call, reply))
+            body = self.body
+            whole = body[0] if len(body) == 1 else b"".join(body)
+            self.taken = route if keep_alive and not reply.old else None
+            self._take(self._call(route, self.headers, whole, self._secret()), reply)
             return
         self._other(route, method, reply)
+
+    def _reply(self, keep_alive: bool, old: bool) -> Answer:
+        if not keep_alive or len(self.replies) >= MAX_PIPELINED:
+            self.closing = True
+        return Answer(self, keep_alive, old=old)
+
+    def _take(self, call: Call, reply: Answer) -> None:
+        if not self.replies:
+            self.replies.append(reply)
+            self._begin(call, reply)
+        else:
+            self._queue(reply, lambda: self._begin(call, reply))
 
     def _other(self, route: Route | None, method: bytes, reply: Answer) -> None:
         reply.bodiless = method == b"HEAD"
@@ -353,31 +450,35 @@ class Door:
             self.held_back = True
             self.transport.pause_reading()
 
-    def _call(self, route: Route) -> Call:
-        door, path, query = route
+    def _secret(self) -> str | None:
         secret = self.secret
-        if secret is not None and secret[:7].lower() == b"bearer ":
+        if secret is None:
+            return None
+        if secret[:7].lower() == b"bearer ":
             secret = secret[7:]
-        body = self.body
+        return secret.decode("latin-1").strip()
+
+    def _call(self, route: Route, headers: Headers, body: bytes, secret: str | None) -> Call:
         self.since = self.loop.time()
         return Call(
-            dialect=door.dialect,
-            operation=door.operation,
-            path=path,
-            query=query,
-            headers=self.headers,
-            body=body[0] if len(body) == 1 else b"".join(body),
-            model=door.model,
-            stream=door.stream,
+            dialect=route.dialect,
+            operation=route.operation,
+            path=route.path,
+            query=route.query,
+            headers=headers,
+            body=body,
+            model=route.model,
+            stream=route.stream,
             received_at=self.since,
             peer=self.peer,
-            secret=secret.decode("latin-1").strip() if secret is not None else None,
+            secret=secret,
         )
 
     def _begin(self, call: Call, reply: Answer) -> None:
         """The task is held by its reply, and that by the connection: the server's set of tasks would cost each request
         another turn of the loop."""
-        reply.task = self.loop.create_task(self.gateway.handle(call, reply))
+        # Not by the loop's own method: that has it numbered, and the name costs more than the task.
+        reply.task = asyncio.Task(self.gateway.handle(call, reply), loop=self.loop, name="request")
 
     def cut(self) -> list[asyncio.Task[Any]]:
         """Cancels what is under way; the tasks that end by it."""
@@ -396,7 +497,6 @@ class Door:
         """An answer is out: the next pipelined request begins, or the connection closes or idles."""
         if self.replies and self.replies[0] is reply:
             self.replies.popleft()
-        self.server_state.total_requests += 1
         self.since = self.loop.time()
         if not reply.keep_alive or (self.closing and not self.replies and not self.receiving):
             self.close()
@@ -417,9 +517,9 @@ class Door:
         fault = Fault(
             status=405,
             code="method_not_allowed",
-            message=f"{method.decode('latin-1')} is not served at {route[1]}; send a POST.",
+            message=f"{method.decode('latin-1')} is not served at {route.path}; send a POST.",
         )
-        body, headers = self.gateway.error_answer(route[0].dialect, fault)
+        body, headers = self.gateway.error_answer(route.dialect, fault)
         reply.whole(405, [*headers, (b"allow", b"POST")], body)
 
     def _body_too_large(self) -> None:
@@ -506,10 +606,9 @@ class Answer:
         if door.closing and door.replies and door.replies[-1] is self and not door.receiving:
             self.keep_alive = False
         parts = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
-        for name, value in door.server_state.default_headers:  # the date, renewed by uvicorn each second
-            parts += (name, b": ", value, b"\r\n")
+        parts.append(door.hall.usual_lines(door.server_state.default_headers))
         for name, value in headers:
-            parts += (name, b": ", value, b"\r\n")
+            parts.append(b"%b: %b\r\n" % (name, value))
         if length is not None:
             parts.append(b"content-length: %d\r\n" % length)
         elif status in _WITHOUT_BODY:
@@ -531,7 +630,9 @@ class Answer:
         if self.bodiless:
             data = b""
         elif self.chunked and data:
-            data = b"%x\r\n%b\r\n" % (len(data), data)
+            size = len(data)
+            line = _CHUNK_LINES[size] if size < len(_CHUNK_LINES) else b"%x\r\n" % size
+            data = b"%b%b\r\n" % (line, data)
         if self.head:
             head, self.head = self.head, b""
             if len(data) < JOIN_BELOW:

@@ -135,7 +135,7 @@ class Service:
                 sock.close()
             if self._sweeper is not None:
                 self._sweeper.cancel()
-            self.gateway.overload.stop()
+            self.gateway.intake.overload.stop()
         await self._cut()
         await self.gateway.stop()
 
@@ -159,7 +159,7 @@ class Service:
 
     def _started(self) -> None:
         self._sweep()
-        self.gateway.overload.start()
+        self.gateway.intake.overload.start()
         if self.ready is not None:
             self.ready(self.url)
 

@@ -125,7 +125,8 @@ def _of_names(named: dict[str, Any]) -> Record:
 
 
 def _values(fields: Fields, named: dict[str, Any]) -> list[Any]:
-    if usage := named.get("usage"):
+    # A usage of nothing but zeros has no names.
+    if (usage := named.get("usage")) is not None:
         named["usage"] = _values(_USAGE, msgspec.convert(usage, dict[str, Any]))
     return [named[name] if name in named else _default(field) for name, field in fields]
 

@@ -5,21 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, Protocol
 
-from msgspec import Struct
-
 from tieline.types.call import Headers
 
 
-class UpstreamRequest(Struct, kw_only=True, gc=False):
-    method: str = "POST"
-    url: str
-    """Absolute, ``https://host[:port]/path?query``; the origin is looked up in a cache, not parsed each time."""
-    headers: Headers | tuple[tuple[bytes, bytes], ...]
-    """Complete but for Host and Content-Length, which the transport adds. A tuple says: the same object again and again."""
-    body: bytes = b""
-    connect_timeout_s: float = 3.0
-    response_timeout_s: float = 600.0
-    """Until the response's headers are in, counted from the call."""
+class UpstreamRequest:
+    __slots__ = ("body", "connect_timeout_s", "headers", "method", "response_timeout_s", "url")
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        headers: Headers | tuple[tuple[bytes, bytes], ...],
+        method: str = "POST",
+        body: bytes = b"",
+        connect_timeout_s: float = 3.0,
+        response_timeout_s: float = 600.0,
+    ) -> None:
+        self.method = method
+        self.url = url
+        """Absolute, ``https://host[:port]/path?query``; the origin is looked up in a cache, not parsed each time."""
+        self.headers = headers
+        """Complete but for Host and Content-Length, which the transport adds. A tuple says: the same object again and
+        again."""
+        self.body = body
+        self.connect_timeout_s = connect_timeout_s
+        self.response_timeout_s = response_timeout_s
+        """Until the response's headers are in, counted from the call."""
 
 
 class TransportError(Exception):
@@ -40,10 +51,15 @@ class TransportError(Exception):
 
 class UpstreamResponse(Protocol):
     status: int
-    headers: Headers
-    """Names in lower case."""
     complete: bool
     """All of the body is here: ``read`` does not wait."""
+
+    @property
+    def headers(self) -> Headers:
+        """Names in lower case."""
+
+    def mentions(self, text: bytes) -> bool:
+        """Whether ``text``, in lower case, stands anywhere in the headers: to ask is cheaper than to read them."""
 
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises TransportError: ``reset`` when it ends early, ``too_large`` beyond ``limit`` bytes."""

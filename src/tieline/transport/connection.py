@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+import math
+from typing import TYPE_CHECKING, Final, Protocol
 
 import httptools
 
 from tieline.transport.base import TransportError
 from tieline.transport.exchange import Exchange
-from tieline.transport.outbox import Outbox
-from tieline.types.call import Headers
+from tieline.transport.outbox import Outbox, Sender
 
 if TYPE_CHECKING:
     from tieline.transport.pool import Pool
 
-MAX_HEAD = 65_536
+MAX_HEAD: Final = 65_536
 """Bytes of headers, and of anything else between two pieces of body: trailers, chunk extensions, 1xx responses."""
-_JOIN_BELOW = 65_536
+_JOIN_BELOW: Final = 65_536
 """A body this small is copied behind its head, so that one segment carries both."""
-_SLICE = 65_536
+_SLICE: Final = 65_536
 """Larger bodies are handed over in pieces, as the socket takes them."""
+_EARLY_S: Final = 0.001
+"""uvloop's clock has milliseconds, and a timer may come that much before its time."""
 
 
 class Owner(Protocol):
@@ -36,14 +38,15 @@ class Owner(Protocol):
         """Called once, when the socket is closed."""
 
 
-class Connection:
+class Connection(Sender):
     """An ``asyncio.Protocol``."""
 
     __slots__ = (
         "_barren",
+        "_deadline",
         "_done",
         "_exchange",
-        "_headers",
+        "_head",
         "_interim",
         "_loop",
         "_message",
@@ -52,6 +55,8 @@ class Connection:
         "_paused",
         "_surplus",
         "_switched",
+        "_timer",
+        "_timer_at",
         "_transport",
         "_unsent",
         "_unusable",
@@ -72,7 +77,12 @@ class Connection:
         self._loop = loop
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._exchange: Exchange | None = None
-        self._headers: Headers = []
+        self._deadline = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        """Stays from request to request: one for each of them would be as dear as all that is parsed."""
+        self._timer_at = math.inf
+        self._head = b""
+        """What has come of the response while its headers were not all in."""
         self._barren = 0
         self._done = False
         self._interim = False
@@ -85,10 +95,11 @@ class Connection:
         self._paused = False
         self._write_paused = False
 
-    def start(self, head: bytes, body: bytes, bodiless: bool) -> Exchange:
-        """Sends a request. Its future ``arrived`` tells when the headers are in; failures are in its ``error``."""
+    def start(self, head: bytes, body: bytes, bodiless: bool, deadline: float = math.inf) -> Exchange:
+        """Sends a request. Its future ``arrived`` tells when the headers are in; failures are in its ``error``, and that
+        they did not come by ``deadline`` is one."""
         exchange = self._exchange = Exchange(self, self._loop, bodiless)
-        self._headers = []
+        self._head = b""
         self._barren = 0
         self._done = False
         self.untouched = True
@@ -101,7 +112,32 @@ class Connection:
             self._transport.write(head)
             self._unsent = memoryview(body)
             self._send_more()
+        self._deadline = deadline
+        if deadline < self._timer_at and not self._unusable:
+            self._arm()
         return exchange
+
+    def _arm(self) -> None:
+        self._disarm()
+        self._timer_at = self._deadline
+        self._timer = self._loop.call_at(self._deadline, self._look)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._timer_at = math.inf
+
+    def _look(self) -> None:
+        """Whether the headers that are waited for now are late; the timer may be that of an earlier request."""
+        self._timer = None
+        self._timer_at = math.inf
+        if self._exchange is None or self._exchange.status:
+            return
+        if self._deadline > self._loop.time() + _EARLY_S:
+            self._arm()
+        else:
+            self.fail(TransportError("timeout", "no response within the time given", sent=True))
 
     def flush(self) -> None:
         message, self._message = self._message, b""
@@ -148,7 +184,8 @@ class Connection:
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        if self._exchange is None:
+        exchange = self._exchange
+        if exchange is None:
             # Nobody asked: an idle connection that speaks (a 408, say) cannot be trusted with a request.
             self.close()
             return
@@ -158,6 +195,8 @@ class Connection:
             return
         self.untouched = False
         self._barren += len(data)
+        if not exchange.status:
+            self._head = self._head + data if self._head else data
         assert self._parser is not None
         try:
             self._parser.feed_data(data)
@@ -193,9 +232,6 @@ class Connection:
         if self._done:
             self._surplus = True
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value))
-
     def on_headers_complete(self) -> None:
         exchange = self._exchange
         if exchange is None or self._done:
@@ -203,17 +239,20 @@ class Connection:
         parser = self._parser
         assert parser is not None
         status = parser.get_status_code()
+        head = self._head.lstrip(b"\r\n") if self._head.startswith((b"\r", b"\n")) else self._head
+        end = head.find(b"\r\n\r\n")
         if status < 200:
             self._switched = status == 101
             self._interim = True
+            self._head = head[end + 4 :]
             return
-        if self._barren > MAX_HEAD and sum(len(n) + len(v) + 4 for n, v in self._headers) > MAX_HEAD:
+        if end > MAX_HEAD:
             self.fail(_head_too_large())
             return
         self._barren = 0
         self.keep_alive = parser.should_keep_alive()
-        headers, self._headers = self._headers, []
-        exchange.on_head(status, headers)
+        self._head = b""
+        exchange.on_head(status, head[:end])
         if exchange.bodiless:
             self._done = True
 
@@ -233,7 +272,6 @@ class Connection:
     def on_message_complete(self) -> None:
         if self._interim:
             self._interim = False
-            self._headers = []
             if self._switched:
                 self._fail_unless_over(
                     TransportError("protocol", "the server changed the protocol", sent=True)
@@ -278,6 +316,7 @@ class Connection:
         if not self._unusable:
             self._unusable = True
             self._unsent = None
+            self._disarm()
             self._owner.doomed(self)
 
     def _send_more(self) -> None:

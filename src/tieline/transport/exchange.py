@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tieline.transport.base import TransportError
 from tieline.transport.body import Collected, Inflater, too_large
@@ -13,7 +13,7 @@ from tieline.types.call import Headers
 if TYPE_CHECKING:
     from tieline.transport.connection import Connection
 
-_MAX_UNCLAIMED = 262_144
+_MAX_UNCLAIMED: Final = 262_144
 """Body bytes kept before ``read`` or ``pipe`` is called; beyond it the socket is not read (it may overrun once)."""
 
 
@@ -24,21 +24,25 @@ class Exchange:
         "_coding",
         "_connection",
         "_error",
+        "_head",
+        "_headers",
         "_held",
         "_loop",
+        "_lower",
         "_sink",
         "_unclaimed",
         "_waiter",
         "arrived",
         "bodiless",
         "complete",
-        "headers",
         "status",
     )
 
     def __init__(self, connection: Connection, loop: asyncio.AbstractEventLoop, bodiless: bool) -> None:
         self.status = 0
-        self.headers: Headers = []
+        self._head = b""
+        self._lower = b""
+        self._headers: Headers | None = None
         self.arrived: asyncio.Future[None] = loop.create_future()
         """Done when the headers are in or never will be; it carries no exception, ``error`` does."""
         self.bodiless = bodiless
@@ -55,6 +59,16 @@ class Exchange:
         self._coding: bytes | None = None
 
     # The caller's side
+
+    @property
+    def headers(self) -> Headers:
+        """Read when somebody asks: of most answers nobody does."""
+        if self._headers is None:
+            self._headers = headers_of(self._head)
+        return self._headers
+
+    def mentions(self, text: bytes) -> bool:
+        return text in self._lower
 
     def header(self, name: bytes) -> bytes | None:
         for key, value in self.headers:
@@ -117,19 +131,13 @@ class Exchange:
 
     # The connection's side
 
-    def on_head(self, status: int, headers: Headers) -> None:
+    def on_head(self, status: int, head: bytes) -> None:
+        """``head`` is what the parser has found to be good, without the empty line."""
         self.status = status
-        self.headers = headers
-        coding = None
-        for name, value in headers:
-            if name == b"content-encoding":
-                coding = value
-        if coding is not None and coding.lower() != b"identity" and not self.bodiless:
-            # What is left in the headers then describes what read() and pipe() give.
-            self._coding = coding
-            self.headers = [
-                pair for pair in headers if pair[0] not in (b"content-encoding", b"content-length")
-            ]
+        self._head = head
+        self._lower = head.lower()
+        if self.mentions(b"content-encoding"):
+            self._note_coding()
         if not self.arrived.done():
             self.arrived.set_result(None)
 
@@ -152,6 +160,19 @@ class Exchange:
             self.arrived.set_result(None)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def _note_coding(self) -> None:
+        headers = self.headers
+        coding = None
+        for name, value in headers:
+            if name == b"content-encoding":
+                coding = value
+        if coding is not None and coding.lower() != b"identity" and not self.bodiless:
+            # What is left in the headers then describes what read() and pipe() give.
+            self._coding = coding
+            self._headers = [
+                pair for pair in headers if pair[0] not in (b"content-encoding", b"content-length")
+            ]
 
     @property
     def error(self) -> BaseException | None:
@@ -177,3 +198,12 @@ class Exchange:
             sink(piece)
         if self._connection is not None and not self._held:
             self._connection.unhold()
+
+
+def headers_of(head: bytes) -> Headers:
+    """The header fields of a message; the first line is not one. What stands in them was checked by the parser."""
+    headers: Headers = []
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        headers.append((name.lower(), value.strip()))
+    return headers

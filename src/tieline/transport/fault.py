@@ -98,6 +98,9 @@ class FaultyResponse:
         self._inner.close()
         self._interrupt.fire(TransportError("closed", "the response was closed", sent=True))
 
+    def mentions(self, text: bytes) -> bool:
+        return self._inner.mentions(text)
+
     def header(self, name: bytes) -> bytes | None:
         return self._inner.header(name)
 

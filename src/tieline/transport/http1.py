@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from typing import Final
 
 from tieline.transport.base import TransportError, UpstreamRequest
 from tieline.transport.connection import Connection
@@ -15,10 +16,10 @@ from tieline.transport.outbox import Outbox
 from tieline.transport.pool import Pool
 from tieline.transport.target import Heads
 
-_MAX_TARGETS = 1024
-_MAX_ORIGINS = 1024
+_MAX_TARGETS: Final = 1024
+_MAX_ORIGINS: Final = 1024
 """Above it, origins without a connection are forgotten."""
-_CLOSE_S = 2.0
+_CLOSE_S: Final = 2.0
 
 
 class _Target:
@@ -42,6 +43,7 @@ class Http1Transport:
     ) -> None:
         self.outbox = Outbox()
         self._limits = limits or PoolLimits()
+        self._idle_s = self._limits.idle_s
         self._ca_file = ca_file
         self._tls = tls
         self._targets: dict[str, _Target] = {}
@@ -63,16 +65,20 @@ class Http1Transport:
         reused = connection is not None
         if connection is None:
             connection, reused = await self._acquire(loop, target, request, deadline)
-        exchange = connection.start(head, request.body, request.method == "HEAD")
-        await self._head_of(loop, exchange, deadline)
-        if exchange.status:
-            return exchange
-        if reused and connection.untouched and _is_reset(exchange.error):
-            # The server closed the idle connection as our request was on its way; it is not an answer to it.
-            exchange = await self._again(loop, target, request, head, deadline)
+        while True:
+            exchange = connection.start(head, request.body, request.method == "HEAD", deadline)
+            try:
+                await exchange.arrived
+            except BaseException:
+                exchange.close()
+                raise
             if exchange.status:
                 return exchange
-        raise _failure(exchange)
+            if not reused or not connection.untouched or not _is_reset(exchange.error):
+                raise _failure(exchange)
+            # The server closed the idle connection as our request was on its way; it is not an answer to it.
+            connection = await self._again(loop, target, request, deadline)
+            reused = False
 
     async def aclose(self) -> None:
         self._closed = True
@@ -121,11 +127,11 @@ class Http1Transport:
         if self._loop is None or not connection.is_usable:
             return
         now = self._loop.time()
-        connection.expires_at = now + self._limits.idle_s
+        connection.expires_at = now + self._idle_s
         if self._closed or not connection.pool.release(connection, now):
             connection.close()
         elif self._sweeper is None:
-            self._sweeper = self._loop.call_later(self._limits.idle_s / 4, self._sweep)
+            self._sweeper = self._loop.call_later(self._idle_s / 4, self._sweep)
 
     def doomed(self, connection: Connection) -> None:
         if connection in self._connections:
@@ -219,34 +225,15 @@ class Http1Transport:
         else:
             self.freed(connection)
 
-    async def _head_of(
-        self, loop: asyncio.AbstractEventLoop, exchange: Exchange, deadline: float
-    ) -> Exchange:
-        timer = loop.call_at(deadline, _expire, exchange)
-        try:
-            await exchange.arrived
-        except BaseException:
-            exchange.close()
-            raise
-        finally:
-            timer.cancel()
-        return exchange
-
     async def _again(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        target: _Target,
-        request: UpstreamRequest,
-        head: bytes,
-        deadline: float,
-    ) -> Exchange:
+        self, loop: asyncio.AbstractEventLoop, target: _Target, request: UpstreamRequest, deadline: float
+    ) -> Connection:
         try:
             connection, _ = await self._acquire(loop, target, request, deadline)
         except TransportError as error:
             error.sent = True
             raise
-        exchange = connection.start(head, request.body, request.method == "HEAD")
-        return await self._head_of(loop, exchange, deadline)
+        return connection
 
     def _tls_context(self) -> ssl.SSLContext:
         if self._tls is None:
@@ -266,12 +253,7 @@ class Http1Transport:
             for connection in pool.expired(now):
                 connection.close()
         if self.idle_connections:
-            self._sweeper = self._loop.call_later(self._limits.idle_s / 4, self._sweep)
-
-
-def _expire(exchange: Exchange) -> None:
-    if not exchange.status:
-        exchange.abort(TransportError("timeout", "no response within the time given", sent=True))
+            self._sweeper = self._loop.call_later(self._idle_s / 4, self._sweep)
 
 
 def _is_reset(error: BaseException | None) -> bool:

@@ -8,12 +8,14 @@ come: a turn ends when what had arrived has been worked on, so a lone request is
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
 
 
-class Sender(Protocol):
+class Sender:
+    __slots__ = ()
+
     def flush(self) -> None:
         """Hands what waits over to the socket; nothing when that is closed by now."""
+        raise NotImplementedError
 
 
 class Outbox:
@@ -31,11 +33,13 @@ class Outbox:
         self._waiting.append(sender)
 
     def _flush(self) -> None:
-        waiting, self._waiting = iter(self._waiting), []
+        waiting, self._waiting = self._waiting, []
+        done = 0
         try:
             for sender in waiting:
+                done += 1
                 sender.flush()
         except BaseException:
-            for sender in waiting:  # one that fails takes nobody else along
+            for sender in waiting[done:]:  # one that fails takes nobody else along
                 self.add(sender)
             raise

@@ -20,11 +20,12 @@ C = TypeVar("C", bound=Pooled)
 class Pool(Generic[C]):
     """The connections of one origin. Every connection counted in ``open`` ends in exactly one ``forget``."""
 
-    __slots__ = ("idle", "limits", "open", "origin", "waiters")
+    __slots__ = ("_max_idle", "idle", "limits", "open", "origin", "waiters")
 
     def __init__(self, origin: str, limits: PoolLimits) -> None:
         self.origin = origin
         self.limits = limits
+        self._max_idle = limits.max_idle
         self.idle: list[C] = []
         self.open = 0
         self.waiters: deque[asyncio.Future[C | None]] = deque()
@@ -64,7 +65,7 @@ class Pool(Generic[C]):
         if (waiter := self._next_waiter()) is not None:
             waiter.set_result(connection)
             return True
-        if len(self.idle) >= self.limits.max_idle:
+        if len(self.idle) >= self._max_idle:
             return False
         self.idle.append(connection)
         return True

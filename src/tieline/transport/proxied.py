@@ -127,6 +127,9 @@ class ProxiedResponse:
             coded = (b"content-encoding", b"content-length")
             self.headers = [pair for pair in self.headers if pair[0] not in coded]
 
+    def mentions(self, text: bytes) -> bool:
+        return any(text in name or text in value.lower() for name, value in self.headers)
+
     def header(self, name: bytes) -> bytes | None:
         return next((value for key, value in self.headers if key == name), None)
 

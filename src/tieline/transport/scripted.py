@@ -109,6 +109,9 @@ class ScriptedResponse:
     def close(self) -> None:
         self.abort(_closed(sent=True))
 
+    def mentions(self, text: bytes) -> bool:
+        return any(text in name or text in value.lower() for name, value in self.headers)
+
     def header(self, name: bytes) -> bytes | None:
         return next((value for key, value in self.headers if key == name), None)
 

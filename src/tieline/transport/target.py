@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from tieline.transport.base import TransportError, UpstreamRequest
 
-_TOKEN = re.compile(r"[A-Za-z]{1,20}")
-FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection"))
-_MAX_KEPT = 16
-_IDENTITY = b"accept-encoding: identity\r\n"
+_TOKEN: Final = re.compile(r"[A-Za-z]{1,20}")
+FRAMING: Final = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection"))
+_MAX_KEPT: Final = 16
+_IDENTITY: Final = b"accept-encoding: identity\r\n"
 
 
 class Heads:

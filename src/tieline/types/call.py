@@ -5,31 +5,60 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from msgspec import Struct
-
 Headers = list[tuple[bytes, bytes]]
 """Names in lower case."""
 
 
-class Call(Struct, kw_only=True, gc=False):
-    dialect: str
-    operation: str
-    """chat | count_tokens | embeddings | completions | models"""
-    path: str
-    query: str = ""
-    headers: Headers
-    body: bytes
-    model: str | None = None
-    """From the path (Gemini); elsewhere the body names it."""
-    stream: bool | None = None
-    """From the path (Gemini); elsewhere the body says so."""
-    received_at: float = 0.0
-    """Monotonic seconds at the last byte of the request."""
-    peer: str = ""
-    secret: str | None = None
-    """The virtual key that the caller presented, from whichever header its SDK uses."""
-    in_process: bool = False
-    """From the SDK: trusted, needs no virtual key."""
+class Call:
+    __slots__ = (
+        "body",
+        "dialect",
+        "headers",
+        "in_process",
+        "model",
+        "operation",
+        "path",
+        "peer",
+        "query",
+        "received_at",
+        "secret",
+        "stream",
+    )
+
+    def __init__(
+        self,
+        *,
+        dialect: str,
+        operation: str,
+        path: str,
+        headers: Headers,
+        body: bytes,
+        query: str = "",
+        model: str | None = None,
+        stream: bool | None = None,
+        received_at: float = 0.0,
+        peer: str = "",
+        secret: str | None = None,
+        in_process: bool = False,
+    ) -> None:
+        self.dialect = dialect
+        self.operation = operation
+        """chat | count_tokens | embeddings | completions | models"""
+        self.path = path
+        self.query = query
+        self.headers = headers
+        self.body = body
+        self.model = model
+        """From the path (Gemini); elsewhere the body names it."""
+        self.stream = stream
+        """From the path (Gemini); elsewhere the body says so."""
+        self.received_at = received_at
+        """Monotonic seconds at the last byte of the request."""
+        self.peer = peer
+        self.secret = secret
+        """The virtual key that the caller presented, from whichever header its SDK uses."""
+        self.in_process = in_process
+        """From the SDK: trusted, needs no virtual key."""
 
     def header(self, name: bytes) -> bytes | None:
         for key, value in self.headers:

@@ -12,9 +12,9 @@ from msgspec import UNSET, UnsetType
 
 from tieline.admit.accounts import NOTHING, Accounts, Spent
 from tieline.admit.budgets import Meter
-from tieline.admit.keys import Key, Project
 from tieline.admit.naming import check_providers, strange_names
 from tieline.admit.rules import BudgetRule, Rules
+from tieline.admit.snapshot import Key, Project
 from tieline.record.rows import SLOT_S
 from tieline.server.control.admin_shapes import (
     BudgetView,

@@ -1,0 +1,55 @@
+"""How many requests are under way, and whether one more is one too many."""
+
+from __future__ import annotations
+
+from tieline.admit.overload import Overload
+from tieline.types.errors import Shedding
+
+
+class Intake:
+    """``enter`` before any work is spent on a request, ``leave`` when it is over. One event loop."""
+
+    __slots__ = ("draining", "ended", "in_flight", "overload")
+
+    def __init__(self, max_lag_s: float) -> None:
+        self.in_flight = 0
+        self.ended = 0
+        """Requests so far, those refused here included."""
+        self.draining = False
+        """The process is shutting down: it takes no more."""
+        self.overload = Overload(max_lag_s, self._ended)
+        """Watches only once a server has started it."""
+
+    def enter(self, most: int) -> None:
+        """Raises Shedding, which is answered without anything else being done."""
+        if self.in_flight >= most or self.draining or self.overload.share > 0.0:
+            self._check(most)
+        self.in_flight += 1
+
+    def leave(self) -> None:
+        self.in_flight -= 1
+        self.ended += 1
+
+    def _check(self, most: int) -> None:
+        refused = None
+        if self.draining:
+            refused = Shedding(
+                "Tieline is shutting down.", hint="Send the request to another replica.", retry_after_s=1.0
+            )
+        elif self.in_flight >= most:
+            refused = Shedding(
+                f"{self.in_flight} requests are under way, as many as server.max_concurrency allows.",
+                retry_after_s=1.0,
+            )
+        elif self.overload.refuses():
+            refused = Shedding(
+                "This process has more to do than it can.",
+                hint="server.max_lag_ms says how far behind it may be; more workers or hosts take more.",
+                retry_after_s=1.0,
+            )
+        if refused is not None:
+            self.ended += 1
+            raise refused
+
+    def _ended(self) -> int:
+        return self.ended
