@@ -48,6 +48,11 @@ TOOL = {
 pieces = st.lists(
     st.builds(lambda text, spaced: frame({"content": text}, spaced=spaced), nasty, st.booleans())
     | st.builds(lambda text: frame({"content": text}) + frame({"content": text}), nasty)
+    | st.builds(
+        lambda text, padding: frame({"content": text}, obfuscation=padding),
+        nasty,
+        st.sampled_from(["", "x7", "a" * 9, "a b", '"']),
+    )
     | st.builds(lambda text: frame({"reasoning_content": text}), nasty)
     | st.just(frame({}, usage=None))
     | st.just(b": comment\n\n"),
@@ -177,6 +182,15 @@ def test_plain_text_is_not_read_and_a_break_reads_it() -> None:
     assert broken.transcript.text == "Hello" + "".join(f"word {number} " for number in range(50))
 
 
+def test_padding_of_any_length_is_no_part_of_the_mould() -> None:
+    text = [frame({"content": "word "}, obfuscation="k9Fz"[:number]) for number in range(5)]
+    relay, caller, _ = relayed(
+        get("openai_chat"), [FIRST, text[2], *text, *text, frame({}, finish="stop", usage=USAGE)]
+    )
+    assert (len(relay.unread), relay.moulds) == (10, 2)
+    assert caller.sent.endswith(b"".join([*text, *text, frame({}, finish="stop", usage=USAGE)]) + DONE)
+
+
 def test_what_only_looks_like_the_mould_is_read() -> None:
     text = frame({"content": "x"})
     before, after = (part + quote for part, quote in zip(text.split(b'"x"'), (b'"', b""), strict=True))
@@ -185,6 +199,15 @@ def test_what_only_looks_like_the_mould_is_read() -> None:
         relay, caller, _ = relayed(get("openai_chat"), [FIRST, text, text, odd])
         eager, expected, _ = relayed(Reading(), [FIRST, text, text, odd])
         assert (caller.sent, relay.skipped) == (expected.sent, eager.skipped)
+
+
+def test_padding_without_its_end_is_no_padding() -> None:
+    text = frame({"content": "x"}, obfuscation="")
+    odd = text.replace(b'"obfuscation":""', b'"obfuscation":"')
+    _, heard, error = relayed(get("openai_chat"), [FIRST, text, text, odd])
+    _, expected, wrong = relayed(Reading(), [FIRST, text, text, odd])
+    assert (heard.sent, error) == (expected.sent, wrong)
+    assert error == "Garbled"
 
 
 HEAD, TAIL = frame({"content": "@"}).split(b"@")

@@ -266,17 +266,15 @@ class Relay:
         counts its tokens): mostly nobody has."""
         if self.cut or self.mould is None:
             return False
-        before, after = self.mould
-        if data.startswith(before) and data.endswith(after):
-            text = _text_of(data[len(before) - 1 : len(data) - len(after) + 1])
-            if text:
-                self._time(now)
-                self.thinking = False
-                if self.encoder is None:
-                    self._keep_unread(data)
-                else:
-                    self._pass_on(text)
-                return True
+        text = _text_of(data, self.mould)
+        if text:
+            self._time(now)
+            self.thinking = False
+            if self.encoder is None:
+                self._keep_unread(data)
+            else:
+                self._pass_on(text)
+            return True
         if self.unread and self.through is not None:
             weight = self.through.weigh(data)
             if weight in (Weight.WEIGHTY, Weight.TEXT) or (weight is Weight.END and not self.counted):
@@ -483,10 +481,20 @@ class Relay:
         return b"".join(out)
 
 
-def _text_of(quoted: bytes) -> str:
-    """What the decoder would read this as; empty when it would not: a caller may be given what it can decode and nothing
-    else, and who says nothing has stalled."""
+def _text_of(data: bytes, mould: Mould) -> str:
+    """What the decoder would read in ``data``; empty where it does not fit, or is nothing that the decoder could read: a
+    caller may be given what it can decode and nothing else, and who says nothing has stalled."""
+    before, after, end = mould
+    if not data.startswith(before) or not data.endswith(end or after):
+        return ""
+    stop = len(data) - len(after)
+    if end:
+        # Within the text the quote that it begins with would be escaped.
+        stop = data.find(after, len(before))
+        padding, rest = stop + len(after), len(data) - len(end)
+        if stop < 0 or padding > rest or (padding < rest and not data[padding:rest].isalnum()):
+            return ""
     try:
-        return _read_string(quoted)
+        return _read_string(data[len(before) - 1 : stop + 1])
     except (msgspec.DecodeError, UnicodeDecodeError):
         return ""

@@ -74,7 +74,7 @@ def test_the_short_way_is_the_long_way(
         dialect="openai_chat",
         quirks=Quirks(developer_role=developer, stream_usage=usage),
     )
-    sent, expected = room.forward(short, target), room.forward(long, target)
+    sent, expected = (room.forward(call(raw), seen, target) for seen in (short, long))
     assert sent.path == expected.path
     assert json.loads(sent.body) == json.loads(expected.body)
     assert {name: bytes(value) for name, value in room.fields_of(short).items()} == {
@@ -100,5 +100,5 @@ def test_whatever_is_not_plain_is_looked_at_closely(body: bytes) -> None:
 def test_what_passes_unchanged_is_the_very_bytes_of_the_caller() -> None:
     raw = b'{ "messages":[{"role":"user","content":"\xc3\xbc \\u00fc"}],\n "model" : "mine", "top_p": 1.0 }'
     target = Target(provider="p", model="theirs", dialect="openai_chat")
-    sent = room.forward(room.peek(call(raw)), target).body
+    sent = room.forward(call(raw), room.peek(call(raw)), target).body
     assert sent == raw.replace(b'"model" : "mine"', b'"model":"theirs"')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -22,24 +23,20 @@ _UPSTREAM_ONLY = {
 }
 DIALECT_NAMES = (*_TABLE, *_UPSTREAM_ONLY)
 
-_loaded: dict[str, Any] = {}
+
+class _Loaded(dict[str, Any]):
+    """Dialects by name, imported on first use. A name without a place raises KeyError."""
+
+    def __init__(self, places: dict[str, str]) -> None:
+        self._places = places
+
+    def __missing__(self, name: str) -> Any:
+        module, _, attribute = self._places[name].partition(":")
+        found = self[name] = getattr(import_module(module), attribute)
+        return found
 
 
-def get(name: str) -> Dialect:
-    """The dialect that callers speak, imported on first use. Raises KeyError for any other name."""
-    dialect: Dialect = _find(name, _TABLE)
-    return dialect
-
-
-def get_upstream(name: str) -> UpstreamDialect:
-    """The dialect that a provider speaks. Raises KeyError for a name that is not in DIALECT_NAMES."""
-    dialect: UpstreamDialect = _find(name, _UPSTREAM_ONLY if name in _UPSTREAM_ONLY else _TABLE)
-    return dialect
-
-
-def _find(name: str, table: dict[str, str]) -> Any:
-    found = _loaded.get(name) if name in table else None
-    if found is None:
-        module, _, attribute = table[name].partition(":")
-        found = _loaded[name] = getattr(import_module(module), attribute)
-    return found
+get: Callable[[str], Dialect] = _Loaded(_TABLE).__getitem__
+"""The dialect that callers speak. Raises KeyError for any other name."""
+get_upstream: Callable[[str], UpstreamDialect] = _Loaded(_TABLE | _UPSTREAM_ONLY).__getitem__
+"""The dialect that a provider speaks. Raises KeyError for a name that is not in DIALECT_NAMES."""

@@ -99,9 +99,10 @@ def segment(model: str) -> str:
     return quote(model, safe="@:=,")
 
 
-Mould = tuple[bytes, bytes]
+Mould = tuple[bytes, bytes, bytes]
 """A frame that carries a piece of text, up to the text's opening quote and from its closing one: most of a stream's frames
-differ only between them."""
+differ only between them. Where there is padding too, the second part ends with its opening quote, and the third begins with
+its closing one; else the third is empty."""
 
 
 class Weight(IntEnum):

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from tieline.dialects import error_bodies, sse
 from tieline.dialects.base import (
-    Frame,
-    Glance,
-    Mould,
-    Outgoing,
     Peek,
     Splitter,
     StreamDecoder,
     StreamEncoder,
-    Target,
-    Weight,
 )
 from tieline.dialects.openai_chat import decode as _decode
 from tieline.dialects.openai_chat import encode as _encode
@@ -22,9 +16,8 @@ from tieline.dialects.openai_chat import response as _response
 from tieline.dialects.openai_chat import stream as _stream
 from tieline.dialects.openai_chat.wire import NAME
 from tieline.types.call import Call, Headers
-from tieline.types.errors import ErrorInfo, Fault
+from tieline.types.errors import ErrorInfo
 from tieline.types.request import Request
-from tieline.types.response import Response
 
 
 class OpenAIChat:
@@ -35,26 +28,23 @@ class OpenAIChat:
     terminator = sse.DONE
     comments = True
 
-    def peek(self, call: Call) -> Peek:
-        return _peek.peek(call)
+    # What is asked of every request, and what needs nothing but its arguments, is the function itself.
+    peek = staticmethod(_peek.peek)
+    forward = staticmethod(_peek.forward)
+    glance = staticmethod(_response.glance)
+    encode_response = staticmethod(_response.encode_response)
+    decode_response = staticmethod(_response.decode_response)
+    encode_error = staticmethod(_response.encode_error)
+    encode_request = staticmethod(_encode.encode_request)
+    mould = staticmethod(_stream.mould)
+    weigh = staticmethod(_stream.weigh)
+    hides = staticmethod(_stream.hides)
 
     def decode_request(self, call: Call, peek: Peek) -> Request:
         return _decode.decode_request(peek)
 
-    def encode_response(self, response: Response, request: Request) -> bytes:
-        return _response.encode_response(response, request)
-
     def stream_encoder(self, request: Request) -> StreamEncoder:
         return _stream.Encoder(request)
-
-    def encode_error(self, fault: Fault, request_id: str) -> bytes:
-        return _response.encode_error(fault, request_id)
-
-    def encode_request(self, request: Request, target: Target) -> Outgoing:
-        return _encode.encode_request(request, target)
-
-    def forward(self, call: Call, peek: Peek, target: Target) -> Outgoing:
-        return _peek.forward(peek, target)
 
     def splitter(self) -> Splitter:
         return sse.SseSplitter()
@@ -62,23 +52,8 @@ class OpenAIChat:
     def stream_decoder(self) -> StreamDecoder:
         return _stream.Decoder()
 
-    def decode_response(self, body: bytes) -> Response:
-        return _response.decode_response(body)
-
-    def glance(self, body: bytes) -> Glance:
-        return _response.glance(body)
-
     def decode_error(self, status: int, headers: Headers, body: bytes) -> ErrorInfo:
         return error_bodies.info_of_body(headers, body)
-
-    def mould(self, frame: bytes) -> Mould | None:
-        return _stream.mould(frame)
-
-    def weigh(self, data: bytes) -> Weight:
-        return _stream.weigh(data)
-
-    def hides(self, frame: Frame, peek: Peek) -> bool:
-        return _stream.hides(frame, peek)
 
 
 OPENAI_CHAT = OpenAIChat()

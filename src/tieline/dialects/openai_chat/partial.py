@@ -52,16 +52,16 @@ READ_FORMAT = msgspec.json.Decoder(Format)
 READ_TOOLS = msgspec.json.Decoder(list[Tool])
 
 
-class PlainStreamOptions(Struct, forbid_unknown_fields=True):
+class PlainStreamOptions(Struct, forbid_unknown_fields=True, gc=False):
     include_usage: bool | None = None
 
 
-class PlainTurn(Struct, forbid_unknown_fields=True):
+class PlainTurn(Struct, forbid_unknown_fields=True, gc=False):
     role: str
     content: str
 
 
-class PlainBody(Struct, forbid_unknown_fields=True):
+class PlainBody(Struct, forbid_unknown_fields=True, gc=False):
     """What most requests consist of; whatever has more, or something else in it, is looked at field by field."""
 
     model: str
@@ -89,19 +89,19 @@ class Messages(Struct):
 READ_MESSAGES = msgspec.json.Decoder(Messages)
 
 
-class PlainIn(Struct):
+class PlainIn(Struct, gc=False):
     cached_tokens: int = 0
     audio_tokens: int = 0
     cache_write_tokens: None = None
     image_tokens: None = None
 
 
-class PlainOut(Struct):
+class PlainOut(Struct, gc=False):
     reasoning_tokens: int = 0
     audio_tokens: int = 0
 
 
-class PlainUsage(Struct):
+class PlainUsage(Struct, gc=False):
     """As OpenAI itself counts; a figure that some other vendor adds fails the decoding and takes the long way."""
 
     prompt_tokens: int
@@ -116,13 +116,13 @@ class PlainUsage(Struct):
     reasoning_tokens: None = None
 
 
-class PlainChoice(Struct):
+class PlainChoice(Struct, gc=False):
     """Other reasons, those of a host that gave up among them, take the long way."""
 
     finish_reason: Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
 
 
-class PlainAnswer(Struct):
+class PlainAnswer(Struct, gc=False):
     id: str
     model: str
     choices: list[PlainChoice]

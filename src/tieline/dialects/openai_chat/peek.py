@@ -186,7 +186,7 @@ def _look_closely(call: Call) -> Peek:
     return seen
 
 
-def forward(peek: Peek, target: Target) -> Outgoing:
+def forward(call: Call, peek: Peek, target: Target) -> Outgoing:
     """The caller's body with the target's model name and, in streams, usage asked for."""
     quirks = target.quirks
     plain = peek.plain

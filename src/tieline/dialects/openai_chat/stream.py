@@ -66,6 +66,8 @@ _WEIGHTY = re.compile(
     rb'"(?:tool_calls|error|function_call|refusal)"|"reasoning|"(?:logprobs|usage)"\s*+:\s*+\{|"content": ?""'
 )
 _CONTENT = re.compile(rb'"content": ?"((?:[^"\\]|\\.)*)"')
+_PADDING = re.compile(rb'"obfuscation": ?"([A-Za-z0-9]*)"')
+"""OpenAI's, of another length in every frame, unless ``stream_options.include_obfuscation`` is false."""
 _SAYS_SOMETHING = re.compile(
     rb'"content"\s*+:\s*+(?!""|null)|"tool_calls"|"function_call"|"reasoning(?!_tokens)|"refusal"|"error"'
 )
@@ -78,7 +80,13 @@ def mould(raw: bytes) -> Mould | None:
     if weigh(raw) is not Weight.TEXT or raw.count(b"\n") != 2:
         return None
     found = _CONTENT.search(raw)
-    return None if found is None else (raw[: found.start(1)], raw[found.end(1) :])
+    if found is None:
+        return None
+    text, end = found.span(1)
+    padded = _PADDING.search(raw, end)
+    if padded is None:
+        return raw[:text], raw[end:], b""
+    return raw[:text], raw[end : padded.start(1)], raw[padded.end(1) :]
 
 
 def weigh(data: bytes) -> Weight:

@@ -28,12 +28,12 @@ FORMATS = {
 ORIGINS = {wire: origin for origin, wire in FORMATS.items()}
 
 
-class WireFunction(Struct):
+class WireFunction(Struct, gc=False):
     name: str | None = None
     arguments: str | dict[str, Any] | None = None
 
 
-class WireToolCall(Struct):
+class WireToolCall(Struct, gc=False):
     index: int | None = None
     id: str | None = None
     type: str | None = None
@@ -42,7 +42,7 @@ class WireToolCall(Struct):
     extra_content: Any = None
 
 
-class WireMessage(Struct):
+class WireMessage(Struct, gc=False):
     """An answer's message, or a delta of one."""
 
     role: str | None = None
@@ -55,7 +55,7 @@ class WireMessage(Struct):
     function_call: WireFunction | None = None
 
 
-class WireChoice(Struct):
+class WireChoice(Struct, gc=False):
     index: int | None = None
     delta: WireMessage | None = None
     message: WireMessage | None = None
@@ -64,7 +64,7 @@ class WireChoice(Struct):
     usage: Any = None
 
 
-class Chunk(Struct):
+class Chunk(Struct, gc=False):
     """A chunk of a stream, or a whole answer."""
 
     id: str | int | None = None
