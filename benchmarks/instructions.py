@@ -23,6 +23,8 @@ _SLOWER = 8.0
 """Times as long may a start take."""
 _AT_A_TIME = 8
 _IDLE_S = 3.0
+_BATCH_S = 1.0
+"""Records are written in batches, half a second after they were put: they belong to what came before."""
 
 
 class Work(NamedTuple):
@@ -55,9 +57,8 @@ def count(bench: Bench, contender: Contender, works: list[Work]) -> dict[str, fl
 
 def _idle(running: Running, counts: Path) -> float:
     """Instructions a second of what runs by the clock: they would count the more the slower the machine is."""
-    process.at_rest(
-        running.pid or 0, polls=10 * process.REST_POLLS
-    )  # records of the warming up are still written
+    process.at_rest(running.pid or 0, polls=10 * process.REST_POLLS)
+    time.sleep(_BATCH_S)
     _tell(running, "zero")
     time.sleep(_IDLE_S)
     return _dumped(running, counts) / _IDLE_S
@@ -67,6 +68,7 @@ def _counted(bench: Bench, running: Running, work: Work, counts: Path, idle_s: f
     _tell(running, "zero")
     begun = time.monotonic()
     _serve(bench, running, work.cell, work.counted)
+    time.sleep(_BATCH_S)
     elapsed_s = time.monotonic() - begun
     counted = _dumped(running, counts)
     if idle_s * elapsed_s > counted / 2:
