@@ -68,7 +68,7 @@ class Exchange:
         return self._headers
 
     def mentions(self, text: bytes) -> bool:
-        return text in self._lower
+        return self._lower.find(text) >= 0  # `in` first tries whether it is a number, which raises
 
     def header(self, name: bytes) -> bytes | None:
         for key, value in self.headers:
