@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 
 import httptools
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tieline.transport.base import TransportError, UpstreamRequest
-from tieline.transport.exchange import headers_of
+from tieline.transport.exchange import Exchange, headers_of
 from tieline.transport.origin import split_url
 from tieline.transport.target import Heads, request_head
 
@@ -65,4 +66,12 @@ def test_headers_are_read_as_the_parser_reads_them(fields: list[tuple[bytes, byt
         SimpleNamespace(on_header=lambda name, value: seen.append((name.lower(), value.strip())))
     )
     parser.feed_data(head + b"\r\n\r\n")
-    assert headers_of(head) == seen
+    assert headers_of(head, head.lower()) == seen
+    loop = asyncio.new_event_loop()
+    looked_up = Exchange(None, loop, False)  # type: ignore[arg-type]
+    looked_up.on_head(200, head)
+    for name, _ in seen:
+        assert looked_up.header(name) == dict(reversed(seen))[name]
+    assert looked_up.header(b"200 ok") is None
+    assert looked_up.headers == seen
+    loop.close()

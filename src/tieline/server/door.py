@@ -293,11 +293,12 @@ class Door(Sender):
         end = data.find(b"\r", at)
         start = end + len(after)
         length = len(data) - start
-        if data[end:start] != after or data[at:end] != b"%d" % length or length > self.max_body:
+        said = b"%d" % length
+        if data[end:start] != after or data[at:end] != said or length > self.max_body:
             return False
         self.unlike = 0
         headers = known.headers.copy()
-        headers[known.length_at] = (b"content-length", data[at:end])
+        headers[known.length_at] = (b"content-length", said)
         self._take(self._call(known.route, headers, data[start:], known.secret), self._reply(True, False))
         return True
 

@@ -239,7 +239,9 @@ class Connection(Sender):
         parser = self._parser
         assert parser is not None
         status = parser.get_status_code()
-        head = self._head.lstrip(b"\r\n") if self._head.startswith((b"\r", b"\n")) else self._head
+        head = self._head
+        if head[0] < 32:  # empty lines in front
+            head = head.lstrip(b"\r\n")
         end = head.find(b"\r\n\r\n")
         if status < 200:
             self._switched = status == 101

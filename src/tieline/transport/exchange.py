@@ -64,17 +64,24 @@ class Exchange:
     def headers(self) -> Headers:
         """Read when somebody asks: of most answers nobody does."""
         if self._headers is None:
-            self._headers = headers_of(self._head)
+            self._headers = headers_of(self._head, self._lower)
         return self._headers
 
     def mentions(self, text: bytes) -> bool:
-        return text in self._lower
+        return self._lower.find(text) >= 0  # `in` first tries whether it is a number, which raises
 
     def header(self, name: bytes) -> bytes | None:
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
+        if self._headers is not None:
+            for key, value in self._headers:
+                if key == name:
+                    return value
+            return None
+        at = self._lower.find(b"\r\n%b:" % name)
+        if at < 0:
+            return None
+        start = at + len(name) + 3
+        end = self._lower.find(b"\r\n", start)
+        return self._head[start : end if end >= 0 else len(self._head)].strip()
 
     async def read(self, limit: int) -> bytes:
         if self.complete and self._coding is None and not self._claimed:
@@ -200,10 +207,12 @@ class Exchange:
             self._connection.unhold()
 
 
-def headers_of(head: bytes) -> Headers:
+def headers_of(head: bytes, lower: bytes) -> Headers:
     """The header fields of a message; the first line is not one. What stands in them was checked by the parser."""
     headers: Headers = []
-    for line in head.split(b"\r\n")[1:]:
-        name, _, value = line.partition(b":")
-        headers.append((name.lower(), value.strip()))
+    lines, lowered = head.split(b"\r\n"), lower.split(b"\r\n")
+    for at in range(1, len(lines)):
+        line = lines[at]
+        colon = line.find(b":")
+        headers.append((lowered[at][:colon], line[colon + 1 :].strip()))
     return headers
