@@ -52,6 +52,26 @@ _SPECIAL_TIER = re.compile(rb'"service_tier"\s*:\s*"(?!(?:default|standard|auto)
 """In an answer: another tier than the ordinary one served it, also where nobody asked for one (a setting at the vendor)."""
 
 
+class Feed:
+    """What a stream's pieces go through, one by one."""
+
+    __slots__ = ("flight", "relay", "response", "watch")
+
+    def __init__(self, flight: Flight, relay: Relay, response: UpstreamResponse, watch: Watch) -> None:
+        self.flight = flight
+        self.relay = relay
+        self.response = response
+        self.watch = watch
+
+    def take(self, data: bytes) -> None:
+        relay = self.relay
+        relay.feed(data)
+        if relay.done or relay.decoder.complete:
+            self.watch.ending(LINGER_S if relay.done or relay.nothing_missing else USAGE_GRACE_S)
+        elif self.flight.congested and relay.committed:
+            self.response.pause()
+
+
 class Lost(Exception):
     """The other try of a race had content first."""
 
@@ -317,21 +337,12 @@ class Exchange:
         flight = self.flight
         relay = self._relay(encode=not self.same_dialect)
         watch = Watch(flight, relay, response, self.step, self.began)
+        feed = Feed(flight, relay, response, watch)
         broken = False
-
-        def on_data(data: bytes) -> None:
-            relay.feed(data)
-            if relay.done or relay.nothing_missing:
-                watch.ending(LINGER_S)
-            elif relay.decoder.complete:
-                watch.ending(USAGE_GRACE_S)
-            elif flight.congested and relay.committed:
-                response.pause()
-
         if self.resuming:
             flight.reply.on_drain(self._drained)
         try:
-            await response.pipe(on_data)
+            await response.pipe(feed.take)
         except Enough:
             pass
         except (TransportError, StreamFault, Garbled):

@@ -6,6 +6,8 @@ left, the remainder at the plain price (WIRE_FACTS 29). A tier holds for the who
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from tieline.ledger.parts import CostParts, TokenSplit
 from tieline.providers.card import OffPeak, Price, PriceTier
 from tieline.types.money import Pico
@@ -82,10 +84,14 @@ def upper_bound(
     percent = _percent(price, service_tier)
     if percent is None:
         return None
-    reachable = [tier for tier in price.tiers if tier.above_input_tokens < input_tokens] or price.tiers[:1]
-    dearest_in = max(_dearest_input(tier, cache_writes, media) for tier in reachable)
-    dearest_out = max(max(tier.output, _or(tier.output_audio, 0) if media else 0) for tier in reachable)
-    scale = percent * max((100, *(span.percent for span in price.off_peak)))
+    dearest_in, dearest_out = _dearest(price.tiers[0], cache_writes, media)
+    for tier in price.tiers[1:] if len(price.tiers) > 1 else ():
+        if tier.above_input_tokens < input_tokens:
+            each_in, each_out = _dearest(tier, cache_writes, media)
+            dearest_in, dearest_out = max(dearest_in, each_in), max(dearest_out, each_out)
+    scale = (
+        percent * max([100, *[span.percent for span in price.off_peak]]) if price.off_peak else percent * 100
+    )
     tokens = max(0, input_tokens) * dearest_in + max(0, output_tokens) * dearest_out
     # Parts are rounded one by one, each by half a pico-dollar at most; eight parts carry tokens.
     slack = 0 if scale == _FULL else 4
@@ -176,10 +182,13 @@ def _or(value: Pico | None, otherwise: Pico) -> Pico:
     return otherwise if value is None else value
 
 
-def _dearest_input(tier: PriceTier, cache_writes: bool, media: bool) -> Pico:
+@lru_cache(maxsize=4096)
+def _dearest(tier: PriceTier, cache_writes: bool, media: bool) -> tuple[Pico, Pico]:
+    """A token of input, and one of output, of its dearest kind. Asked for with every request that is held for."""
     kinds = [tier.input, tier.cache_read]
     if cache_writes:
         kinds += [tier.cache_write_5m, tier.cache_write_1h]
     if media:
         kinds += [tier.input_audio, tier.input_image]
-    return max(kind for kind in kinds if kind is not None)
+    said = _or(tier.output_audio, 0) if media else 0
+    return max(kind for kind in kinds if kind is not None), max(tier.output, said)

@@ -36,7 +36,7 @@ class Hold:
 
     def __init__(self, purses: Sequence[Purse], now: float) -> None:
         self._purses = purses
-        self._windows = [purse.window(now) for purse in purses] if purses else []
+        self._windows = [purse.window(now) for purse in purses]
         self.held: Pico = 0
         self.spent: Pico = 0
         self.settled = False
@@ -56,8 +56,8 @@ class Hold:
             raise RuntimeError("a settled hold cannot grow")
         taken = 0
         try:
-            for purse, window in zip(self._purses, self._windows, strict=True):
-                purse.hold(extra, window)
+            for purse in self._purses:
+                purse.hold(extra, self._windows[taken])
                 taken += 1
         except BaseException:
             for purse, window in zip(self._purses[:taken], self._windows, strict=False):
@@ -75,7 +75,6 @@ class Hold:
             return self.spent
         self.settled = True
         self.spent = self.held if actual is None else actual
-        if self._windows:
-            for purse, window in zip(self._purses, self._windows, strict=True):
-                purse.settle(self.held, self.spent, window)
+        for number, purse in enumerate(self._purses):
+            purse.settle(self.held, self.spent, self._windows[number])
         return self.spent

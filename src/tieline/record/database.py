@@ -16,7 +16,7 @@ from tieline.record.sinks import Away
 from tieline.types.errors import DatabaseAway
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Table
+    from sqlalchemy import Table
 
     from tieline.store.database import Database
 
@@ -80,8 +80,8 @@ class DatabaseSink:
         return
 
     def _write(self, batch: Sequence[Item], replay: bool) -> None:
-        with self._database.write() as connection:
-            driver = _driver(connection, self._database.is_sqlite)
+        with self._database.statements() as (execute, executemany):
+            driver = Driver(execute, executemany)
             items = self._unknown(driver, batch) if replay else batch
             if items:
                 self._insert(driver, items)
@@ -144,14 +144,6 @@ class Driver:
     ) -> None:
         self.execute = execute
         self.executemany = executemany
-
-
-def _driver(connection: Connection, is_sqlite: bool) -> Driver:
-    """SQLite's own connection, in the transaction that was begun: SQLAlchemy adds 40 us to each statement."""
-    if is_sqlite:
-        sqlite: Any = connection.connection.driver_connection
-        return Driver(sqlite.execute, sqlite.executemany)
-    return Driver(connection.exec_driver_sql, connection.exec_driver_sql)
 
 
 class Rows:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _LOCK = 0x7469656C696E65
 """PostgreSQL advisory lock under which the schema changes: "tieline" as a number."""
+Execute = Callable[[str, Any], Any]
 _BUSY_TIMEOUT_MS = 5_000
 _STATEMENT_TIMEOUT_MS = 15_000
 """A statement that takes longer fails, and the records stay in the journal until the database recovers."""
@@ -94,6 +95,30 @@ class Database:
         self._check_opened()
         with self._transaction(_WRITING) as connection:
             yield connection
+
+    @contextmanager
+    def statements(self) -> Iterator[tuple[Execute, Execute]]:
+        """As ``write``, for statements as text: the driver's ``execute`` and, for lists of parameters, ``executemany``.
+
+        SQLite's are its own, without SQLAlchemy's frame, which takes 0.5 ms for a transaction and 40 us for a statement.
+        """
+        self._check_opened()
+        if not self.is_sqlite:
+            with self._transaction(_WRITING) as connection:
+                yield connection.exec_driver_sql, connection.exec_driver_sql
+            return
+        pooled = self.engine.raw_connection()
+        try:
+            sqlite: Any = pooled.driver_connection
+            sqlite.execute("BEGIN IMMEDIATE")
+            try:
+                yield sqlite.execute, sqlite.executemany
+            except BaseException:
+                sqlite.rollback()
+                raise
+            sqlite.commit()
+        finally:
+            pooled.close()
 
     @contextmanager
     def _transaction(self, options: Mapping[str, Any]) -> Iterator[Connection]:
