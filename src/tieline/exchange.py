@@ -241,7 +241,7 @@ class Exchange:
         flight, step, deadlines = self.flight, self.step, self.step.deadlines
         asked = self.clock()
         self.sent = outgoing.body
-        url = step.endpoint.base_url + outgoing.path
+        url = step.endpoint.url(outgoing.path)
         transport = flight.line.transports.of(step.deployment.http2, step.deployment.ca_file)
         request = UpstreamRequest(
             url=url,

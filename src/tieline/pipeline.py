@@ -65,6 +65,8 @@ _BORNE = (SUCCESS, FailureClass.CALLER_GONE.value)
 """How an attempt or a request ends that its caller pays for."""
 _NO_CACHE = (b"cache-control", b"no-cache")
 _JSON = (b"content-type", b"application/json")
+_ONE_ATTEMPT = (b"tieline-attempts", b"1")
+_CACHE_OFF = (b"tieline-cache", b"off")
 
 
 NO_RULES = PolicyRules()
@@ -111,7 +113,7 @@ class Flight:
         self.reply = reply
         self.received_at = call.received_at
         self.dialect: Dialect = dialect_named(call.dialect)
-        self.operation: Operation | None = operation_of(call)
+        self.operation: Operation | None = None if call.operation == "chat" else operation_of(call)
         self.options: Options = NO_OPTIONS
         self.peek: Peek = None  # type: ignore[assignment]  # set by step 1, before anybody asks
         self.plan: Plan = None  # type: ignore[assignment]  # set by step 5
@@ -495,8 +497,10 @@ class Flight:
             (b"tieline-request-id", request_id),
             (b"x-request-id", request_id),
             (b"request-id", request_id),
-            (b"tieline-attempts", b"%d" % len(record.attempts)),
-            (b"tieline-cache", record.cache.encode()),
+            _ONE_ATTEMPT
+            if len(record.attempts) == 1
+            else (b"tieline-attempts", b"%d" % len(record.attempts)),
+            _CACHE_OFF if record.cache == "off" else (b"tieline-cache", record.cache.encode()),
         ]
         if self.served_by is not None:
             headers += self._names_of(self.served_by)

@@ -15,7 +15,7 @@ from tieline.config.settings import settings
 from tieline.dialects import paths
 from tieline.dialects.base import Quirks
 from tieline.gateway import Gateway
-from tieline.record.metrics import Counter, Histogram, Metrics
+from tieline.record.metrics import Metrics
 from tieline.simulator.behaviour import CHOICE, CONNECTION, CONTENT, REFUSALS, SHAPE, STREAM, allowed_params
 from tieline.simulator.schedule import Phase
 from tieline.types import errors
@@ -67,11 +67,11 @@ def test_metrics() -> None:
         codes(row[0])[0]: (row[1], {one.strip() for one in row[2].split(",") if one.strip()}) for row in rows
     }
     exposed: dict[str, tuple[str, set[str]]] = {}
-    for value in vars(Metrics()).values():
-        if isinstance(value, Counter):
-            exposed[f"{value.name}_total"] = ("counter", set(value.labels))
-        elif isinstance(value, Histogram):
-            exposed[value.name] = ("histogram", set(value.labels))
+    metrics = Metrics()
+    for counter in metrics.counters:
+        exposed[f"{counter.name}_total"] = ("counter", set(counter.labels))
+    for histogram in metrics.histograms:
+        exposed[histogram.name] = ("histogram", set(histogram.labels))
     source = inspect.getsource(Gateway._gauges)
     gauges = set(re.findall(r'"(tieline_\w+)"', source))
     assert {name for name, (kind, _) in stated.items() if kind == "gauge"} == gauges

@@ -84,7 +84,18 @@ class LimitStarved(LimitExceeded, Starved):
 class Gate:
     """The limits of one key or project and what counts against them. ``limits`` may be replaced at any time."""
 
-    __slots__ = ("_limits", "_requests", "_tokens", "inflight", "name", "scope", "shares")
+    __slots__ = (
+        "_at_a_time",
+        "_limits",
+        "_requests",
+        "_requests_a_minute",
+        "_tokens",
+        "_tokens_a_minute",
+        "inflight",
+        "name",
+        "scope",
+        "shares",
+    )
 
     def __init__(self, scope: str, name: str, limits: Limits, *, shared: bool = False) -> None:
         self.scope = scope
@@ -103,7 +114,10 @@ class Gate:
     @limits.setter
     def limits(self, limits: Limits) -> None:
         self._limits = limits
-        values = (limits.concurrency, limits.requests_per_minute, limits.tokens_per_minute)
+        self._at_a_time = limits.concurrency
+        self._requests_a_minute = limits.requests_per_minute
+        self._tokens_a_minute = limits.tokens_per_minute
+        values = (self._at_a_time, self._requests_a_minute, self._tokens_a_minute)
         for share, value in zip(self.shares, values, strict=True):
             share.limit = value
 
@@ -116,34 +130,33 @@ class Gate:
 
     def check(self, tokens: int, now: float) -> None:
         """Raises LimitExceeded with the figures and when to come again; changes nothing."""
-        limits, shares = self._limits, self.shares
-        if limits.concurrency is not None:
+        shares, most = self.shares, self._at_a_time
+        if most is not None:
             if shares[0].lease is not None:
                 shares[0].starve(self.name, 1, self.inflight)
-            if self.inflight >= limits.concurrency:
-                raise _exceeded(self.name, "requests at a time", limits.concurrency, self.inflight, 1.0)
-        if limits.requests_per_minute is not None:
-            wait = self._requests.wait(1, limits.requests_per_minute, now)
+            if self.inflight >= most:
+                raise _exceeded(self.name, "requests at a time", most, self.inflight, 1.0)
+        most = self._requests_a_minute
+        if most is not None:
+            wait = self._requests.wait(1, most, now)
             if shares[1].lease is not None:
                 shares[1].starve(self.name, 1, self._requests.total)
             if wait > 0:
-                raise _exceeded(
-                    self.name, "requests per minute", limits.requests_per_minute, self._requests.total, wait
-                )
-        if limits.tokens_per_minute is not None:
-            self._check_tokens(limits.tokens_per_minute, tokens, now)
+                raise _exceeded(self.name, "requests per minute", most, self._requests.total, wait)
+        if self._tokens_a_minute is not None:
+            self._check_tokens(self._tokens_a_minute, tokens, now)
 
     def enter(self, tokens: int, now: float) -> None:
         """After ``check`` of all gates."""
         self.inflight += 1
-        if self._limits.requests_per_minute is not None:
+        if self._requests_a_minute is not None:
             self._requests.add(1, now, now)
-        if self._limits.tokens_per_minute is not None and tokens:
+        if self._tokens_a_minute is not None and tokens:
             self._tokens.add(tokens, now, now)
 
     def correct(self, tokens: int, entered: float, now: float) -> None:
         """Counts what was used beyond the estimate now, and takes off what was not where it was counted."""
-        if self._limits.tokens_per_minute is not None and tokens:
+        if self._tokens_a_minute is not None and tokens:
             self._tokens.add(tokens, entered if tokens < 0 else now, now)
 
     def leave(self) -> None:

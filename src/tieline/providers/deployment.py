@@ -6,15 +6,27 @@ from tieline.dialects.base import Target
 from tieline.providers.card import ModelCard
 from tieline.providers.row import Credential, Provider
 
+_MAX_PATHS = 16
+
 
 class Endpoint:
     """One dialect that a deployment speaks, ready to be used."""
 
-    __slots__ = ("base_url", "target")
+    __slots__ = ("_urls", "base_url", "target")
 
     def __init__(self, base_url: str, target: Target) -> None:
         self.base_url = base_url
         self.target = target
+        self._urls: dict[str, str] = {}
+
+    def url(self, path: str) -> str:
+        """Where a request with ``path`` goes: the same text each time, so that whoever looks it up has its hash."""
+        url = self._urls.get(path)
+        if url is None:
+            if len(self._urls) >= _MAX_PATHS:
+                self._urls.clear()
+            url = self._urls[path] = self.base_url + path
+        return url
 
 
 class Deployment:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import astuple
 
 from tieline.record.chain import GENESIS, link
-from tieline.record.items import Item
+from tieline.record.queued import Item
 from tieline.record.rows import PLAIN, TAGS, Charges, entry_rows, is_plain, plain_row, record_row, tag_rows
 from tieline.record.sinks import Away
 from tieline.types.errors import DatabaseAway

@@ -1,12 +1,10 @@
-"""What passes through the recorder, and how it says that it is."""
+"""What a request leaves behind before it is over, and how the recorder says that it is."""
 
 from __future__ import annotations
 
 from msgspec import Struct
 
-from tieline.record.journal import Segment
 from tieline.types.money import Pico
-from tieline.types.record import Record
 
 
 class Begun(Struct, array_like=True, frozen=True, gc=False):
@@ -47,15 +45,3 @@ class RecorderHealth(Struct, frozen=True, kw_only=True):
     @property
     def ok(self) -> bool:
         return self.failing_since is None and not self.journal_failing and not self.lost
-
-
-class Item(Struct, gc=False):
-    """A record with its encoded form, so that it is encoded once."""
-
-    record: Record
-    body: bytes
-
-
-class Queued(Item, gc=False):
-    segment: Segment | None = None
-    begun: Segment | None = None

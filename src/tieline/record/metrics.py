@@ -9,9 +9,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
-
-from msgspec import Struct
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tieline.types.money import PICO_PER_USD
 from tieline.types.record import Attempt, Record
@@ -32,7 +30,7 @@ _FIRST_TOKEN_S = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0
 Labels = tuple[str, ...]
 
 
-class Gauge(Struct, frozen=True):
+class Gauge(NamedTuple):
     """A figure that another room states when asked, such as a breaker's state or what is in flight."""
 
     name: str
@@ -111,6 +109,19 @@ class Metrics:
             "tieline_first_token_seconds", "Time from receipt to the first content.", served, _FIRST_TOKEN_S
         )
 
+        self.counters = (
+            self.requests,
+            self.attempts,
+            self.tokens,
+            self.cost,
+            self.wasted,
+            self.unknown,
+            self.cache,
+            self.splices,
+            self.warnings,
+        )
+        self.histograms = (self.overhead, self.latency, self.first_token)
+
     def add_source(self, source: Callable[[], Iterable[Gauge]]) -> None:
         """``source`` is asked at each exposition; it must be quick and must bound its labels."""
         self._sources.append(source)
@@ -163,10 +174,8 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         with self._lock:
-            families = [_counter_family(value) for value in vars(self).values() if isinstance(value, Counter)]
-            families += [
-                _histogram_family(value) for value in vars(self).values() if isinstance(value, Histogram)
-            ]
+            families = [_counter_family(counter) for counter in self.counters]
+            families += [_histogram_family(histogram) for histogram in self.histograms]
         yield from families
         yield from _gauge_families(gauge for source in self._sources for gauge in source())
 

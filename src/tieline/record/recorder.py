@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tieline.record.database import DatabaseSink
-from tieline.record.items import Begun, Item, Queued, RecorderHealth
+from tieline.record.items import Begun, RecorderHealth
 from tieline.record.journal import Journal, Segment, Slot, read_segment
 from tieline.record.metrics import Metrics
+from tieline.record.queued import Item, Queued
 from tieline.record.sinks import Away, Sink
 from tieline.store.body import Bodies, decode
 from tieline.types.record import Record, as_dict

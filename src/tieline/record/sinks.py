@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from tieline.record.items import Item
+from tieline.record.queued import Item
 from tieline.types.record import as_dict
 
 
