@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _ID_CHUNK = 500
 _NEVER = (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeError)
-ROWS_AT_ONCE = 256
+ROWS_AT_ONCE = 128
 """Rows in one statement: below the drivers' bounds for parameters, and built in half a millisecond."""
 
 

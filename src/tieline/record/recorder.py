@@ -35,7 +35,7 @@ _REST = 5
 """Flush intervals from one batch to the next: a transaction costs as much as writing fifty records."""
 MAX_QUEUE = 20_000
 """Beyond it records are only in the journal until the queue is empty again: about 40 MB."""
-BATCH = 2_000
+BATCH = 1_000
 _WAKE_AT = BATCH // 2
 _RETRY_S = (0.25, 0.5, 1.0, 2.0, 5.0)
 _MAX_INFLIGHT = 50_000
