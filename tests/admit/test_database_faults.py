@@ -53,10 +53,10 @@ def pipe(postgres: Postgres) -> Iterator[Pipe]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MB: only root may make one."""
+    """A file system of 24 MB, room for what waits to be written three times: only root may make one."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)]
     if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("no file system can be mounted here: full disks are LEFT OUT")
     try:
