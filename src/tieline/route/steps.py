@@ -191,6 +191,3 @@ class Outcome:
         """What the attempt cost; None: unknown, its upper bound is assumed."""
         self.resumable = resumable
         """False: the stream broke inside a tool call, structured output or thinking; nobody can go on from there."""
-
-
-SUCCESS = Outcome()
