@@ -144,12 +144,14 @@ class Exchange:
             self.failure = _SUPERSEDED
         except Exception as error:
             self.failure = self._failure_of(error)
+            error.__traceback__ = None  # its frames know whoever raised it and keeps it: a cycle as well
         finally:
             if self.response is not None:
                 self.response.close()
             now = self.clock()
             self._close_entry(now)
             self._tell_health(now)
+            self.relay = None  # which knows us: the two would wait for the cycle collector
         return Outcome(
             failure=self.failure,
             elapsed_s=now - flight.received_at,
