@@ -30,7 +30,7 @@ class DatabaseSink:
     """Writes for one writer id, which no other process uses at the same time."""
 
     def __init__(self, database: Database, writer: str) -> None:
-        from tieline.store.tables import entries, record_tags, records
+        from tieline.store.tables import entries, record_tags, records, spend
 
         self._database = database
         self._writer = writer
@@ -39,11 +39,13 @@ class DatabaseSink:
         self._plain = Rows(records, mark, {**PLAIN, "writer": writer})
         self._entries = Rows(entries, mark)
         self._tags = Rows(record_tags, mark)
-        self._add_spend = (
-            f"INSERT INTO spend (scope, slot, micros, rest, requests, unknown, writer) "  # noqa: S608
-            f"VALUES ({_marks(7, mark)}) ON CONFLICT (scope, slot, writer) DO UPDATE SET micros = spend.micros + excluded.micros, "
+        self._spend = Rows(
+            spend,
+            mark,
+            {"writer": writer},
+            " ON CONFLICT (scope, slot, writer) DO UPDATE SET micros = spend.micros + excluded.micros, "
             "rest = spend.rest + excluded.rest, requests = spend.requests + excluded.requests, "
-            "unknown = spend.unknown + excluded.unknown"
+            "unknown = spend.unknown + excluded.unknown",
         )
         self._set_head = (
             f"INSERT INTO writers (id, seq, hash, base_seq, base_hash, at_ms) VALUES ({_marks(6, mark)}) "  # noqa: S608
@@ -80,8 +82,8 @@ class DatabaseSink:
         return
 
     def _write(self, batch: Sequence[Item], replay: bool) -> None:
-        with self._database.statements() as (execute, executemany):
-            driver = Driver(execute, executemany)
+        with self._database.statements() as execute:
+            driver = Driver(execute)
             items = self._unknown(driver, batch) if replay else batch
             if items:
                 self._insert(driver, items)
@@ -126,8 +128,7 @@ class DatabaseSink:
             self._records.insert(driver, others)
             self._entries.insert(driver, entries)
             self._tags.insert(driver, tags)
-        if spend := charges.rows():
-            driver.executemany(self._add_spend, [(*row, self._writer) for row in spend])
+        self._spend.insert(driver, charges.values())
         now = time.time_ns() // 1_000_000
         driver.execute(self._set_head, (self._writer, seq, head, 0, GENESIS, now))
 
@@ -135,15 +136,10 @@ class DatabaseSink:
 class Driver:
     """How statements are given to a database."""
 
-    __slots__ = ("execute", "executemany")
+    __slots__ = ("execute",)
 
-    def __init__(
-        self,
-        execute: Callable[[str, tuple[Any, ...]], Any],
-        executemany: Callable[[str, list[tuple[Any, ...]]], Any],
-    ) -> None:
+    def __init__(self, execute: Callable[[str, tuple[Any, ...]], Any]) -> None:
         self.execute = execute
-        self.executemany = executemany
 
 
 class Rows:
@@ -153,7 +149,10 @@ class Rows:
     ``fixed`` are columns that have the same value in all rows: it stands in the statement, the rows leave it out.
     """
 
-    def __init__(self, table: Table, mark: str, fixed: Mapping[str, int | str | None] | None = None) -> None:
+    def __init__(
+        self, table: Table, mark: str, fixed: Mapping[str, int | str | None] | None = None, clash: str = ""
+    ) -> None:
+        """``clash``: what is done with a row that the table has already."""
         fixed = fixed or {}
         names = ", ".join(table.columns.keys())
         values = [_literal(fixed[name]) if name in fixed else mark for name in table.columns.keys()]  # noqa: SIM118
@@ -161,7 +160,7 @@ class Rows:
         insert = f"INSERT INTO {table.name} ({names}) VALUES "  # noqa: S608
         self._width = values.count(mark)
         self._statements = {
-            count: insert + ", ".join([row] * count)
+            count: insert + ", ".join([row] * count) + clash
             for count in (1 << power for power in range(ROWS_AT_ONCE.bit_length()))
         }
 

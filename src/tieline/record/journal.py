@@ -3,6 +3,8 @@
 A copy into a shared mapping belongs to the kernel, so ``kill -9`` loses nothing; a power cut may lose what was not synced
 yet (``sync``). Why not ``write(2)``: docs/decisions/0002.
 
+A segment is made ahead by the thread that has the time (``make_spare``): its blocks wait for the disk, its pages for the kernel.
+
 A frame is ``length, crc32, payload``; the first frame that does not check out ends its segment.
 """
 
@@ -11,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +36,9 @@ _HEAD: Final = Layout("<II")
 _HEAD_BYTES: Final = 8
 _pack: Final = _HEAD.pack
 _crc32: Final = zlib.crc32
+_BLOCK = bytes(65_536)
+_POPULATE_WRITE: Final = 23
+"""MADV_POPULATE_WRITE, since Linux 5.14."""
 
 
 class Segment:
@@ -40,7 +46,8 @@ class Segment:
 
     __slots__ = ("_fd", "_map", "_size", "_used", "closed", "done", "frames", "path", "spooled")
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, path: Path, size: int, *, ahead: bool = False) -> None:
+        """``ahead``: nobody waits for it, so that its pages are made now instead of by the first to write to each."""
         self.path = path
         self._size = size
         self._used = len(_MAGIC)
@@ -52,6 +59,8 @@ class Segment:
         try:
             _reserve(self._fd, size)
             self._map = mmap.mmap(self._fd, size)
+            if ahead:
+                _populate(self._fd, self._map, size)
         except BaseException:
             os.close(self._fd)
             path.unlink(missing_ok=True)
@@ -98,6 +107,7 @@ class Journal:
         self._segment_bytes = segment_bytes
         self._number = max((int(path.stem) for path in self.slot.segments()), default=0)
         self._current: Segment | None = None
+        self._spare: Segment | None = None
         self.segments: list[Segment] = []
 
     def append(self, payload: bytes) -> Segment:
@@ -114,16 +124,36 @@ class Journal:
             self._current.closed = True
             self._current = None
 
-    def sweep(self) -> None:
-        """Removes segments whose records are all safe elsewhere."""
-        for segment in [segment for segment in self.segments if segment.closed and segment.finished]:
+    def sweep(self) -> list[Segment]:
+        """Gives up the segments whose records are all safe elsewhere: who asks removes them, which waits for the disk."""
+        done = [segment for segment in self.segments if segment.closed and segment.finished]
+        for segment in done:
             self.segments.remove(segment)
-            segment.remove()
+        return done
+
+    def wants_spare(self) -> Path | None:
+        """Where ``make_spare`` is to make the next segment; None when there is one."""
+        return None if self._spare else self._next_path()
+
+    def make_spare(self, path: Path) -> Segment:
+        """The one part that needs no lock. Raises OSError when the disk is full."""
+        return Segment(path, self._segment_bytes, ahead=True)
+
+    def keep_spare(self, spare: Segment) -> None:
+        if self._current is None or self._current.path < spare.path:
+            self._spare = spare
+        else:  # it comes too late: segments are read in the order of their numbers
+            spare.remove()
+
+    def paths(self) -> set[Path]:
+        return {segment.path for segment in (*self.segments, *([self._spare] if self._spare else ()))}
 
     def close(self) -> None:
         """Removes what is finished, leaves the rest to the next start, gives the slot up."""
         self.rotate()
-        self.sweep()
+        for segment in self.sweep():
+            segment.remove()
+        self._drop_spare()
         for segment in self.segments:
             segment.sync()
             segment.close()
@@ -131,12 +161,24 @@ class Journal:
 
     def _next(self, payload_bytes: int) -> Segment:
         self.rotate()
-        self._number += 1
-        size = max(self._segment_bytes, payload_bytes + len(_MAGIC) + _HEAD_BYTES)
-        segment = Segment(self.slot.folder / f"{self._number:012d}.seg", size)
+        size = payload_bytes + len(_MAGIC) + _HEAD_BYTES
+        segment, self._spare = self._spare, None
+        if segment is None or size > self._segment_bytes:
+            if segment is not None:
+                segment.remove()
+            segment = Segment(self._next_path(), max(size, self._segment_bytes))
         self.segments.append(segment)
         self._current = segment
         return segment
+
+    def _next_path(self) -> Path:
+        self._number += 1
+        return self.slot.folder / f"{self._number:012d}.seg"
+
+    def _drop_spare(self) -> None:
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.remove()
 
 
 class Slot:
@@ -215,7 +257,19 @@ def _reserve(fd: int, size: int) -> None:
         with contextlib.suppress(OSError):
             os.posix_fallocate(fd, 0, size)
             return
-    block = bytes(65_536)
+    _write_zeros(fd, size)
+
+
+def _write_zeros(fd: int, size: int) -> None:
     written = 0
     while written < size:
-        written += os.pwrite(fd, block[: size - written], written)
+        written += os.pwrite(fd, _BLOCK[: size - written], written)
+
+
+def _populate(fd: int, mapped: mmap.mmap, size: int) -> None:
+    """Written to before, a page of the file needs no new block, for which the first touch of it might wait."""
+    _write_zeros(fd, size)
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            for start in range(0, size, len(_BLOCK)):
+                mapped.madvise(_POPULATE_WRITE, start, min(len(_BLOCK), size - start))

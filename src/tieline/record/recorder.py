@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tieline.record.database import DatabaseSink
+from tieline.record.database import ROWS_AT_ONCE, DatabaseSink
 from tieline.record.items import Begun, RecorderHealth
 from tieline.record.journal import Journal, Segment, Slot, read_segment
 from tieline.record.metrics import Metrics
@@ -35,7 +35,7 @@ _REST = 5
 """Flush intervals from one batch to the next: a transaction costs as much as writing fifty records."""
 MAX_QUEUE = 20_000
 """Beyond it records are only in the journal until the queue is empty again: about 40 MB."""
-BATCH = 1_000
+BATCH = 1_024
 _WAKE_AT = BATCH // 2
 _RETRY_S = (0.25, 0.5, 1.0, 2.0, 5.0)
 _MAX_INFLIGHT = 50_000
@@ -262,6 +262,7 @@ class Recorder:
             except Away as error:
                 failures += 1
                 self._failed(error)
+                self._tend_journal()
             with self._idle:
                 self._idle.notify_all()
             if self._closing_at is not None and (self._settled() or time.monotonic() >= self._closing_at):
@@ -291,26 +292,48 @@ class Recorder:
         self._stir.set()
 
     def _drain(self) -> None:
-        while batch := self._peek(BATCH):
+        while batch := self._next_batch():
             if self._observed < len(batch):
                 self._observe()
             if self._store:
                 self._keep(batch)
             self._done(batch)
+            self._tend_journal()
             self._rests = True
             if len(self._queue) < _WAKE_AT:
                 # What came meanwhile waits for more: each turn of this thread costs the event loop some of its own.
                 break
         if self._spooled and not self._queue:
             self._replay_own()
-        elif self._journal:
+        self._tend_journal()
+
+    def _tend_journal(self) -> None:
+        """What waits for the disk is done without the lock, for which ``put`` would wait."""
+        journal = self._journal
+        if journal is None:
+            return
+        with self._lock:
+            swept = journal.sweep()
+            path = journal.wants_spare() if self._closing_at is None else None
+        for segment in swept:
+            segment.remove()
+        if path is not None:
+            try:
+                spare = journal.make_spare(path)
+            except OSError:
+                return  # then the next one is made when it is needed, and says why it cannot be
             with self._lock:
-                self._journal.sweep()
+                journal.keep_spare(spare)
 
     def _peek(self, most: int) -> list[Queued]:
         """The head of the queue stays there until it is safe: a failure changes nothing."""
         queue = self._queue
         return [queue[index] for index in range(min(most, len(queue)))]
+
+    def _next_batch(self) -> list[Queued]:
+        """Full statements where there are enough for one: each takes several turns with the event loop, which are dear."""
+        waiting = min(len(self._queue), BATCH)
+        return self._peek(waiting - waiting % ROWS_AT_ONCE or waiting)
 
     def _observe(self) -> None:
         """Metrics of what came since; they go on while the database is away."""
@@ -380,7 +403,6 @@ class Recorder:
         with self._lock:
             self._written += behind
             self._spooled -= behind
-            self._journal.sweep()
 
     def _recover(self) -> None:
         """Takes over what dead processes left: their segments are written and removed. Raises Away."""
@@ -398,7 +420,7 @@ class Recorder:
         # Listed before ours are known: a segment that ``put`` makes meanwhile must not look like a dead process's.
         listed = list(slot.segments())
         with self._lock:
-            ours = {segment.path for segment in self._journal.segments} if self._journal else set()
+            ours = self._journal.paths() if self._journal else set()
         paths = [path for path in listed if path not in ours]
         begun: dict[str, Begun] = {}
         for path in paths:

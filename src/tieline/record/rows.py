@@ -216,8 +216,8 @@ class Charges:
         else:
             total.charged += charged
 
-    def rows(self) -> list[tuple[str, int, int, int, int, int]]:
-        """(scope, slot, micros, rest, requests, unknown)"""
+    def values(self) -> list[str | int]:
+        """Scope, slot, micros, rest, requests, unknown; of one row after another."""
         sums: dict[tuple[str, int], _Sum] = {}
         for (slot, key_id, project, model, run, labels), added in self._sums.items():
             for scope in _scopes(key_id, project, model, run, labels or ()):
@@ -225,12 +225,12 @@ class Charges:
                 total.charged += added.charged
                 total.requests += added.requests
                 total.unknown += added.unknown
-        rows = []
+        values: list[str | int] = []
         for scope, slot in sorted(sums):
             total = sums[scope, slot]
             micros, rest = divmod(total.charged, _MICRO)
-            rows.append((scope, slot, micros, rest, total.requests, total.unknown))
-        return rows
+            values += (scope, slot, micros, rest, total.requests, total.unknown)
+        return values
 
 
 def _scopes(

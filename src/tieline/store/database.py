@@ -97,22 +97,22 @@ class Database:
             yield connection
 
     @contextmanager
-    def statements(self) -> Iterator[tuple[Execute, Execute]]:
-        """As ``write``, for statements as text: the driver's ``execute`` and, for lists of parameters, ``executemany``.
+    def statements(self) -> Iterator[Execute]:
+        """As ``write``, for statements as text: the driver's ``execute``.
 
-        SQLite's are its own, without SQLAlchemy's frame, which takes 0.5 ms for a transaction and 40 us for a statement.
+        SQLite's is its own, without SQLAlchemy's frame, which takes 0.5 ms for a transaction and 40 us for a statement.
         """
         self._check_opened()
         if not self.is_sqlite:
             with self._transaction(_WRITING) as connection:
-                yield connection.exec_driver_sql, connection.exec_driver_sql
+                yield connection.exec_driver_sql
             return
         pooled = self.engine.raw_connection()
         try:
             sqlite: Any = pooled.driver_connection
             sqlite.execute("BEGIN IMMEDIATE")
             try:
-                yield sqlite.execute, sqlite.executemany
+                yield sqlite.execute
             except BaseException:
                 sqlite.rollback()
                 raise
