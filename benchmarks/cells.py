@@ -121,7 +121,7 @@ STREAMS = [
 ]
 LATENCY = [
     Cell(name="latency-idle", kind="paired", concurrency=1, seconds=7, peers=True, peer_seconds=7),
-    Cell(name="latency-half", kind="paired", concurrency=1, seconds=5, load=0.5),
+    Cell(name="latency-half", kind="paired", concurrency=1, requests=3400, seconds=11, load=0.5),
     Cell(name="open-half", kind="open", load=0.5, seconds=3.5),
     Cell(
         name="first-token",

@@ -27,6 +27,8 @@ from benchmarks.upstream.bodies import anthropic_request, chat_request
 Result = dict[str, Any]
 MAX_RATE = 8000.0
 """Requests a second that the open-loop generator offers at most: beyond it, it would be what is measured."""
+PAIR_PAUSE_S = 0.002
+"""Between the pairs that are measured beside a load."""
 WARM_S, PEER_WARM_S = 1.0, 3.0
 """Before each turn; peers are given longer, as theirs compile what is used often, or have seen little of it so far."""
 SATURATION_S = WARM_S + 2.0
@@ -183,7 +185,9 @@ def _paired(bench: Bench, cell: Cell, running: Running) -> Result:
     }
     if not cell.load:
         return generate(job)
-    rate = _offered(bench, cell, running)
+    # The pairs are part of the load; as fast as they can they would be a quarter of it and more.
+    job["pause_s"] = PAIR_PAUSE_S
+    rate = max(1.0, _offered(bench, cell, running) - 1 / PAIR_PAUSE_S)
     with _background(bench, cell, running, rate):
         return generate(job) | {"background_rate": round(rate, 1)}
 

@@ -3,7 +3,8 @@
 - ``closed``: ``concurrency`` connections, each sends its next request when the last is answered.
 - ``open``: ``rate`` requests a second at constant intervals, whether earlier ones were answered or not; latency counts
   from the intended moment, so that a stall of the target shows in every request it delayed (no coordinated omission).
-- ``paired``: one request direct, one through the gateway, one by one in turns; the differences of each pair.
+- ``paired``: one request direct, one through the gateway, one by one in turns; the differences of each pair. ``pause_s``
+  between pairs, so that beside another load they add little to it.
 - ``hold``: opens ``concurrency`` streams, says ``holding`` when each has its first bytes, ends when stdin is closed.
 """
 
@@ -52,6 +53,7 @@ class Job(msgspec.Struct, forbid_unknown_fields=True):
     limit_s: float = 60.0
     rate: float = 0.0
     gaps: bool = False
+    pause_s: float = 0.0
 
 
 class Tally:
@@ -236,6 +238,8 @@ async def paired(job: Job) -> dict[str, Any]:
         base, measured = await direct.ask(), await through.ask()
         added.append(measured[0] - base[0])
         added_first.append(measured[1] - base[1])
+        if job.pause_s:
+            await asyncio.sleep(job.pause_s)
     elapsed = now() - begun
     found: dict[str, Any] = {"pairs": len(added), "added_us": quantiles(added)}
     if job.target.stream:
