@@ -13,6 +13,7 @@ import msgspec
 
 from tieline.admit.admission import Permit
 from tieline.admit.facts import Facts
+from tieline.admit.naming import check_providers
 from tieline.admit.rules import Starved
 from tieline.config.schema import PolicyRules
 from tieline.dialects import get as dialect_named
@@ -197,7 +198,7 @@ class Flight:
         if options is not NO_OPTIONS:
             facts.profile, facts.tags, facts.run = options.profile, options.tags, options.run
             facts.run_budget = parse_usd(options.run_budget_usd) if options.run_budget_usd else None
-            facts.policy = _rules_of(options)
+            facts.policy = self._rules_asked()
         try:
             permit = self.permit = self.line.admission.admit(self.call.secret, facts)
         except Starved:
@@ -205,6 +206,17 @@ class Flight:
                 raise
             permit = self.permit = await self.line.leases.admit(self.call.secret, facts)
         record.key_id, record.project, record.tags = permit.key_id, permit.project, permit.tags
+
+    def _rules_asked(self) -> PolicyRules | None:
+        """The request's own data policy."""
+        if not self.options.policy:
+            return None
+        try:
+            rules = msgspec.convert(self.options.policy, PolicyRules)
+        except msgspec.ValidationError as error:
+            raise InvalidRequest(f"tieline.policy: {error}.", param="tieline.policy") from None
+        check_providers(rules, self.line.config, within="tieline.")
+        return rules
 
     # 3, 5 -------------------------------------------------------------------------------------------------------
     def match(self) -> None:
@@ -625,15 +637,6 @@ def narrow(needs: Needs, route: Route, options: Options) -> None:
         needs.routing = override(route.routing, options.routing) if options.routing else None
     except ValueError as error:
         raise InvalidRequest(f"tieline: {error}.", param="tieline") from None
-
-
-def _rules_of(options: Options) -> PolicyRules | None:
-    if not options.policy:
-        return None
-    try:
-        return msgspec.convert(options.policy, PolicyRules)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(f"tieline.policy: {error}.", param="tieline.policy") from None
 
 
 def fault_headers(fault: Fault) -> Headers:

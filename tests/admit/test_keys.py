@@ -17,11 +17,10 @@ from tests.record.samples import record
 from tieline.admit.accounts import Accounts
 from tieline.admit.admission import Admission
 from tieline.admit.keys import digest_of, make_secret
-from tieline.admit.policy import combine, objection
+from tieline.admit.policy import combine
 from tieline.admit.rules import BudgetRule, Limits, Rules, check_rules, matches, selector
 from tieline.admit.watch import Watch
 from tieline.config.schema import PolicyRules
-from tieline.providers.row import DataPolicy
 from tieline.record.recorder import Recorder
 from tieline.store.database import Database
 from tieline.types.errors import BudgetExceeded, Forbidden, InvalidRequest, NotFound, Unauthenticated
@@ -117,33 +116,6 @@ def test_policy_only_tightens() -> None:
     assert permit.policy.deny_providers == ["b"]
     assert permit.policy.no_training
     assert combine(base, None) is base
-
-
-@pytest.mark.parametrize(
-    ("rules", "policy", "reason"),
-    [
-        (PolicyRules(), DataPolicy(), None),
-        (PolicyRules(deny_providers=["p"]), DataPolicy(), "denied by policy"),
-        (PolicyRules(allow_providers=["q"]), DataPolicy(), "not among the allowed providers"),
-        (PolicyRules(no_training=True), DataPolicy(), "training policy unknown"),
-        (PolicyRules(no_training=True), DataPolicy(trains=True), "may train on prompts"),
-        (PolicyRules(no_training=True), DataPolicy(trains=False), None),
-        (PolicyRules(zero_retention=True), DataPolicy(), "retention unknown"),
-        (PolicyRules(zero_retention=True), DataPolicy(retention_days=30), "keeps prompts"),
-        (PolicyRules(zero_retention=True), DataPolicy(retention_days=0), None),
-        (PolicyRules(jurisdictions=["EU"]), DataPolicy(), "jurisdiction unknown"),
-        (PolicyRules(jurisdictions=["EU"]), DataPolicy(jurisdictions=("FR",)), None),
-        (PolicyRules(jurisdictions=["FR"]), DataPolicy(jurisdictions=("EU",)), "processes prompts in EU"),
-        (
-            PolicyRules(jurisdictions=["EU"]),
-            DataPolicy(jurisdictions=("FR", "US")),
-            "processes prompts in US",
-        ),
-        (PolicyRules(jurisdictions=["EU"]), DataPolicy(jurisdictions=("local",)), None),
-    ],
-)
-def test_objections(rules: PolicyRules, policy: DataPolicy, reason: str | None) -> None:
-    assert objection(rules, "p", policy) == reason
 
 
 @pytest.mark.parametrize(

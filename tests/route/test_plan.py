@@ -10,6 +10,7 @@ import pytest
 from tieline.config.schema import Config, ModelConfig, PolicyRules, Routing, Timeouts
 from tieline.providers.row import DataPolicy
 from tieline.route.breaker import State
+from tieline.route.candidates import policy_reason
 from tieline.route.router import no_candidate
 from tieline.route.steps import GiveUp, Needs, Outcome, Try
 from tieline.types.errors import ErrorInfo, Failure, FailureClass, NoCandidate
@@ -336,6 +337,37 @@ def test_policy_and_unknown_policy_exclude_with_reasons(deployment: Any, router:
     error = no_candidate(made.match("a/m"), denied.excluded)
     assert isinstance(error, NoCandidate)
     assert set(error.details["excluded"]) == {"a/m", "b/m", "c/m"}
+
+
+@pytest.mark.parametrize(
+    ("rules", "policy", "reason"),
+    [
+        (PolicyRules(), DataPolicy(), None),
+        (PolicyRules(deny_providers=["p@eu"]), DataPolicy(), "provider p@eu is denied"),
+        (PolicyRules(deny_providers=["p"]), DataPolicy(), "provider p@eu is denied"),
+        (PolicyRules(deny_providers=["p@us", "q"]), DataPolicy(), None),
+        (PolicyRules(allow_providers=["q"]), DataPolicy(), "not among allow_providers"),
+        (PolicyRules(allow_providers=["p"]), DataPolicy(), "not among allow_providers"),
+        (PolicyRules(allow_providers=["p@eu"]), DataPolicy(), None),
+        (PolicyRules(no_training=True), DataPolicy(), "is unknown"),
+        (PolicyRules(no_training=True), DataPolicy(trains=True), "it trains on prompts"),
+        (PolicyRules(no_training=True), DataPolicy(trains=False), None),
+        (PolicyRules(zero_retention=True), DataPolicy(), "retention is unknown"),
+        (PolicyRules(zero_retention=True), DataPolicy(retention_days=30), "for 30 days"),
+        (PolicyRules(zero_retention=True), DataPolicy(retention_days=0), None),
+        (PolicyRules(jurisdictions=["EU"]), DataPolicy(), "unknown"),
+        (PolicyRules(jurisdictions=["EU"]), DataPolicy(jurisdictions=()), "unknown"),
+        (PolicyRules(jurisdictions=["EU"]), DataPolicy(jurisdictions=("FR",)), None),
+        (PolicyRules(jurisdictions=["FR"]), DataPolicy(jurisdictions=("EU",)), "in EU, outside FR"),
+        (PolicyRules(jurisdictions=["EU"]), DataPolicy(jurisdictions=("FR", "US")), "in US, outside EU"),
+        (PolicyRules(jurisdictions=["EU"]), DataPolicy(jurisdictions=("local",)), None),
+    ],
+)
+def test_a_rule_of_a_data_policy(
+    deployment: Any, rules: PolicyRules, policy: DataPolicy, reason: str | None
+) -> None:
+    found = policy_reason(deployment("p@eu", "m", policy=policy), (rules,))
+    assert found is None if reason is None else reason in (found or "")
 
 
 def test_ceilings_count_earlier_attempts_and_refuse_unknown_prices(deployment: Any, router: Any) -> None:

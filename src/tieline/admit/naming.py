@@ -18,17 +18,14 @@ MAX_WARNINGS = 20
 _SHOWN_CHARS = 100
 
 
-def check_providers(policy: PolicyRules, config: Config) -> None:
-    """Raises InvalidRequest with the nearest name."""
-    for rule in ("allow_providers", "deny_providers"):
-        for number, name in enumerate(getattr(policy, rule) or ()):
-            if not registry.is_known(name, config.providers):
-                near = registry.nearest(name, config.providers)
-                raise InvalidRequest(
-                    f"there is no provider {name[:_SHOWN_CHARS]!r}",
-                    param=f"policy.{rule}[{number}]",
-                    hint=f"Did you mean {near}?" if near else "One of your own is configured first.",
-                )
+def check_providers(policy: PolicyRules, config: Config, *, within: str = "") -> None:
+    """Raises InvalidRequest with the nearest name. ``within``: where the policy stands, in front of the place."""
+    for place, name, near in registry.strangers(policy, config.providers):
+        raise InvalidRequest(
+            f"there is no provider {name[:_SHOWN_CHARS]!r}",
+            param=within + place,
+            hint=f"Did you mean {near}?" if near else "One of your own is configured first.",
+        )
 
 
 def strange_names(rules: Rules, config: Config) -> list[str]:

@@ -71,7 +71,7 @@ class PolicyRules(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True)
     allow_providers: list[str] | None = None
     """Only these providers."""
     deny_providers: list[str] = field(default_factory=list)
-    """Never these providers."""
+    """Never these providers, nor further regions of one: `bedrock` denies `bedrock@eu-west-1` too."""
     jurisdictions: list[Jurisdiction] | None = None
     """Only providers known to process prompts in these places."""
     no_training: bool = False

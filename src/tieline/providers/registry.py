@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Container, Iterable, Iterator
 from difflib import get_close_matches
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec.structs import replace
 
-from tieline.config.schema import ProviderConfig
+from tieline.config.schema import PolicyRules, ProviderConfig
 from tieline.dialects.base import Quirks
 from tieline.providers.row import Auth, DataPolicy, Provider
 from tieline.providers.rows import ROWS
@@ -41,6 +41,20 @@ def get(name: str) -> Provider | None:
 def is_known(name: str, configured: Container[str] = ()) -> bool:
     """Built in, or among those that are configured."""
     return name in configured or get(name) is not None
+
+
+def is_among(name: str, names: Collection[str]) -> bool:
+    """Whether one of them means this provider: by its own name or, as it is one more region of a host, by the host's."""
+    return name in names or name.partition("@")[0] in names
+
+
+def strangers(rules: PolicyRules, configured: Collection[str]) -> Iterator[tuple[str, str, str | None]]:
+    """Of the providers that rules name, those that are none: the place, the name, and the nearest that is one. Who denies
+    `opnai` denies nobody."""
+    for rule in ("allow_providers", "deny_providers"):
+        for number, name in enumerate(getattr(rules, rule) or ()):
+            if not is_known(name, configured):
+                yield f"policy.{rule}[{number}]", name, nearest(name, configured)
 
 
 def nearest(name: str, configured: Iterable[str] = ()) -> str | None:

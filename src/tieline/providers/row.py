@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal, NoReturn
 
 from msgspec import Struct, field
@@ -9,6 +10,17 @@ from msgspec import Struct, field
 from tieline.dialects.base import Quirks
 
 Auth = Literal["bearer", "x-api-key", "x-goog-api-key", "api-key", "none", "sigv4", "google_oauth", "entra"]
+
+
+EU = frozenset(
+    "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK EU".split()  # noqa: SIM905
+)
+"""What is inside a rule that allows ``EU``: its members, and the whole."""
+
+
+def is_inside(place: str, allowed: Collection[str]) -> bool:
+    """Whether rules that allow prompts in ``allowed`` allow them in ``place``."""
+    return place == "local" or place in allowed or ("EU" in allowed and place in EU)
 
 
 class DataPolicy(Struct, frozen=True, kw_only=True):

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tieline.config.schema import PolicyRules
+from tieline.providers import registry
 from tieline.providers.deployment import Deployment
+from tieline.providers.row import is_inside
 from tieline.route.preferences import Preferences, names_provider
 from tieline.route.steps import Needs
 
-EU = frozenset(
-    "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK EU".split()  # noqa: SIM905
-)
 NO_EMBEDDINGS = "it makes no embeddings"
 ONLY_EMBEDDINGS = "it only makes embeddings"
 SURELY_TOO_LONG = 1.5
@@ -54,14 +53,13 @@ def _policy(deployment: Deployment, rule: PolicyRules) -> str | None:
     provider = deployment.provider
     if rule.allow_providers is not None and provider.name not in rule.allow_providers:
         return f"policy: provider {provider.name} is not among allow_providers"
-    if provider.name in rule.deny_providers:
+    if rule.deny_providers and registry.is_among(provider.name, rule.deny_providers):
         return f"policy: provider {provider.name} is denied"
     policy = provider.policy
     if rule.jurisdictions is not None:
-        if policy.jurisdictions is None:
+        if not policy.jurisdictions:
             return "policy: where it processes prompts is unknown, and a rule asks for jurisdictions"
-        allowed = set(rule.jurisdictions) | (EU if "EU" in rule.jurisdictions else set())
-        outside = [place for place in policy.jurisdictions if place not in allowed and place != "local"]
+        outside = [place for place in policy.jurisdictions if not is_inside(place, rule.jurisdictions)]
         if outside:
             return f"policy: it processes prompts in {', '.join(outside)}, outside {', '.join(rule.jurisdictions)}"
     if rule.no_training and policy.trains is not False:

@@ -56,15 +56,9 @@ def _is_its_id(wanted: str, serving: Deployment) -> bool:
 
 
 def _policy(config: Config) -> Iterator[ConfigError]:
-    """A provider that is denied by a name it does not have is not denied."""
-    for rule in ("allow_providers", "deny_providers"):
-        for number, provider in enumerate(getattr(config.policy, rule) or ()):
-            if not registry.is_known(provider, config.providers):
-                near = registry.nearest(provider, config.providers)
-                hint = f"Did you mean {near}?" if near else "`tieline check` lists those that are set up."
-                yield ConfigError(
-                    f"there is no provider {provider!r}.", place=f"policy.{rule}[{number}]", hint=hint
-                )
+    for place, provider, near in registry.strangers(config.policy, config.providers):
+        hint = f"Did you mean {near}?" if near else "`tieline check` lists those that are set up."
+        yield ConfigError(f"there is no provider {provider!r}.", place=place, hint=hint)
 
 
 def _settings(place: str, routing: Routing) -> Iterator[ConfigError]:

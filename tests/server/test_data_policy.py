@@ -1,0 +1,66 @@
+"""The data policy that a request brings itself (``tieline.policy``, ``tieline-policy``)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.served import HELLO, chat, post, serving
+
+CHAT = "/v1/chat/completions"
+
+
+@pytest.mark.parametrize("where", ["body", "header"])
+@pytest.mark.parametrize(
+    ("policy", "status", "words"),
+    [
+        ({"deny_providers": ["openai"]}, 200, ()),
+        ({"deny_providers": ["sim-openai"]}, 503, ("sim-openai is denied",)),
+        ({"allow_providers": ["openai"]}, 503, ("not among allow_providers",)),
+        ({"no_training": True, "jurisdictions": ["EU"]}, 200, ()),
+        (
+            {"deny_providers": ["openai", "sim-opnai"]},
+            400,
+            (
+                "tieline.policy.deny_providers[1]",
+                "there is no provider 'sim-opnai'",
+                "Did you mean sim-openai?",
+            ),
+        ),
+        (
+            {"allow_providers": ["xyzzy"]},
+            400,
+            ("tieline.policy.allow_providers[0]", "One of your own is configured"),
+        ),
+        ({"no_trainig": True}, 400, ("tieline.policy", "no_trainig")),
+    ],
+)
+async def test_a_request_s_own_policy(
+    tmp_path: Path, where: str, policy: dict[str, Any], status: int, words: tuple[str, ...]
+) -> None:
+    async with serving(tmp_path) as served, await served.connect() as raw:
+        if where == "body":
+            raw.send(post(CHAT, chat("sim-openai/sim-echo", tieline={"policy": policy})))
+        else:
+            raw.send(post(CHAT, chat("sim-openai/sim-echo"), f"tieline-policy: {json.dumps(policy)}"))
+        heard = await raw.hear()
+    assert heard.status == status, heard.body
+    for word in words:
+        assert word in json.dumps(heard.json, ensure_ascii=False), heard.body
+    assert len(served.simulator.log) == (status == 200)
+
+
+async def test_in_the_caller_s_dialect(tmp_path: Path) -> None:
+    body = {"model": "sim-openai/sim-echo", "max_tokens": 9, "messages": HELLO}
+    async with serving(tmp_path) as served, await served.connect() as raw:
+        raw.send(
+            post("/v1/messages", json.dumps(body).encode(), 'tieline-policy: {"deny_providers": ["opena"]}')
+        )
+        heard = await raw.hear()
+    assert heard.status == 400
+    assert heard.json["type"] == "error"
+    assert heard.json["error"]["type"] == "invalid_request_error"
+    assert "Did you mean openai?" in heard.json["error"]["message"]
