@@ -333,6 +333,8 @@ class Recorder:
     def _next_batch(self) -> list[Queued]:
         """Full statements where there are enough for one: each takes several turns with the event loop, which are dear."""
         waiting = min(len(self._queue), BATCH)
+        if self._closing_at is not None:  # there may be no time for a second one
+            return self._peek(waiting)
         return self._peek(waiting - waiting % ROWS_AT_ONCE or waiting)
 
     def _observe(self) -> None:
