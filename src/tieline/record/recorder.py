@@ -419,11 +419,10 @@ class Recorder:
         self.recovered.set()
 
     def _recover_slot(self, slot: Slot) -> None:
-        # Listed before ours are known: a segment that ``put`` makes meanwhile must not look like a dead process's.
-        listed = list(slot.segments())
-        with self._lock:
-            ours = self._journal.paths() if self._journal else set()
-        paths = [path for path in listed if path not in ours]
+        paths = slot.segments()
+        if self._journal and slot.folder == self._journal.slot.folder:
+            # What ``put`` makes and removes meanwhile must not look like a dead process's.
+            paths = [path for path in paths if int(path.stem) <= self._journal.inherited]
         begun: dict[str, Begun] = {}
         for path in paths:
             begun.update(self._replay(path, set(), begun=begun))
