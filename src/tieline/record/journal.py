@@ -141,7 +141,7 @@ class Journal:
         return Segment(path, self._segment_bytes, ahead=True)
 
     def keep_spare(self, spare: Segment) -> None:
-        if self._current is None or self._current.path < spare.path:
+        if not self.segments or self.segments[-1].path < spare.path:
             self._spare = spare
         else:  # it comes too late: segments are read in the order of their numbers
             spare.remove()
