@@ -7,6 +7,7 @@ the next process.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -316,7 +317,8 @@ class Recorder:
             swept = journal.sweep()
             path = journal.wants_spare() if self._closing_at is None else None
         for segment in swept:
-            segment.remove()
+            with contextlib.suppress(OSError):  # then the next start finds that the database has it all
+                segment.remove()
         if path is not None:
             try:
                 spare = journal.make_spare(path)
