@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tieline.record import rows
 from tieline.record.chain import prune, verify
 from tieline.record.items import Begun
 from tieline.record.journal import read_segment
+from tieline.record.queued import Item
 from tieline.record.recorder import Recorder
 from tieline.record.rows import PLAIN, entry_rows, is_plain, plain_row, record_row
 from tieline.record.sinks import JsonLines
@@ -318,6 +320,34 @@ def test_lines_of_json(tmp_path: Path) -> None:
     assert recorder.close()
     lines = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
     assert lines == [as_dict(one) for one in made]
+
+
+def test_a_recorder_that_closes_writes_all_that_waits_in_one_batch() -> None:
+    class Slow:
+        def __init__(self) -> None:
+            self.batches: list[int] = []
+
+        def write(self, batch: Sequence[Item], *, replay: bool) -> list[Item]:
+            self.batches.append(len(batch))
+            if len(self.batches) == 1:
+                for _ in range(700):
+                    recorder.put(record())
+                closing.start()
+                time.sleep(0.2)
+            return []
+
+        def close(self) -> None:
+            pass
+
+    slow = Slow()
+    recorder = Recorder(sinks=[slow])
+    closing = threading.Thread(target=recorder.close, args=(0,))
+    recorder.put(record())
+    recorder.start()
+    assert recorder.flush()
+    closing.join()
+    assert slow.batches == [1, 700], "no full statements and a rest, for which there may be no time"
+    assert recorder.health().lost == 0
 
 
 CHILD = """

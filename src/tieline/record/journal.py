@@ -105,7 +105,8 @@ class Journal:
     def __init__(self, spool: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.slot = Slot.claim(spool)
         self._segment_bytes = segment_bytes
-        self._number = max((int(path.stem) for path in self.slot.segments()), default=0)
+        self._number = self.inherited = max((int(path.stem) for path in self.slot.segments()), default=0)
+        """The last segment that is not ours but a dead process's."""
         self._current: Segment | None = None
         self._spare: Segment | None = None
         self.segments: list[Segment] = []
@@ -140,13 +141,10 @@ class Journal:
         return Segment(path, self._segment_bytes, ahead=True)
 
     def keep_spare(self, spare: Segment) -> None:
-        if self._current is None or self._current.path < spare.path:
+        if not self.segments or self.segments[-1].path < spare.path:
             self._spare = spare
         else:  # it comes too late: segments are read in the order of their numbers
             spare.remove()
-
-    def paths(self) -> set[Path]:
-        return {segment.path for segment in (*self.segments, *([self._spare] if self._spare else ()))}
 
     def close(self) -> None:
         """Removes what is finished, leaves the rest to the next start, gives the slot up."""

@@ -7,6 +7,7 @@ the next process.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -316,7 +317,8 @@ class Recorder:
             swept = journal.sweep()
             path = journal.wants_spare() if self._closing_at is None else None
         for segment in swept:
-            segment.remove()
+            with contextlib.suppress(OSError):  # then the next start finds that the database has it all
+                segment.remove()
         if path is not None:
             try:
                 spare = journal.make_spare(path)
@@ -333,6 +335,8 @@ class Recorder:
     def _next_batch(self) -> list[Queued]:
         """Full statements where there are enough for one: each takes several turns with the event loop, which are dear."""
         waiting = min(len(self._queue), BATCH)
+        if self._closing_at is not None:  # there may be no time for a second one
+            return self._peek(waiting)
         return self._peek(waiting - waiting % ROWS_AT_ONCE or waiting)
 
     def _observe(self) -> None:
@@ -417,11 +421,10 @@ class Recorder:
         self.recovered.set()
 
     def _recover_slot(self, slot: Slot) -> None:
-        # Listed before ours are known: a segment that ``put`` makes meanwhile must not look like a dead process's.
-        listed = list(slot.segments())
-        with self._lock:
-            ours = self._journal.paths() if self._journal else set()
-        paths = [path for path in listed if path not in ours]
+        paths = slot.segments()
+        if self._journal and slot.folder == self._journal.slot.folder:
+            # What ``put`` makes and removes meanwhile must not look like a dead process's.
+            paths = [path for path in paths if int(path.stem) <= self._journal.inherited]
         begun: dict[str, Begun] = {}
         for path in paths:
             begun.update(self._replay(path, set(), begun=begun))
