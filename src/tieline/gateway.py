@@ -482,9 +482,10 @@ class Gateway:
         intent: str | None = None,
         features: frozenset[str] = frozenset(),
         dialect: str = "openai_chat",
+        secret: str | None = None,
     ) -> dict[str, Any]:
-        """Every candidate for a request like this, in order, and why the others are not. Nothing is sent. Raises
-        InvalidRequest for a request that cannot be."""
+        """Every candidate for a request like this, in order, and why the others are not. Nothing is sent. With ``secret``,
+        of that key's requests. Raises InvalidRequest for a request that cannot be, Unauthenticated, Forbidden."""
         router = self.line.router
         if input_tokens < 0 or max_output_tokens < 1:
             raise InvalidRequest("A request has 0 or more input tokens and asks for at least 1.")
@@ -502,6 +503,10 @@ class Gateway:
             intent=intent,
             features=features,
         )
+        policy = self.config.policy
+        if secret is not None:
+            needs.allowed, policy = self.admission.bounds(secret, model)
+        needs.rules = (policy,)
         return router.explain(router.match(model), needs, self.clock()).as_dict()
 
     # asked by the control plane -----------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from tieline.record.rows import PLAIN, entry_rows, is_plain, plain_row, record_r
 from tieline.record.sinks import JsonLines
 from tieline.store.database import Database
 from tieline.store.queries import logs
-from tieline.store.tables import entries, records, spend, writers
+from tieline.store.tables import entries, record_tags, records, spend, writers
 from tieline.types.record import Record, as_dict
 from tieline.types.usage import Usage
 
@@ -298,6 +298,31 @@ def test_one_impossible_record_does_not_stop_the_others(database: Database, tmp_
     assert verify(database).ok
     refused = list((tmp_path / "spool").glob("*/refused.jsonl"))
     assert len(refused) == (health.refused > 0)
+
+
+def test_tags_that_a_database_cannot_tell_apart_are_one(database: Database) -> None:
+    recorder = Recorder(database)
+    recorder.start()
+    recorder.put(record(tags={"team\0": "a", "team\ufffd": "b"}, cost=5, charged=5))
+    assert recorder.close()
+    assert (recorder.health().written, recorder.health().refused) == (1, 0)
+    assert count(database, record_tags) == 1
+    assert spent(database, "key:key_1") == 5
+    assert logs(database)[0].tags == {"team\0": "a", "team\ufffd": "b"}
+    assert verify(database).ok
+
+
+def test_refused_records_that_cannot_be_written_down_are_counted(lite: Database, tmp_path: Path) -> None:
+    recorder = Recorder(lite, spool=tmp_path / "spool")
+    recorder.start()
+    (tmp_path / "spool" / "0" / "refused.jsonl").mkdir()
+    recorder.put(record(status=2**63))
+    recorder.put(record())
+    assert recorder.close()
+    health = recorder.health()
+    assert (health.written, health.refused, health.lost) == (1, 1, 1)
+    assert health.last_error == "journal: Is a directory"
+    assert count(lite) == 1
 
 
 def test_what_cannot_be_encoded_is_kept_without_it(lite: Database) -> None:

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from tests.served import HELLO, chat, post, serving
+from tests.served import HELLO, chat, configuration, post, serving
+from tieline.config.schema import PolicyRules
+from tieline.gateway import Gateway
 
 CHAT = "/v1/chat/completions"
 
@@ -64,3 +67,14 @@ async def test_in_the_caller_s_dialect(tmp_path: Path) -> None:
     assert heard.json["type"] == "error"
     assert heard.json["error"]["type"] == "invalid_request_error"
     assert "Did you mean openai?" in heard.json["error"]["message"]
+
+
+def test_what_the_configuration_denies_is_no_candidate_of_explain(tmp_path: Path) -> None:
+    policy = PolicyRules(deny_providers=["sim-openai"])
+    gateway = Gateway(
+        replace(configuration("http://127.0.0.1:9", tmp_path), policy=policy), environ={}, dry=True
+    )
+    told = gateway.explain("demo")
+    usable = [one["deployment"] for one in told["candidates"] if one["order"]]
+    assert usable == ["sim-anthropic/claude-sim", "sim-backup/gpt-sim"]
+    assert told["excluded"] == {"sim-openai/gpt-sim": "policy: provider sim-openai is denied"}

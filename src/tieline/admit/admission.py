@@ -339,6 +339,15 @@ class Admission:
         principal = self._who(secret, self.wall())
         return principal.key.id if principal else None
 
+    def bounds(self, secret: str | None, model: str) -> tuple[tuple[tuple[str, ...], ...], PolicyRules]:
+        """What a request for ``model`` would be bound by, ``allowed`` and the data policy, without admitting one. Raises
+        Unauthenticated, Forbidden."""
+        principal = self._who(secret, self.wall())
+        if principal is None:
+            return (), self._policy
+        _check_allowed(principal, Facts(model=model))
+        return principal.allowed, principal.policy
+
     def allowed(self, secret: str | None) -> tuple[tuple[str, ...], ...]:
         """The lists of names, of the key and of its project, that a model must be in; none: any model. Raises
         Unauthenticated."""

@@ -260,7 +260,7 @@ class Recorder:
                 self._drain()
                 failures = 0
                 self._failing_since = None
-            except Away as error:
+            except (Away, OSError) as error:  # the latter of our own folder
                 failures += 1
                 self._failed(error)
                 self._tend_journal()
@@ -356,10 +356,13 @@ class Recorder:
         """What the database can never take is kept as a line of JSON beside the journal."""
         self._refused += len(items)
         if items and self._journal:
-            with (self._journal.slot.folder / "refused.jsonl").open("ab") as file:
-                file.write(
-                    msgspec.json.Encoder(enc_hook=str).encode_lines([as_dict(item.record) for item in items])
-                )
+            lines = msgspec.json.Encoder(enc_hook=str).encode_lines([as_dict(item.record) for item in items])
+            try:
+                with (self._journal.slot.folder / "refused.jsonl").open("ab") as file:
+                    file.write(lines)
+            except OSError as error:
+                self._lost += len(items)
+                self._last_error = f"journal: {error.strerror}"
 
     def _done(self, batch: Sequence[Queued]) -> None:
         for sink in self._sinks:
@@ -378,8 +381,8 @@ class Recorder:
         self._observed -= len(batch)
         self._moved_at = time.monotonic()
 
-    def _failed(self, error: Away) -> None:
-        self._last_error = str(error)
+    def _failed(self, error: Away | OSError) -> None:
+        self._last_error = str(error) if isinstance(error, Away) else f"journal: {error.strerror}"
         if self._failing_since is None:
             self._failing_since = time.time()
         if self._journal:
@@ -387,7 +390,8 @@ class Recorder:
                 segments = list(self._journal.segments)
             for segment in segments:
                 if not segment.finished:
-                    segment.sync()
+                    with contextlib.suppress(OSError):  # it is as safe as it can be
+                        segment.sync()
 
     def _replay_own(self) -> None:
         """Writes what overflowed; the queue is empty. New records queue again as soon as the files are known."""

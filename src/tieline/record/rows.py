@@ -151,7 +151,9 @@ def entry_rows(record: Record) -> list[tuple[Any, ...]]:
 
 
 def tag_rows(record: Record) -> list[tuple[str, str | None, str | None]]:
-    return [(record.id, _text(name), _text(value)) for name, value in record.tags.items()]
+    # Names that are the same without their NUL are one tag: the table has each once.
+    tags = {_text(name): _text(value) for name, value in record.tags.items()}
+    return [(record.id, name, value) for name, value in tags.items()]
 
 
 def _tokens(usage: Usage | None) -> tuple[int | None, ...]:

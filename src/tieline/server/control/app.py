@@ -66,14 +66,15 @@ def build(gateway: Gateway) -> Litestar:
 
     @post("/v1/tieline/explain", status_code=200)
     async def explain(request: Request[Any, Any, Any]) -> Response[bytes]:
-        """Every candidate for a request like this, and why the others are not. Nothing is sent.
+        """Every candidate for a request like this with the caller's key, and why the others are not. Nothing is sent.
 
         With a request id as ``model``: the decision that was taken for it, replayed from its record.
         """
-        gateway.authenticate(_secret(request))
+        secret = _secret(request)
+        gateway.authenticate(secret)
         asked = _decoded(await request.body())
         if asked.model.startswith(_PAST):
-            told = await gateway.explain_past(asked.model, _secret(request))
+            told = await gateway.explain_past(asked.model, secret)
             return Response(msgspec.json.encode(told, enc_hook=str), media_type=MediaType.JSON)
         found = gateway.explain(
             asked.model,
@@ -82,6 +83,7 @@ def build(gateway: Gateway) -> Litestar:
             intent=asked.intent,
             features=frozenset(asked.features),
             dialect=asked.dialect,
+            secret=secret,
         )
         return Response(msgspec.json.encode(found, enc_hook=str), media_type=MediaType.JSON)
 
