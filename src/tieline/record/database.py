@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import astuple
@@ -18,7 +18,7 @@ from tieline.types.errors import DatabaseAway
 if TYPE_CHECKING:
     from sqlalchemy import Table
 
-    from tieline.store.database import Database
+    from tieline.store.database import Database, Execute
 
 _ID_CHUNK = 500
 _NEVER = (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeError)
@@ -83,25 +83,24 @@ class DatabaseSink:
 
     def _write(self, batch: Sequence[Item], replay: bool) -> None:
         with self._database.statements() as execute:
-            driver = Driver(execute)
-            items = self._unknown(driver, batch) if replay else batch
+            items = self._unknown(execute, batch) if replay else batch
             if items:
-                self._insert(driver, items)
+                self._insert(execute, items)
 
-    def _unknown(self, driver: Driver, batch: Sequence[Item]) -> list[Item]:
+    def _unknown(self, execute: Execute, batch: Sequence[Item]) -> list[Item]:
         """Those of the batch that the database does not have, each once."""
         items = {item.record.id: item for item in batch}
         ids = list(items)
         for start in range(0, len(ids), _ID_CHUNK):
             chunk = tuple(ids[start : start + _ID_CHUNK])
             query = f"SELECT id FROM records WHERE id IN ({_marks(len(chunk), self._mark)})"  # noqa: S608
-            for (known,) in driver.execute(query, chunk).fetchall():
+            for (known,) in execute(query, chunk).fetchall():
                 del items[known]
         return list(items.values())
 
-    def _insert(self, driver: Driver, items: Sequence[Item]) -> None:
+    def _insert(self, execute: Execute, items: Sequence[Item]) -> None:
         # The head is read each time: a batch that failed must not leave a gap in the chain.
-        row = driver.execute(self._get_head, (self._writer,)).fetchone()
+        row = execute(self._get_head, (self._writer,)).fetchone()
         seq, head = (row[0], bytes(row[1])) if row else (0, GENESIS)
         charges = Charges()
         for start in range(0, len(items), ROWS_AT_ONCE):
@@ -124,22 +123,13 @@ class DatabaseSink:
                     for tag in tag_rows(record):
                         tags += tag
                 charges.add(fields)
-            self._plain.insert(driver, plain)
-            self._records.insert(driver, others)
-            self._entries.insert(driver, entries)
-            self._tags.insert(driver, tags)
-        self._spend.insert(driver, charges.values())
+            self._plain.insert(execute, plain)
+            self._records.insert(execute, others)
+            self._entries.insert(execute, entries)
+            self._tags.insert(execute, tags)
+        self._spend.insert(execute, charges.values())
         now = time.time_ns() // 1_000_000
-        driver.execute(self._set_head, (self._writer, seq, head, 0, GENESIS, now))
-
-
-class Driver:
-    """How statements are given to a database."""
-
-    __slots__ = ("execute",)
-
-    def __init__(self, execute: Callable[[str, tuple[Any, ...]], Any]) -> None:
-        self.execute = execute
+        execute(self._set_head, (self._writer, seq, head, 0, GENESIS, now))
 
 
 class Rows:
@@ -164,13 +154,13 @@ class Rows:
             for count in (1 << power for power in range(ROWS_AT_ONCE.bit_length()))
         }
 
-    def insert(self, driver: Driver, values: list[Any]) -> None:
+    def insert(self, execute: Execute, values: list[Any]) -> None:
         """``values`` of one row after another."""
         start, left = 0, len(values) // self._width
         while left:
             count = min(ROWS_AT_ONCE, 1 << left.bit_length() - 1)
             end = start + count * self._width
-            driver.execute(self._statements[count], tuple(values[start:end]))
+            execute(self._statements[count], tuple(values[start:end]))
             start = end
             left -= count
 
