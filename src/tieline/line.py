@@ -9,6 +9,7 @@ from tieline.admit.admission import Admission
 from tieline.admit.intake import Intake
 from tieline.admit.leases import Leases
 from tieline.config.schema import Config
+from tieline.keepalive import Keepalive
 from tieline.ledger.markup import Markup
 from tieline.providers.deployment import Deployment
 from tieline.providers.row import Credential
@@ -31,6 +32,7 @@ class Line:
         "config",
         "health",
         "intake",
+        "keepalive",
         "leases",
         "markup",
         "max_concurrency",
@@ -58,6 +60,7 @@ class Line:
     ) -> None:
         self.config = config
         self.max_concurrency = config.server.max_concurrency
+        self.keepalive = Keepalive(config.server.keepalive_s)
         self.router = router
         self.health = health
         self.intake = intake

@@ -88,7 +88,6 @@ class Flight:
         "encoder",
         "hold_chars",
         "hold_s",
-        "keepalive",
         "line",
         "operation",
         "options",
@@ -125,7 +124,6 @@ class Flight:
         self.delivered: list[Attempt] = []
         """The attempts whose output reached the caller: several when the answer was spliced."""
         self.unsupported: Unsupported | None = None
-        self.keepalive: asyncio.TimerHandle | None = None
         self.shape: frozenset[str] | None = None
         self.tokens = 0
         self.sent_bytes = 0
@@ -166,8 +164,8 @@ class Flight:
             self.refuse(error)
         finally:
             try:
-                if self.keepalive is not None:
-                    self.keepalive.cancel()
+                if self.record.stream:
+                    self.line.keepalive.drop(self)
                 self.settle()
                 self.write_record()
             finally:
@@ -261,7 +259,7 @@ class Flight:
     async def attempt(self) -> None:
         """Tries what the plan yields until one answer is complete or the plan ends; relaying (8) happens inside a try."""
         if self.record.stream:
-            self._arm_keepalive()
+            self.line.keepalive.add(self)
         step = self.plan.start()
         while isinstance(step, Try):
             if step.wait_s > 0:
@@ -434,8 +432,7 @@ class Flight:
         self._serve_from(step)
         self.delivered.append(entry)
         self.committed = True
-        if self.keepalive is not None:
-            self.keepalive.cancel()
+        self.line.keepalive.drop(self)
         if not self.reply.started:
             self.reply.start(200, [*self._stream_head(), self._overhead()], None)
 
@@ -565,16 +562,11 @@ class Flight:
 
     # waiting callers --------------------------------------------------------------------------------------------
 
-    def _arm_keepalive(self) -> None:
-        every = self.line.config.server.keepalive_s
-        self.keepalive = asyncio.get_running_loop().call_later(every, self._ping)
-
-    def _ping(self) -> None:
-        """Idle proxies cut a stream that says nothing (WIRE_FACTS 12); the head goes out without naming who serves."""
+    def ping(self) -> None:
+        """Nothing has come for a while; the head goes out without naming who serves."""
         if not self.reply.started:
             self.reply.start(200, self._stream_head(), None)
         self.reply.write(self.stream_encoder().ping())
-        self._arm_keepalive()
 
     @property
     def most_input_tokens(self) -> int:

@@ -108,6 +108,7 @@ class Relay:
         "moulds",
         "moulds_of",
         "peek",
+        "sample",
         "service_tier",
         "sink",
         "skipped",
@@ -160,6 +161,8 @@ class Relay:
         self.unread: list[bytes] = []
         """Text that passed through: its events are not in the transcript yet (``catch_up``)."""
         self.unread_bytes = 0
+        self.sample: bytes | None = None
+        """A frame of text that the next piece is to be compared with; cut into a mould when that is here, which may be never."""
         self.mould: Mould | None = None
         self.moulds_of: UpstreamDialect = dialect if through is None else through
         self.moulds = 0
@@ -188,6 +191,9 @@ class Relay:
         """Bytes of the upstream, cut anywhere."""
         now = self.clock()
         self.waited_s += now - self.idle_since
+        if self.sample is not None:
+            self.mould = self.moulds_of.mould(self.sample)
+            self.sample = None
         if not self.done and not (self.mould is not None and self.committed and self._pass(data, now)):
             untouched = not self.cut
             frames = self.splitter.feed(data)
@@ -308,11 +314,11 @@ class Relay:
         if isinstance(event, TextDelta) and (len(events) == 1 or isinstance(events[0], BlockStart)):
             if self.moulds < MAX_MOULDS:
                 self.moulds += 1
-                self.mould = self.moulds_of.mould(frame.raw)
+                self.sample = frame.raw
                 self.block = event.index
         elif events and self.encoder is not None:
             # That block may be over.
-            self.mould = None
+            self.mould = self.sample = None
 
     def _forward(self, data: bytes, frames: list[Frame], untouched: bool) -> bytes:
         kept: list[bytes] = []

@@ -19,6 +19,7 @@ from tieline.admit.admission import Admission
 from tieline.admit.keys import digest_of, make_secret
 from tieline.admit.policy import combine
 from tieline.admit.rules import BudgetRule, Limits, Rules, check_rules, matches, selector
+from tieline.admit.snapshot import Snapshot
 from tieline.admit.watch import Watch
 from tieline.config.schema import PolicyRules
 from tieline.record.recorder import Recorder
@@ -71,6 +72,24 @@ def test_expired_revoked_archived() -> None:
     door(time=time, expires_ms=1_000_001).admit(SECRET, facts())
     with pytest.raises(Unauthenticated, match="revoked"):
         door(revoked_ms=1).admit(SECRET, facts())
+
+
+def test_a_secret_that_was_good_is_looked_at_again_each_time() -> None:
+    time = Time(1_000.0)
+    admission = door(time=time, expires_ms=1_001_000)
+    for _ in range(3):
+        assert admission.admit(SECRET, facts()).key_id == "key_1"
+    time.pass_(2)
+    with pytest.raises(Unauthenticated, match="expired"):
+        admission.admit(SECRET, facts())
+    admission.refresh(snapshot(revision=2))
+    assert admission.admit(SECRET, facts()).key_id == "key_1"
+    admission.refresh(snapshot(revision=3, revoked_ms=1))
+    with pytest.raises(Unauthenticated, match="revoked"):
+        admission.admit(SECRET, facts())
+    admission.refresh(Snapshot(4, {}, {}, {}))
+    with pytest.raises(Unauthenticated, match="Incorrect"):
+        admission.admit(SECRET, facts())
 
 
 def test_models_and_profiles_narrow() -> None:

@@ -167,6 +167,16 @@ async def test_more_pipelined_requests_than_the_bound_end_in_a_close(raw: Raw) -
     assert 64 <= answered <= 200
 
 
+async def test_many_that_are_refused_at_once_wait_behind_one_that_is_not(served: Served, raw: Raw) -> None:
+    """Each begins where the one before it ended: no call within a call, however many."""
+    raw.send(post(CHAT, chat()) + post(CHAT, b"{") * 60)
+    heard = [await raw.hear() for _ in range(61)]
+    assert [one.status for one in heard] == [200] + [400] * 60
+    raw.send(post(CHAT, b"{") * 60 + post(CHAT, chat()))
+    assert [(await raw.hear()).status for _ in range(61)] == [400] * 60 + [200]
+    await served.settled()
+
+
 @pytest.mark.parametrize("size", [1, 7, 1000])
 async def test_a_chunked_body_is_read(raw: Raw, size: int) -> None:
     raw.send(chunked(CHAT, chat(), size))

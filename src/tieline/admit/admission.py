@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from tieline.admit.accounts import Spent
 from tieline.admit.budgets import Meter, ceilings
 from tieline.admit.facts import Facts
-from tieline.admit.keys import PREFIX, find
+from tieline.admit.keys import PREFIX, digest_of, find
 from tieline.admit.limits import Gate
 from tieline.admit.policy import combine
 from tieline.admit.rules import BudgetRule, Limits, Rules, matches
@@ -25,6 +25,7 @@ from tieline.types.money import Pico
 
 MAX_RUNS = 20_000
 """Runs with a budget that are kept in memory; the one longest unused goes first."""
+MAX_DIGESTS = 10_000
 MAX_TAGS = 50
 MAX_TAG_CHARS = 256
 MAX_RUN_CHARS = 128
@@ -200,6 +201,8 @@ class Admission:
         self._snapshot = EMPTY
         self._credits: Mapping[str, Pico] = {}
         self._spent: Mapping[str, Spent] = {}
+        self._digests: dict[str, bytes] = {}
+        """By secret, of those that were found since the keys changed."""
         self._principals: dict[str, Principal] = {}
         self._gates: dict[str, Gate] = {}
         self._meters: dict[str, Meter] = {}
@@ -287,6 +290,7 @@ class Admission:
         self.known = True
         self._credits = credits or {}
         self._principals = {}
+        self._digests = {}
         for project in snapshot.projects.values():
             self._set_budgets(f"project:{project.id}", project.rules.budgets, self._credits.get(project.id))
         for key in snapshot.keys.values():
@@ -365,16 +369,28 @@ class Admission:
             raise Unauthenticated(
                 "No API key provided.", hint="Send a virtual key; `tieline keys create` makes one."
             )
-        key = find(self._snapshot, secret, now * 1_000)
+        key = self._find(secret, now)
         return self._principals.get(key.id) or self._new_principal(key)
 
     def _recalled(self, secret: str | None, now: float) -> Principal:
         """A key may have been made since: whoever is not among those recalled is asked to come again."""
         try:
-            key = find(self._snapshot, secret or "", now * 1_000)
+            key = self._find(secret or "", now)
         except Unauthenticated:
             raise _unknown("Keys cannot be checked") from None
         return self._principals.get(key.id) or self._new_principal(key)
+
+    def _find(self, secret: str, now: float) -> Key:
+        """Digests are kept of secrets that were good: hashing one is little work, but by code that nothing else uses."""
+        digest = self._digests.get(secret)
+        if digest is not None:
+            return find(self._snapshot, digest, now * 1_000)
+        digest = digest_of(secret)
+        key = find(self._snapshot, digest, now * 1_000)
+        if len(self._digests) >= MAX_DIGESTS:
+            self._digests.clear()
+        self._digests[secret] = digest
+        return key
 
     def _is_open(self) -> bool:
         return self.open or (self.loopback and not self._snapshot.keys)

@@ -2,7 +2,8 @@
 
 A secret is 256 random bits, so its plain SHA-256 is kept: there is nothing to guess, and a slow hash (for passwords) would
 cost each request what it is meant to cost an attacker. Lookup is one dictionary access by digest; how long that takes
-tells at most something about digests, and the digest found is compared in constant time.
+tells at most something about digests, and the digest found is compared in constant time. (A secret that was good is looked
+up by itself afterwards, in a dictionary whose hash of it nobody outside can know.)
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ def make_secret() -> str:
 
 
 def digest_of(secret: str) -> bytes:
+    """Raises Unauthenticated for what is too long to be hashed."""
+    if len(secret) > MAX_SECRET_CHARS:
+        raise _wrong()
     return hashlib.sha256(secret.encode("utf-8", "replace")).digest()
 
 
@@ -33,11 +37,8 @@ def hint_of(secret: str) -> str:
     return secret[-4:]
 
 
-def find(snapshot: Snapshot, secret: str, now_ms: float) -> Key:
-    """The key that a secret presents. Raises Unauthenticated; the message never shows the secret."""
-    if len(secret) > MAX_SECRET_CHARS:
-        raise _wrong()
-    digest = digest_of(secret)
+def find(snapshot: Snapshot, digest: bytes, now_ms: float) -> Key:
+    """The key that a secret of this digest presents. Raises Unauthenticated; the message never shows the secret."""
     known = snapshot.secrets.get(digest)
     if known is None or not hmac.compare_digest(known.digest, digest):
         raise _wrong()

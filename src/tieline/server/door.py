@@ -19,6 +19,7 @@ from uvicorn.config import Config as UvicornConfig
 from uvicorn.server import ServerState
 
 from tieline.dialects import paths
+from tieline.eager import EagerTask
 from tieline.server.asgi import Cycle, scope_of
 from tieline.transport.outbox import Outbox, Sender
 from tieline.types.call import Call, Headers
@@ -478,15 +479,14 @@ class Door(Sender):
     def _begin(self, call: Call, reply: Answer) -> None:
         """The task is held by its reply, and that by the connection: the server's set of tasks would cost each request
         another turn of the loop."""
-        # Not by the loop's own method: that has it numbered, and the name costs more than the task.
-        reply.task = asyncio.Task(self.gateway.handle(call, reply), loop=self.loop, name="request")
+        reply.task = EagerTask(self.gateway.handle(call, reply), self.loop)
 
-    def cut(self) -> list[asyncio.Task[Any]]:
-        """Cancels what is under way; the tasks that end by it."""
+    def cut(self) -> list[asyncio.Future[None]]:
+        """Cancels what is under way; done when it has ended."""
         tasks = [reply.task for reply in self.replies if reply.task is not None]
         for task in tasks:
             task.cancel()
-        return tasks
+        return [task.ended() for task in tasks]
 
     def _begin_cycle(self, reply: Answer, scope: dict[str, Any], body: bytes) -> None:
         reply.cycle = Cycle(self.app, scope, body, reply)
@@ -503,14 +503,19 @@ class Door(Sender):
             self.close()
             return
         if self.replies:
-            begin, self.replies[0].begin = self.replies[0].begin, None
-            if begin is not None:
-                begin()
+            # In a turn of its own: it may be over at once, and the one after it too, and so on.
+            self.loop.call_soon(self._begin_next)
         elif self.continue_owed:
             self._continue()
         if self.held_back and len(self.replies) <= 1 and not self.transport.is_closing():
             self.held_back = False
             self.transport.resume_reading()
+
+    def _begin_next(self) -> None:
+        if self.replies:
+            begin, self.replies[0].begin = self.replies[0].begin, None
+            if begin is not None:
+                begin()
 
     # refusals before there is a call ------------------------------------------------------------------------------
 
@@ -595,7 +600,7 @@ class Answer:
         self.bodiless = False
         self.lingers = False
         self.head = b""
-        self.task: asyncio.Task[Any] | None = None
+        self.task: EagerTask | None = None
         self.cycle: Cycle | None = None
         self.begin: Callable[[], None] | None = None
         """Of a pipelined request, until its turn."""

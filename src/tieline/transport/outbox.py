@@ -21,16 +21,23 @@ class Sender:
 class Outbox:
     """Senders with something to write; used from one event loop."""
 
-    __slots__ = ("_waiting",)
+    __slots__ = ("_loop", "_waiting")
 
     def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: list[Sender] = []
 
     def add(self, sender: Sender) -> None:
         """``sender.flush`` is called at the end of this turn. Once for each turn is enough."""
         if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._flush)
+            loop = self._loop or self._bind()
+            loop.call_soon(self._flush)
         self._waiting.append(sender)
+
+    def _bind(self) -> asyncio.AbstractEventLoop:
+        # Once: to be told which loop is running costs a system call.
+        self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []

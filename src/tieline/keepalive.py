@@ -1,0 +1,52 @@
+"""Signs of life for callers who wait for the first byte of a stream: idle proxies cut one that says nothing (WIRE_FACTS
+12)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+
+class Waiting(Protocol):
+    def ping(self) -> None: ...
+
+
+class Keepalive:
+    """Pings each who waits, every ``every_s`` seconds. All wait equally long, so who came first is due first: one timer for
+    all of them, which runs only while somebody waits."""
+
+    __slots__ = ("_due", "_every_s", "_loop", "_timer")
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
+        self._due: dict[Waiting, float] = {}
+        """When, by the loop's clock; in this order."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, caller: Waiting) -> None:
+        loop = asyncio.get_running_loop()
+        due = self._due[caller] = loop.time() + self._every_s
+        if self._timer is None or loop is not self._loop:
+            self._loop = loop
+            self._timer = loop.call_at(due, self._look)
+
+    def drop(self, caller: Waiting) -> None:
+        """Also of one that was not added."""
+        self._due.pop(caller, None)
+
+    def _look(self) -> None:
+        assert self._loop is not None
+        self._timer = None
+        now = self._loop.time()
+        late = []
+        for caller, due in self._due.items():
+            if due > now:
+                break
+            late.append(caller)
+        for caller in late:
+            del self._due[caller]
+            self.add(caller)
+            caller.ping()
+        if self._timer is None and self._due:
+            self._timer = self._loop.call_at(next(iter(self._due.values())), self._look)
