@@ -195,7 +195,8 @@ def _scale(bench: Bench, cell: Cell, contender: Contender) -> Result:
     """One worker and as many as there are cores, in turns. On a machine whose cores the load generator and the upstream
     share, requests a second cannot double; so *efficiency* is told from CPU: what a request costs with one worker, over
     what it costs with all of them, times how evenly they share the work (mean of the workers / the busiest). Where every
-    worker has a core of its own, this is the share of linear."""
+    worker has a core of its own, this is the share of linear. Each worker is given the same load: ``cell.concurrency``
+    connections."""
     counts = sorted({1, os.cpu_count() or 1})
     rounds = {
         count: [_scaled(bench, cell, contender, count) for _ in range(_SCALE_ROUNDS)] for count in counts
@@ -216,7 +217,7 @@ def _middle(found: Sequence[Result]) -> Result:
 
 
 def _scaled(bench: Bench, cell: Cell, contender: Contender, count: int) -> Result:
-    loaded = Cell(name="scaled", kind="whole", concurrency=cell.concurrency)
+    loaded = Cell(name="scaled", kind="whole", concurrency=cell.concurrency * count)
     limit_s = limit_of(bench, cell, Running(contender, 0, None))
     with started(contender, bench.work, bench.rows, more=("--workers", str(count))) as running:
         pid = running.pid or 0

@@ -171,7 +171,7 @@ ALONE = [
         once=True,
     ),
     Cell(name="overload", kind="overload", concurrency=3000, seconds=10, floor=False, once=True),
-    Cell(name="scale", kind="scale", concurrency=64, floor=False, once=True),
+    Cell(name="scale", kind="scale", concurrency=32, floor=False, once=True),
     Cell(name="million", kind="memory", requests=1_000_000, seconds=240, floor=False, once=True),
 ]
 """Each in a process of its own, that has served nothing before."""

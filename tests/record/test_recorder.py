@@ -21,10 +21,11 @@ from tests.record.samples import attempt, record
 from tests.services import Postgres
 from tieline.record import rows
 from tieline.record.chain import prune, verify
+from tieline.record.database import GENTLE_ROWS, DatabaseSink
 from tieline.record.items import Begun
 from tieline.record.journal import read_segment
 from tieline.record.queued import Item
-from tieline.record.recorder import Recorder
+from tieline.record.recorder import BATCH, Recorder
 from tieline.record.rows import PLAIN, entry_rows, is_plain, plain_row, record_row
 from tieline.record.sinks import JsonLines
 from tieline.store.database import Database
@@ -380,7 +381,7 @@ import sys
 from pathlib import Path
 from tests.record.samples import record
 from tieline.record.items import Begun
-from tieline.record.recorder import Recorder
+from tieline.record.recorder import BATCH, Recorder
 from tieline.store.database import Database
 
 database = Database(sys.argv[1])
@@ -396,6 +397,48 @@ while True:
     sys.stdout.write(one.id + "\\n")
     sys.stdout.flush()
 """
+
+
+@pytest.fixture
+def gentle(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each batch, whether it was written gently."""
+    found: list[bool] = []
+    write = DatabaseSink.write
+
+    def seen(sink: DatabaseSink, batch: Sequence[Item], *, replay: bool, gently: bool = False) -> list[Item]:
+        found.append(gently)
+        return write(sink, batch, replay=replay, gently=gently)
+
+    monkeypatch.setattr(DatabaseSink, "write", seen)
+    return found
+
+
+@pytest.mark.parametrize("number", [1, GENTLE_ROWS, 5 * GENTLE_ROWS + 3])
+def test_what_is_written_gently_is_the_same(database: Database, gentle: list[bool], number: int) -> None:
+    recorder = Recorder(database)
+    recorder.start()
+    for _ in range(2):
+        time.sleep(0.2)
+        for _ in range(number):
+            recorder.put(record(key_id="k", charged=3))
+        assert recorder.flush()
+    assert recorder.close()
+    assert True in gentle
+    assert count(database) == 2 * number
+    assert spent(database, "key:k") == 3 * 2 * number
+    assert verify(database).ok
+
+
+def test_no_pause_while_more_comes_than_could_be_written_gently(lite: Database, gentle: list[bool]) -> None:
+    recorder = Recorder(lite)
+    for _ in range(8 * BATCH):
+        recorder.put(record())
+    recorder.start()
+    assert recorder.flush(30.0)
+    assert recorder.close()
+    # The first came after a rest; one more if this machine was busy elsewhere.
+    assert len(gentle) >= 8 and sum(gentle) <= 2
+    assert count(lite) == 8 * BATCH
 
 
 def test_kill_9_loses_and_doubles_nothing(database: Database, tmp_path: Path) -> None:

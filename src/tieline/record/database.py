@@ -24,6 +24,9 @@ _ID_CHUNK = 500
 _NEVER = (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeError)
 ROWS_AT_ONCE = 128
 """Rows in one statement: below the drivers' bounds for parameters, and built in half a millisecond."""
+GENTLE_ROWS, GENTLE_PAUSE_S = 16, 0.001
+"""Where there is time: so many, then this long nothing. A batch written in one go keeps a processor for 20 ms, and what comes
+meanwhile waits for one."""
 
 
 class DatabaseSink:
@@ -57,13 +60,13 @@ class DatabaseSink:
         self._mark = mark
         self._in_doubt = False
 
-    def write(self, batch: Sequence[Item], *, replay: bool) -> list[Item]:
-        """One transaction; gives back what the database can never take, found by halving."""
+    def write(self, batch: Sequence[Item], *, replay: bool, gently: bool = False) -> list[Item]:
+        """One transaction; gives back what the database can never take, found by halving. ``gently``: with pauses."""
         import sqlalchemy as sa
 
         replay = replay or self._in_doubt
         try:
-            self._write(batch, replay)
+            self._write(batch, replay, gently)
             self._in_doubt = False
             return []
         except (*_NEVER, sa.exc.IntegrityError, sa.exc.DataError):
@@ -81,11 +84,11 @@ class DatabaseSink:
     def close(self) -> None:
         return
 
-    def _write(self, batch: Sequence[Item], replay: bool) -> None:
+    def _write(self, batch: Sequence[Item], replay: bool, gently: bool) -> None:
         with self._database.statements() as execute:
             items = self._unknown(execute, batch) if replay else batch
             if items:
-                self._insert(execute, items)
+                self._insert(execute, items, gently)
 
     def _unknown(self, execute: Execute, batch: Sequence[Item]) -> list[Item]:
         """Those of the batch that the database does not have, each once."""
@@ -98,17 +101,20 @@ class DatabaseSink:
                 del items[known]
         return list(items.values())
 
-    def _insert(self, execute: Execute, items: Sequence[Item]) -> None:
+    def _insert(self, execute: Execute, items: Sequence[Item], gently: bool) -> None:
         # The head is read each time: a batch that failed must not leave a gap in the chain.
         row = execute(self._get_head, (self._writer,)).fetchone()
         seq, head = (row[0], bytes(row[1])) if row else (0, GENESIS)
         charges = Charges()
-        for start in range(0, len(items), ROWS_AT_ONCE):
+        at_once = GENTLE_ROWS if gently else ROWS_AT_ONCE
+        for start in range(0, len(items), at_once):
+            if gently and start:
+                time.sleep(GENTLE_PAUSE_S)
             plain: list[Any] = []
             others: list[Any] = []
             entries: list[Any] = []
             tags: list[Any] = []
-            for item in items[start : start + ROWS_AT_ONCE]:
+            for item in items[start : start + at_once]:
                 record, body = item.record, item.body
                 fields = astuple(record)
                 seq += 1
