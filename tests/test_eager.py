@@ -40,6 +40,21 @@ async def test_what_never_waits_is_over_at_once() -> None:
     task.cancel()  # as with a Task that is done: nothing
 
 
+@pytest.mark.parametrize("gone", [False, True], ids=["taken up", "cancelled before"])
+async def test_one_that_is_not_to_begin_at_once_begins_with_the_next_turn(gone: bool) -> None:
+    seen: list[str] = []
+
+    async def work() -> None:
+        seen.append("begun")
+
+    task = EagerTask(work(), asyncio.get_running_loop(), at_once=False)
+    assert not seen and not task.over
+    if gone:
+        task.cancel()
+    await task.ended()
+    assert seen == ([] if gone else ["begun"])
+
+
 async def test_an_error_of_what_it_waits_for_is_raised_in_it() -> None:
     gate = asyncio.get_running_loop().create_future()
     caught: list[str] = []

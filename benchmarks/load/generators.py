@@ -294,8 +294,10 @@ async def hold(job: Job) -> dict[str, Any]:
     started = 0
     all_started = loop.create_future()
 
-    def first_piece(_: Connection) -> None:
+    def first_piece(connection: Connection) -> None:
         nonlocal started
+        if connection.parser.get_status_code() != 200:
+            return
         started += 1
         if started == job.concurrency and not all_started.done():
             all_started.set_result(None)

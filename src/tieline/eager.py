@@ -14,14 +14,17 @@ from typing import Any
 
 
 class EagerTask:
-    """Runs ``work`` until it waits, and from then on whenever what it waits for is there. What it returns is dropped.
+    """Runs ``work`` until it waits, and from then on whenever what it waits for is there. What it returns is dropped. Not
+    ``at_once``: from the loop's next turn on, as a ``Task``.
 
     Work that calls what only a ``Task`` has (``asyncio.timeout``, ``current_task``) awaits ``in_task`` before.
     """
 
     __slots__ = ("_ended", "_loop", "_revoked", "_task", "_waits", "_work", "over")
 
-    def __init__(self, work: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, work: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop, at_once: bool = True
+    ) -> None:
         self.over = False
         self._work = work
         self._loop = loop
@@ -29,15 +32,19 @@ class EagerTask:
         self._revoked = False
         self._task: asyncio.Task[Any] | None = None
         self._ended: asyncio.Future[None] | None = None
-        self._go_on(None)
+        if at_once:
+            self._go_on(None)
+        else:
+            loop.call_soon(self._go_on, None)
 
     def cancel(self) -> None:
         """As a ``Task``'s: CancelledError is raised where the work waits."""
         if self._task is not None:
             self._task.cancel()
-        elif self._waits is not None:
+        elif not self.over:
             self._revoked = True
-            self._waits.cancel()
+            if self._waits is not None:
+                self._waits.cancel()
 
     def ended(self) -> asyncio.Future[None]:
         """Done when the work is."""

@@ -53,6 +53,7 @@ from tieline.store.database import Database, database_away
 from tieline.store.sealed import Vault, keyring
 from tieline.store.shared import RedisShared
 from tieline.transport.base import Transport
+from tieline.transport.limits import PoolLimits
 from tieline.transport.routing import Transports
 from tieline.types.call import Call, Headers, Reply
 from tieline.types.errors import (
@@ -144,7 +145,9 @@ class Gateway:
         self.leases = (
             Leases(self.admission, self.shared, self.recorder.writer, self.accounts) if self.shared else None
         )
-        self.transports = Transports(self.environ, transport)
+        # As many requests as are let in may all go to one host.
+        limits = PoolLimits(max_connections=self.config.server.max_concurrency)
+        self.transports = Transports(self.environ, transport, limits=limits)
         try:
             self.fleet, self.line = self._line(self._loaded.config)
         except ConfigError as error:

@@ -37,7 +37,6 @@ class Keepalive:
 
     def _look(self) -> None:
         assert self._loop is not None
-        self._timer = None
         now = self._loop.time()
         late = []
         for caller, due in self._due.items():
@@ -46,7 +45,8 @@ class Keepalive:
             late.append(caller)
         for caller in late:
             del self._due[caller]
-            self.add(caller)
+            self._due[caller] = now + self._every_s
+        first = next(iter(self._due.values()), None)
+        self._timer = None if first is None else self._loop.call_at(first, self._look)
+        for caller in late:
             caller.ping()
-        if self._timer is None and self._due:
-            self._timer = self._loop.call_at(next(iter(self._due.values())), self._look)

@@ -10,7 +10,10 @@ from pathlib import Path
 
 from tests.served import chat, post, serving
 from tieline.admit.overload import BUSY, MOST, PERCENT_A_SECOND, PROBE_S, SLACK, Overload
+from tieline.config.schema import Config, ServerConfig, StoreConfig
+from tieline.gateway import Gateway
 from tieline.server.serve import ACCEPTED_A_TURN
+from tieline.transport.http1 import Http1Transport
 
 CHAT = "/v1/chat/completions"
 LATE, MANY = 0.15, BUSY * 4
@@ -90,3 +93,13 @@ async def test_a_loop_that_is_behind_sheds_and_recovers(tmp_path: Path) -> None:
         async with await served.connect() as raw:
             raw.send(post(CHAT, chat()))
             assert (await raw.hear()).status == 200
+
+
+async def test_as_many_requests_as_are_let_in_may_go_to_one_host() -> None:
+    """The bound of the pool is the server's, not one of its own that nobody set."""
+    server = ServerConfig(max_concurrency=3210)
+    gateway = Gateway(Config(discover=False, server=server, store=StoreConfig(database="none")), environ={})
+    for transport in (gateway.transports.default, gateway.transports.of(False, "/etc/ca.pem")):
+        assert isinstance(transport, Http1Transport)
+        assert transport._limits.max_connections == 3210
+    await gateway.transports.aclose()

@@ -37,6 +37,8 @@ MAX_UNLIKE: Final = 8
 """Requests of one connection whose heads are kept to be compared, when none has come again."""
 MAX_OUT: Final = 65_536
 """Bytes that may wait for the end of a turn: the transport must learn soon that the caller does not keep up."""
+LONE_S: Final = 0.001
+"""A request that comes as long after the one before it has the loop to itself, more or less."""
 JOIN_BELOW: Final = 65_536
 """A body this small is copied behind its head."""
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -68,15 +70,24 @@ class Route:
 class Hall:
     """What the connections of one server share."""
 
-    __slots__ = ("_usual", "_usual_lines", "gateway", "outbox", "routes")
+    __slots__ = ("_begun_at", "_usual", "_usual_lines", "gateway", "outbox", "routes")
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.outbox = Outbox()
         self.routes: dict[bytes, Route] = {}
         """Of the URLs that were asked for."""
+        self._begun_at = -1.0
         self._usual: list[tuple[bytes, bytes]] = []
         self._usual_lines = b""
+
+    def begin(self, call: Call, reply: Answer, loop: asyncio.AbstractEventLoop) -> EagerTask:
+        """A lone request is begun at once. Where many come, most begin with the next turn: were all of them worked on as they
+        are read, the loop would find more to read each time and be late for everything else."""
+        at = call.received_at
+        lone = at - self._begun_at >= LONE_S
+        self._begun_at = at
+        return EagerTask(self.gateway.handle(call, reply), loop, lone)
 
     def usual_lines(self, headers: list[tuple[bytes, bytes]]) -> bytes:
         """What uvicorn puts into every answer: the date. It is another list each second."""
@@ -479,7 +490,7 @@ class Door(Sender):
     def _begin(self, call: Call, reply: Answer) -> None:
         """The task is held by its reply, and that by the connection: the server's set of tasks would cost each request
         another turn of the loop."""
-        reply.task = EagerTask(self.gateway.handle(call, reply), self.loop)
+        reply.task = self.hall.begin(call, reply, self.loop)
 
     def cut(self) -> list[asyncio.Future[None]]:
         """Cancels what is under way; done when it has ended."""

@@ -34,9 +34,16 @@ def open_transport(
 class Transports:
     """A transport for each way a provider wants to be reached; opened when first asked for, closed together."""
 
-    def __init__(self, environ: Mapping[str, str], default: Transport | None = None) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        default: Transport | None = None,
+        *,
+        limits: PoolLimits | None = None,
+    ) -> None:
         self._environ = environ
-        self.default = default or open_transport(environ=environ)
+        self._limits = limits
+        self.default = default or open_transport(environ=environ, limits=limits)
         self._others: dict[tuple[bool, str | None], Transport] = {}
 
     def of(self, http2: bool, ca_file: str | None) -> Transport:
@@ -44,7 +51,7 @@ class Transports:
             return self.default
         found = self._others.get((http2, ca_file))
         if found is None:
-            found = open_transport(http2=http2, environ=self._environ, ca_file=ca_file)
+            found = open_transport(http2=http2, environ=self._environ, limits=self._limits, ca_file=ca_file)
             self._others[http2, ca_file] = found
         return found
 
