@@ -99,7 +99,8 @@ async def served(segments: list[bytes], **limits: Any) -> tuple[list[Any], bytes
             door.data_received(segment)
         for _ in range(4):
             await asyncio.sleep(0)
-    while door.replies and not wire.closed and any(reply.task for reply in door.replies):
+    # A pipelined request that waits for its turn has no task yet, but knows how to begin.
+    while door.replies and not wire.closed and any(reply.task or reply.begin for reply in door.replies):
         await asyncio.sleep(0)
     calls = [
         (call.dialect, call.operation, call.path, call.headers, call.body, call.secret)
