@@ -31,7 +31,6 @@ COMPILED = [
     "dialects/seen.py",
     "dialects/sse.py",
     "dialects/transcript.py",
-    "eager.py",
     "exchange.py",
     "keepalive.py",
     "ledger/markup.py",

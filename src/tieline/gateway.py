@@ -145,8 +145,9 @@ class Gateway:
         self.leases = (
             Leases(self.admission, self.shared, self.recorder.writer, self.accounts) if self.shared else None
         )
-        # As many requests as are let in may all go to one host.
-        limits = PoolLimits(max_connections=self.config.server.max_concurrency)
+        # Half of the requests that are let in may be at one host at a time; in a flood the others do better to wait for theirs.
+        most = max(PoolLimits().max_connections, self.config.server.max_concurrency // 2)
+        limits = PoolLimits(max_connections=most)
         self.transports = Transports(self.environ, transport, limits=limits)
         try:
             self.fleet, self.line = self._line(self._loaded.config)

@@ -19,7 +19,6 @@ from uvicorn.config import Config as UvicornConfig
 from uvicorn.server import ServerState
 
 from tieline.dialects import paths
-from tieline.eager import EagerTask
 from tieline.server.asgi import Cycle, scope_of
 from tieline.transport.outbox import Outbox, Sender
 from tieline.types.call import Call, Headers
@@ -37,8 +36,6 @@ MAX_UNLIKE: Final = 8
 """Requests of one connection whose heads are kept to be compared, when none has come again."""
 MAX_OUT: Final = 65_536
 """Bytes that may wait for the end of a turn: the transport must learn soon that the caller does not keep up."""
-LONE_S: Final = 0.001
-"""A request that comes as long after the one before it has the loop to itself, more or less."""
 JOIN_BELOW: Final = 65_536
 """A body this small is copied behind its head."""
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -70,24 +67,15 @@ class Route:
 class Hall:
     """What the connections of one server share."""
 
-    __slots__ = ("_begun_at", "_usual", "_usual_lines", "gateway", "outbox", "routes")
+    __slots__ = ("_usual", "_usual_lines", "gateway", "outbox", "routes")
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.outbox = Outbox()
         self.routes: dict[bytes, Route] = {}
         """Of the URLs that were asked for."""
-        self._begun_at = -1.0
         self._usual: list[tuple[bytes, bytes]] = []
         self._usual_lines = b""
-
-    def begin(self, call: Call, reply: Answer, loop: asyncio.AbstractEventLoop) -> EagerTask:
-        """A lone request is begun at once. Where many come, most begin with the next turn: were all of them worked on as they
-        are read, the loop would find more to read each time and be late for everything else."""
-        at = call.received_at
-        lone = at - self._begun_at >= LONE_S
-        self._begun_at = at
-        return EagerTask(self.gateway.handle(call, reply), loop, lone)
 
     def usual_lines(self, headers: list[tuple[bytes, bytes]]) -> bytes:
         """What uvicorn puts into every answer: the date. It is another list each second."""
@@ -490,14 +478,15 @@ class Door(Sender):
     def _begin(self, call: Call, reply: Answer) -> None:
         """The task is held by its reply, and that by the connection: the server's set of tasks would cost each request
         another turn of the loop."""
-        reply.task = self.hall.begin(call, reply, self.loop)
+        # Not by the loop's own method: that has it numbered, and the name costs more than the task.
+        reply.task = asyncio.Task(self.gateway.handle(call, reply), loop=self.loop, name="request")
 
-    def cut(self) -> list[asyncio.Future[None]]:
-        """Cancels what is under way; done when it has ended."""
+    def cut(self) -> list[asyncio.Task[Any]]:
+        """Cancels what is under way; the tasks that end by it."""
         tasks = [reply.task for reply in self.replies if reply.task is not None]
         for task in tasks:
             task.cancel()
-        return [task.ended() for task in tasks]
+        return tasks
 
     def _begin_cycle(self, reply: Answer, scope: dict[str, Any], body: bytes) -> None:
         reply.cycle = Cycle(self.app, scope, body, reply)
@@ -514,19 +503,14 @@ class Door(Sender):
             self.close()
             return
         if self.replies:
-            # In a turn of its own: it may be over at once, and the one after it too, and so on.
-            self.loop.call_soon(self._begin_next)
+            begin, self.replies[0].begin = self.replies[0].begin, None
+            if begin is not None:
+                begin()
         elif self.continue_owed:
             self._continue()
         if self.held_back and len(self.replies) <= 1 and not self.transport.is_closing():
             self.held_back = False
             self.transport.resume_reading()
-
-    def _begin_next(self) -> None:
-        if self.replies:
-            begin, self.replies[0].begin = self.replies[0].begin, None
-            if begin is not None:
-                begin()
 
     # refusals before there is a call ------------------------------------------------------------------------------
 
@@ -611,7 +595,7 @@ class Answer:
         self.bodiless = False
         self.lingers = False
         self.head = b""
-        self.task: EagerTask | None = None
+        self.task: asyncio.Task[Any] | None = None
         self.cycle: Cycle | None = None
         self.begin: Callable[[], None] | None = None
         """Of a pipelined request, until its turn."""

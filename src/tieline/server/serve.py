@@ -145,7 +145,7 @@ class Service:
     async def _cut(self) -> None:
         """What outlasted the drain, or was not waited for, is cancelled: it settles and is recorded all the same."""
         state = self.server.server_state
-        tasks: set[asyncio.Future[Any]] = set(state.tasks)
+        tasks = set(state.tasks)
         for task in tasks:
             task.cancel()
         for connection in state.connections:

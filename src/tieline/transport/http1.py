@@ -6,7 +6,6 @@ import asyncio
 import ssl
 from typing import Final
 
-from tieline.eager import in_task
 from tieline.transport.base import TransportError, UpstreamRequest
 from tieline.transport.connection import Connection
 from tieline.transport.dial import dial
@@ -171,7 +170,6 @@ class Http1Transport:
         """A connection, and whether it has served before."""
         if self._closed:
             raise _closed()
-        await in_task()
         pool = target.pool
         if not pool.reserve():
             waited = await self._wait(loop, pool, deadline)

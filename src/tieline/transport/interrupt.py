@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from tieline.eager import in_task
-
 T = TypeVar("T")
 
 
@@ -32,11 +30,6 @@ class Interrupt:
         if self._error is not None:
             work.close()
             raise self._error
-        try:
-            await in_task()
-        except BaseException:
-            work.close()
-            raise
         task = self._task = asyncio.current_task()
         assert task is not None
         others = task.cancelling()

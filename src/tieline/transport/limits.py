@@ -7,7 +7,7 @@ from msgspec import Struct
 
 class PoolLimits(Struct, frozen=True, kw_only=True):
     max_connections: int = 1000
-    """Per origin, those being opened included. A gateway's are as many as it takes requests (``server.max_concurrency``)."""
+    """Per origin, those being opened included. A gateway's are half of ``server.max_concurrency`` where that is more."""
     max_idle: int = 100
     max_waiting: int = 1000
     """Requests that may wait for a connection; one more is refused at once."""

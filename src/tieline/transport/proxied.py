@@ -8,7 +8,6 @@ import ssl
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
-from tieline.eager import in_task
 from tieline.transport.base import TransportError, UpstreamRequest
 from tieline.transport.body import Collected, Inflater
 from tieline.transport.interrupt import Interrupt
@@ -50,7 +49,6 @@ class ProxiedTransport:
             raise TransportError("closed", "the transport is closed", sent=False)
         client = self._client or self._open()
         outgoing = _outgoing(request, self._limits.wait_s)
-        await in_task()
         try:
             async with asyncio.timeout(request.response_timeout_s):
                 received = await client.send(outgoing, stream=True)
