@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -61,8 +62,15 @@ class Running:
 
 
 @contextmanager
-def running(*arguments: str, cwd: Path, **extra: str) -> Iterator[Running]:
-    """Stays up until the end of the block, once its ready line was there."""
+def running(
+    *arguments: str, cwd: Path, open_files: tuple[int, int] | None = None, **extra: str
+) -> Iterator[Running]:
+    """Stays up until the end of the block, once its ready line was there. ``open_files``: soft and hard limit."""
+
+    def limit() -> None:
+        if open_files is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, open_files)
+
     errors = cwd / "stderr.txt"
     with errors.open("w") as sink:
         process = subprocess.Popen(
@@ -73,6 +81,7 @@ def running(*arguments: str, cwd: Path, **extra: str) -> Iterator[Running]:
             stderr=sink,
             stdin=subprocess.DEVNULL,
             text=True,
+            preexec_fn=limit,
         )
     try:
         yield Running(process, _ready(process, errors), errors)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+import uvloop
+
 from tieline.keepalive import Keepalive
 
 
@@ -32,6 +35,53 @@ async def test_each_is_pinged_at_its_own_times_until_it_is_dropped() -> None:
     assert first.heard and heard == len(second.heard) >= 1
     assert first.heard[0] - began >= 0.099
     assert second.heard[0] - began >= 0.149
+
+
+class Broken(Caller):
+    def ping(self) -> None:
+        super().ping()
+        raise ValueError
+
+
+async def test_one_that_fails_silences_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    """All of them are due at the same moment."""
+    keepalive = Keepalive(0.05)
+    callers = [Caller(), Broken(), Caller(), Caller()]
+    for caller in callers:
+        keepalive.add(caller)
+    await asyncio.sleep(0.22)
+    for caller in callers:
+        keepalive.drop(caller)
+    first, broken, *others = [len(caller.heard) for caller in callers]
+    assert others == [first, first]
+    assert first > 1
+    assert broken == 1
+    assert caplog.text.count("could not be pinged") == 1
+
+
+@pytest.mark.parametrize("every_s", [0.0503, 0.1])
+def test_a_timer_that_comes_early_is_not_set_again_and_again(every_s: float) -> None:
+    """uvloop's clock has milliseconds."""
+    looks = 0
+
+    class Counted(Keepalive):
+        def _look(self) -> None:
+            nonlocal looks
+            looks += 1
+            super()._look()
+
+    async def main() -> None:
+        keepalive, callers = Counted(every_s), [Caller() for _ in range(20)]
+        for caller in callers:
+            keepalive.add(caller)
+            await asyncio.sleep(0.0017)
+        await asyncio.sleep(0.6)
+        for caller in callers:
+            keepalive.drop(caller)
+        assert sum(len(caller.heard) for caller in callers) >= 20 * 4
+
+    uvloop.run(main())
+    assert looks < 20 * 0.7 / every_s
 
 
 async def test_nothing_runs_when_nobody_waits() -> None:

@@ -118,6 +118,7 @@ class Gateway:
             self.database,
             spool=Path(self.config.store.spool) if self.database else None,
             metrics=self.metrics,
+            alone=self.config.server.workers == 1,
         )
         server, redis = self.config.server, self.config.store.redis
         self.admission = Admission(
@@ -145,9 +146,8 @@ class Gateway:
         self.leases = (
             Leases(self.admission, self.shared, self.recorder.writer, self.accounts) if self.shared else None
         )
-        # Half of the requests that are let in may be at one host at a time; in a flood the others do better to wait for theirs.
-        most = max(PoolLimits().max_connections, self.config.server.max_concurrency // 2)
-        limits = PoolLimits(max_connections=most)
+        # All the requests that are let in may be at one host: none of them is to wait for another's connection.
+        limits = PoolLimits(max_connections=self.config.server.max_concurrency)
         self.transports = Transports(self.environ, transport, limits=limits)
         try:
             self.fleet, self.line = self._line(self._loaded.config)

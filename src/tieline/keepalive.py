@@ -4,7 +4,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+import logging
+from typing import Final, Protocol
+
+log = logging.getLogger("tieline")
+
+_EARLY_S: Final = 0.001
+"""uvloop's clock has milliseconds, and a timer may come that much before its time: it would be set again and again."""
 
 
 class Waiting(Protocol):
@@ -40,7 +46,7 @@ class Keepalive:
         now = self._loop.time()
         late = []
         for caller, due in self._due.items():
-            if due > now:
+            if due > now + _EARLY_S:
                 break
             late.append(caller)
         for caller in late:
@@ -49,4 +55,9 @@ class Keepalive:
         first = next(iter(self._due.values()), None)
         self._timer = None if first is None else self._loop.call_at(first, self._look)
         for caller in late:
-            caller.ping()
+            try:
+                caller.ping()
+            except Exception:
+                # The others wait for theirs.
+                self.drop(caller)
+                log.exception("a waiting stream could not be pinged")

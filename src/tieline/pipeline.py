@@ -611,9 +611,18 @@ class Flight:
         return OneCall(encoder) if asks_for_one(request) else encoder
 
     def stream_encoder(self) -> StreamEncoder:
-        """In step with what the caller has seen, also when frames passed through until now."""
+        """In step with what the caller has seen, also when frames passed through until now.
+
+        Never raises: a host may take what we cannot read, and then signs of life and errors are all that is asked of it.
+        """
         if self.encoder is None:
-            encoder = self.encoder = self.new_encoder()
+            try:
+                encoder = self.new_encoder()
+            except Exception:
+                encoder = self.dialect.stream_encoder(
+                    Request(model=self.peek.model, messages=[], stream=True)
+                )
+            self.encoder = encoder
             for event in self.transcript.events():
                 encoder.encode(event)
         return self.encoder

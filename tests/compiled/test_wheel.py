@@ -93,6 +93,16 @@ def test_every_fault(unpacked: Path, tmp_path: Path) -> None:
     assert [one for one in verdicts if one["problems"]] == []
 
 
+def test_the_relay_by_its_own_tests(unpacked: Path) -> None:
+    """A fault of the compiler's, or of ours that only compiled code has, shows nowhere else."""
+    tests = ["tests/server", "tests/transport", "tests/test_keepalive.py", "tests/test_relay_unread.py"]
+    code = (
+        "import sys, pytest, tieline.relay as relay; assert relay.__file__.endswith('.so'), relay.__file__; "
+        f"sys.exit(pytest.main(['-p', 'no:cacheprovider', '-o', 'pythonpath=.', *{tests}]))"
+    )
+    python(unpacked, "-c", code, cwd=ROOT, timeout=600)
+
+
 def test_a_soak(unpacked: Path, tmp_path: Path) -> None:
     """Leaves nothing open, and the accounts of both sides agree."""
     report = json.loads(

@@ -179,7 +179,7 @@ def test_wire_29_cached_tokens_are_billed_once(start: Start, host: str, stream: 
     heard = ask(world, "/v1/messages", f"{host}/{model}", stream=stream)
     record = record_of(world, heard)
     usage, entry = record.attempts[0].usage, world.upstream()[-1]
-    assert usage is not None
+    assert usage is not None, record
     assert (usage.input_tokens, usage.cache_read_tokens) == (entry.input_tokens, 7)
     wanted = (entry.input_tokens - 7) * 1_000_000 + 7 * 100_000 + entry.output_tokens * 10_000_000
     assert record.cost == wanted

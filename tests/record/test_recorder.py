@@ -429,6 +429,36 @@ def test_what_is_written_gently_is_the_same(database: Database, gentle: list[boo
     assert verify(database).ok
 
 
+def test_no_pause_where_other_processes_write_to_the_same_file(lite: Database, gentle: list[bool]) -> None:
+    recorder = Recorder(lite, alone=False)
+    recorder.start()
+    for _ in range(3):
+        time.sleep(0.2)
+        recorder.put(record())
+        assert recorder.flush()
+    assert recorder.close()
+    assert gentle == [False] * len(gentle)
+    assert len(gentle) >= 3
+
+
+def test_pauses_end_when_the_transaction_has_taken_long(
+    lite: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them may take long beside a busy event loop."""
+    slept = []
+    monkeypatch.setattr("tieline.record.database.GENTLE_PAUSE_S", 0.04)
+    monkeypatch.setattr(
+        "tieline.record.database.time.sleep", lambda s, sleep=time.sleep: (slept.append(s), sleep(s))
+    )
+    sink = DatabaseSink(lite, "w")
+    recorder = Recorder()
+    items = [Item(one, recorder._encode(one)) for one in (record() for _ in range(20 * GENTLE_ROWS))]
+    assert sink.write(items, replay=False, gently=True) == []
+    assert slept == [0.04, 0.04]
+    assert count(lite) == len(items)
+    assert verify(lite).ok
+
+
 def test_no_pause_while_more_comes_than_could_be_written_gently(lite: Database, gentle: list[bool]) -> None:
     recorder = Recorder(lite)
     for _ in range(8 * BATCH):

@@ -95,11 +95,11 @@ async def test_a_loop_that_is_behind_sheds_and_recovers(tmp_path: Path) -> None:
             assert (await raw.hear()).status == 200
 
 
-async def test_who_lets_more_requests_in_lets_more_out_to_one_host() -> None:
-    """The bound of the pool follows the server's; by itself nobody could set it."""
+async def test_all_that_are_let_in_may_be_at_one_host() -> None:
+    """The bound of the pool is the server's: none waits for another's connection."""
     server = ServerConfig(max_concurrency=3210)
     gateway = Gateway(Config(discover=False, server=server, store=StoreConfig(database="none")), environ={})
     for transport in (gateway.transports.default, gateway.transports.of(False, "/etc/ca.pem")):
         assert isinstance(transport, Http1Transport)
-        assert transport._limits.max_connections == 1605
+        assert transport._limits.max_connections == 3210
     await gateway.transports.aclose()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tests.served import Raw, Served, behaving, chat, get, post, serving
+from tieline.config.schema import ModelConfig, ProviderConfig
 from tieline.server.door import Door
 
 CHAT = "/v1/chat/completions"
@@ -163,6 +166,47 @@ async def test_a_broken_stream_ends_in_an_error_and_the_connection_lives(tmp_pat
         assert b'"error"' in heard.body
         assert b"[DONE]" not in heard.body.split(b'"error"')[0]
         assert (await raw.hear()).status == 200
+
+
+UNTYPED = {"model": "broken", "stream": True, "messages": [{"role": "function", "name": "f", "content": "1"}]}
+"""OpenAI's chat of old: its hosts take it, and it passes through as it is; in no other dialect could it be said."""
+
+
+async def sends_a_piece_and_breaks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    chunk = {
+        "id": "x",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "m",
+        "choices": [{"index": 0, "delta": {"role": "assistant", "content": "hi"}, "finish_reason": None}],
+    }
+    with closing(writer):
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.5)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
+        writer.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+        await writer.drain()
+
+
+async def test_what_cannot_be_read_is_pinged_and_told_of_a_break_all_the_same(tmp_path: Path) -> None:
+    upstream = await asyncio.start_server(sends_a_piece_and_breaks, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{upstream.sockets[0].getsockname()[1]}/v1"
+    async with serving(tmp_path, keepalive_s=0.1) as served, await served.connect() as raw:
+        config = served.gateway.config
+        providers = config.providers | {"breaks": ProviderConfig(base_url=url, api_key="k")}
+        broken = {"broken": ModelConfig(deployments=["breaks/m"])}
+        served.gateway.reload(replace(config, providers=providers, models=config.models | broken))
+        raw.send(post(CHAT, json.dumps(UNTYPED).encode()))
+        heard = await raw.hear()
+        pings, _, rest = heard.body.partition(b"data: ")
+        assert pings.count(b"\n\n") >= 2
+        assert b'"content": "hi"' in rest
+        assert b'"error"' in rest
+        assert b"[DONE]" not in rest
+        (record,) = await served.records()
+        assert record.status == 200
+        assert record.outcome != "success"
+    upstream.close()
 
 
 async def test_a_waiting_stream_hears_keepalives(tmp_path: Path) -> None:

@@ -62,13 +62,28 @@ async def test_an_idle_connection_expires() -> None:
     await transport.aclose()
 
 
-async def test_at_most_max_idle_are_kept() -> None:
-    transport = Http1Transport(limits=PoolLimits(max_idle=2))
+async def test_what_a_burst_opened_is_there_for_the_next() -> None:
+    transport = Http1Transport()
     async with serving(always(answer())) as server:
-        responses = await asyncio.gather(*[transport.send(server.request()) for _ in range(5)])
-        for response in responses:
+        for _ in range(2):
+            responses = await asyncio.gather(*[transport.send(server.request()) for _ in range(150)])
+            for response in responses:
+                await response.read(10)
+        assert transport.idle_connections == transport.open_connections == server.accepted == 150
+        await transport.aclose()
+
+
+async def test_expired_connections_make_room() -> None:
+    """Those that the sweep has not come to yet must not keep a new request waiting."""
+    transport = Http1Transport(limits=PoolLimits(max_connections=2, idle_s=1.0))
+    async with serving(always(answer())) as server:
+        for response in await asyncio.gather(*[transport.send(server.request()) for _ in range(2)]):
             await response.read(10)
-        assert transport.idle_connections == 2
+        for pool in transport._pools.values():
+            for connection in pool.idle:
+                connection.expires_at = 0.0
+        async with asyncio.timeout(0.5):
+            assert (await transport.send(server.request())).status == 200
         await transport.aclose()
 
 

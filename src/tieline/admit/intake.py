@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from tieline.admit.overload import Overload
 from tieline.types.errors import Shedding
 
@@ -9,10 +11,12 @@ from tieline.types.errors import Shedding
 class Intake:
     """``enter`` before any work is spent on a request, ``leave`` when it is over. One event loop."""
 
-    __slots__ = ("draining", "ended", "in_flight", "overload")
+    __slots__ = ("draining", "ended", "in_flight", "overload", "room")
 
     def __init__(self, max_lag_s: float) -> None:
         self.in_flight = 0
+        self.room = sys.maxsize
+        """Requests that the process can hold, where a server has found out; else as many as are let in."""
         self.ended = 0
         """Requests so far, those refused here included."""
         self.draining = False
@@ -22,7 +26,8 @@ class Intake:
 
     def enter(self, most: int) -> None:
         """Raises Shedding, which is answered without anything else being done."""
-        if self.in_flight >= most or self.draining or self.overload.share > 0.0:
+        under_way = self.in_flight
+        if under_way >= most or under_way >= self.room or self.draining or self.overload.share > 0.0:
             self._check(most)
         self.in_flight += 1
 
@@ -39,6 +44,12 @@ class Intake:
         elif self.in_flight >= most:
             refused = Shedding(
                 f"{self.in_flight} requests are under way, as many as server.max_concurrency allows.",
+                retry_after_s=1.0,
+            )
+        elif self.in_flight >= self.room:
+            refused = Shedding(
+                f"{self.in_flight} requests are under way, as many as the process may open files for.",
+                hint="Its operator raises the limit of open files (ulimit -Hn), or adds workers.",
                 retry_after_s=1.0,
             )
         elif self.overload.refuses():

@@ -68,7 +68,7 @@ def up(config: Path | None, port: int | None, once: bool) -> None:
 
 async def _up(path: Path | None, port: int | None, once: bool) -> None:
     from tieline.gateway import Gateway
-    from tieline.server.serve import Service, bind
+    from tieline.server.serve import Service, bind, make_room
     from tieline.simulator import SimulatorServer
     from tieline.simulator.twins import simulated
 
@@ -80,6 +80,7 @@ async def _up(path: Path | None, port: int | None, once: bool) -> None:
         base = msgspec.structs.replace(settings, server=gateway.config.server)
         gateway = Gateway(simulated(simulator.url, base))
     sock = bind(gateway.config.server.host, gateway.config.server.port)
+    make_room(gateway)
     tour = asyncio.get_running_loop().create_future()
     service = Service(gateway, sock, ready=tour.set_result)
     serving = asyncio.get_running_loop().create_task(service.serve())

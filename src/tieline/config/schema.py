@@ -171,7 +171,7 @@ class ServerConfig(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True
     keepalive_s: Seconds = 15.0
     """A comment goes to a waiting stream this often."""
     max_concurrency: Count = 2000
-    """Requests in flight in one process; beyond it 503 with Retry-After."""
+    """Requests in flight in one process, all of them at one provider if need be; beyond it 503 with Retry-After."""
     max_lag_ms: Annotated[int, Meta(ge=0, le=60_000)] = 50
     """A process whose event loop stays behind by more refuses a share of new requests with 503; 0 never does."""
     drain_s: Annotated[float, Meta(ge=0, le=3600)] = 30.0

@@ -27,6 +27,8 @@ ROWS_AT_ONCE = 128
 GENTLE_ROWS, GENTLE_PAUSE_S = 16, 0.001
 """Where there is time: so many, then this long nothing. A batch written in one go keeps a processor for 20 ms, and what comes
 meanwhile waits for one."""
+GENTLE_S = 0.06
+"""Then the rest is written in one go: the transaction keeps others from writing to the same file (a key that is made or revoked)."""
 
 
 class DatabaseSink:
@@ -107,9 +109,14 @@ class DatabaseSink:
         seq, head = (row[0], bytes(row[1])) if row else (0, GENESIS)
         charges = Charges()
         at_once = GENTLE_ROWS if gently else ROWS_AT_ONCE
-        for start in range(0, len(items), at_once):
+        until = time.monotonic() + GENTLE_S
+        start = 0
+        while start < len(items):
             if gently and start:
-                time.sleep(GENTLE_PAUSE_S)
+                if time.monotonic() < until:
+                    time.sleep(GENTLE_PAUSE_S)
+                else:
+                    gently, at_once = False, ROWS_AT_ONCE
             plain: list[Any] = []
             others: list[Any] = []
             entries: list[Any] = []
@@ -129,6 +136,7 @@ class DatabaseSink:
                     for tag in tag_rows(record):
                         tags += tag
                 charges.add(fields)
+            start += at_once
             self._plain.insert(execute, plain)
             self._records.insert(execute, others)
             self._entries.insert(execute, entries)

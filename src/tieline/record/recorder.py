@@ -38,8 +38,8 @@ MAX_QUEUE = 20_000
 """Beyond it records are only in the journal until the queue is empty again: about 40 MB."""
 BATCH = 1_024
 _WAKE_AT = BATCH // 2
-_AT_LEISURE_S = 0.05
-"""Since the last batch: then this one is written gently. Half a batch comes later than that below some 8,000 records a second."""
+_LEISURE = 7_000
+"""Records a second; with fewer there is time to write them with pauses."""
 _RETRY_S = (0.25, 0.5, 1.0, 2.0, 5.0)
 _MAX_INFLIGHT = 50_000
 
@@ -60,7 +60,9 @@ class Recorder:
         metrics: Metrics | None = None,
         flush_interval_s: float = FLUSH_INTERVAL_S,
         max_queue: int = MAX_QUEUE,
+        alone: bool = True,
     ) -> None:
+        """``alone`` False: other processes write all the time to the same SQLite file, which only one can do at once."""
         self.metrics = metrics or Metrics()
         self._spool = spool if database else None
         self._journal = Journal(self._spool) if self._spool else None
@@ -69,6 +71,7 @@ class Recorder:
         self._store = DatabaseSink(database, self.writer) if database else None
         self._sinks = list(sinks)
         self._interval = flush_interval_s
+        self._may_pause = alone or not (database and database.is_sqlite)
         self._max_queue = max_queue
         self._encode = Bodies().encode
         self._encode_begun = msgspec.msgpack.Encoder().encode
@@ -92,7 +95,7 @@ class Recorder:
         """How many may be queued now: none from an overflow until what it spooled is known, and after the end."""
         self._journal_failing = False
         self._accepted = self._written = self._spooled = self._recovered = self._refused = self._lost = 0
-        self._moved_at = time.monotonic()
+        self._moved_at = self._kept_at = time.monotonic()
         self._failing_since: float | None = None
         self._last_error: str | None = None
         self.recovered = threading.Event()
@@ -349,7 +352,14 @@ class Recorder:
 
     def _keep(self, batch: Sequence[Queued]) -> None:
         assert self._store
-        at_leisure = self._closing_at is None and time.monotonic() - self._moved_at > _AT_LEISURE_S
+        now = time.monotonic()
+        at_leisure = (
+            self._may_pause
+            and self._closing_at is None
+            and self._failing_since is None
+            and len(batch) < _LEISURE * (now - self._kept_at)
+        )
+        self._kept_at = now
         refused = self._store.write(batch, replay=False, gently=at_leisure)
         self._failing_since = None
         self._refuse(refused)

@@ -21,6 +21,7 @@ import uvicorn
 
 from tieline.config.schema import Config
 from tieline.gateway import Gateway
+from tieline.server import files
 from tieline.server.control import ControlPlane
 from tieline.server.door import Door, door_for
 from tieline.types.errors import ConfigError
@@ -191,6 +192,7 @@ def run(
     gateway = Gateway(config, environ=environ, host=host, port=port)
     settings = gateway.config.server
     own = sock or bind(settings.host, settings.port)
+    make_room(gateway)
     try:
 
         def started(url: str) -> None:
@@ -204,6 +206,20 @@ def run(
         own.close()
     if service.forced:
         raise KeyboardInterrupt
+
+
+def make_room(gateway: Gateway) -> None:
+    """A request that can no longer open a connection would fail as if its provider had; it is refused before."""
+    room, wanted = files.room_for_requests(), gateway.config.server.max_concurrency
+    gateway.intake.room = room
+    if room < wanted:
+        log.warning(
+            "the limit of open files leaves room for %d requests at a time instead of %d (server.max_concurrency): "
+            "raise it to %d (ulimit -Hn, LimitNOFILE=, docker --ulimit nofile)",
+            room,
+            wanted,
+            files.needed(wanted),
+        )
 
 
 def _spare_the_collector() -> None:

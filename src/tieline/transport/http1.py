@@ -126,11 +126,12 @@ class Http1Transport:
     def freed(self, connection: Connection) -> None:
         if self._loop is None or not connection.is_usable:
             return
-        now = self._loop.time()
-        connection.expires_at = now + self._idle_s
-        if self._closed or not connection.pool.release(connection, now):
+        connection.expires_at = self._loop.time() + self._idle_s
+        if self._closed:
             connection.close()
-        elif self._sweeper is None:
+            return
+        connection.pool.release(connection)
+        if self._sweeper is None:
             self._sweeper = self._loop.call_later(self._idle_s / 4, self._sweep)
 
     def doomed(self, connection: Connection) -> None:
@@ -172,9 +173,11 @@ class Http1Transport:
             raise _closed()
         pool = target.pool
         if not pool.reserve():
-            waited = await self._wait(loop, pool, deadline)
-            if waited is not None:
-                return waited, True
+            self._close_expired(pool, loop.time())
+            if not pool.reserve():
+                waited = await self._wait(loop, pool, deadline)
+                if waited is not None:
+                    return waited, True
         deadline = min(deadline, loop.time() + request.connect_timeout_s)
         return await self._open(loop, target, deadline), False
 
@@ -250,10 +253,13 @@ class Http1Transport:
         self._sweeper = None
         now = self._loop.time()
         for pool in self._pools.values():
-            for connection in pool.expired(now):
-                connection.close()
+            self._close_expired(pool, now)
         if self.idle_connections:
             self._sweeper = self._loop.call_later(self._idle_s / 4, self._sweep)
+
+    def _close_expired(self, pool: Pool[Connection], now: float) -> None:
+        for connection in pool.expired(now):
+            connection.close()
 
 
 def _is_reset(error: BaseException | None) -> bool:

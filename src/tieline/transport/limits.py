@@ -7,8 +7,8 @@ from msgspec import Struct
 
 class PoolLimits(Struct, frozen=True, kw_only=True):
     max_connections: int = 1000
-    """Per origin, those being opened included. A gateway's are half of ``server.max_concurrency`` where that is more."""
-    max_idle: int = 100
+    """Per origin, those being opened and those kept for the next request included. A gateway opens as many as it lets requests
+    in (``server.max_concurrency``)."""
     max_waiting: int = 1000
     """Requests that may wait for a connection; one more is refused at once."""
     wait_s: float = 10.0

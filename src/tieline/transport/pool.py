@@ -20,22 +20,24 @@ C = TypeVar("C", bound=Pooled)
 class Pool(Generic[C]):
     """The connections of one origin. Every connection counted in ``open`` ends in exactly one ``forget``."""
 
-    __slots__ = ("_max_idle", "idle", "limits", "open", "origin", "waiters")
+    __slots__ = ("idle", "limits", "open", "origin", "waiters")
 
     def __init__(self, origin: str, limits: PoolLimits) -> None:
         self.origin = origin
         self.limits = limits
-        self._max_idle = limits.max_idle
-        self.idle: list[C] = []
+        self.idle: dict[C, None] = {}
+        """In the order they came back, which is the order they expire in. A provider that restarts closes all at once, so each
+        must be found without a search."""
         self.open = 0
         self.waiters: deque[asyncio.Future[C | None]] = deque()
 
     def take(self, now: float) -> C | None:
         """The connection used last, so that the surplus grows old and is closed. Expired ones stay for ``expired``."""
-        idle = self.idle
-        for index in range(len(idle) - 1, -1, -1):
-            if idle[index].expires_at > now:
-                return idle.pop(index)
+        if self.idle:
+            connection, _ = self.idle.popitem()
+            if connection.expires_at > now:
+                return connection
+            self.idle[connection] = None
         return None
 
     def reserve(self) -> bool:
@@ -60,20 +62,17 @@ class Pool(Generic[C]):
         if waiter in self.waiters:
             self.waiters.remove(waiter)
 
-    def release(self, connection: C, now: float) -> bool:
-        """Gives the connection to who waits longest, else keeps it; False: there are enough, close it."""
+    def release(self, connection: C) -> None:
+        """Gives the connection to who waits longest, else keeps it."""
         if (waiter := self._next_waiter()) is not None:
             waiter.set_result(connection)
-            return True
-        if len(self.idle) >= self._max_idle:
-            return False
-        self.idle.append(connection)
-        return True
+        else:
+            self.idle[connection] = None
 
     def forget(self, connection: C | None = None) -> None:
         """A connection is gone, or a reserved one was not opened; its place goes to who waits longest."""
-        if connection is not None and connection in self.idle:
-            self.idle.remove(connection)
+        if connection is not None:
+            self.idle.pop(connection, None)
         self.open -= 1
         if (waiter := self._next_waiter()) is not None:
             self.open += 1

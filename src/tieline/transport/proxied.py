@@ -79,7 +79,7 @@ class ProxiedTransport:
 
             limits = httpx2.Limits(
                 max_connections=self._limits.max_connections,
-                max_keepalive_connections=self._limits.max_idle,
+                max_keepalive_connections=self._limits.max_connections,
                 keepalive_expiry=self._limits.idle_s,
             )
             tls = self._tls or ssl.create_default_context(cafile=self._ca_file)
