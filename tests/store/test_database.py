@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -136,6 +137,21 @@ def test_starters_at_the_same_time(url: str) -> None:
 
     with ThreadPoolExecutor(6) as pool:
         assert set(pool.map(start, range(6))) == {schema.HEAD}
+
+
+def test_starters_on_a_new_file_wait_for_each_other(tmp_path: Path) -> None:
+    """Not for the lock alone that SQLite waits for by itself: this failed in one of 40 rounds."""
+
+    def start(url: str) -> None:
+        barrier.wait()
+        database = Database(url)
+        database.open()
+        database.close()
+
+    with ThreadPoolExecutor(6) as pool:
+        for number in range(80):
+            barrier = Barrier(6)
+            list(pool.map(start, [f"sqlite:///{tmp_path}/{number}.db"] * 6))
 
 
 def test_starting_processes_at_the_same_time(tmp_path: Path) -> None:
