@@ -382,14 +382,13 @@ class Admission:
 
     def _find(self, secret: str, now: float) -> Key:
         """Digests are kept of secrets that were good: hashing one is little work, but by code that nothing else uses."""
-        digest = self._digests.get(secret)
-        if digest is not None:
-            return find(self._snapshot, digest, now * 1_000)
-        digest = digest_of(secret)
+        known = self._digests.get(secret)
+        digest = known or digest_of(secret)
         key = find(self._snapshot, digest, now * 1_000)
-        if len(self._digests) >= MAX_DIGESTS:
-            self._digests.clear()
-        self._digests[secret] = digest
+        if known is None:
+            if len(self._digests) >= MAX_DIGESTS:
+                self._digests.clear()
+            self._digests[secret] = digest
         return key
 
     def _is_open(self) -> bool:
