@@ -28,7 +28,7 @@ from tieline.relay import Relay
 from tieline.route.steps import Outcome, Try
 from tieline.transport.base import TransportError, UpstreamRequest, UpstreamResponse
 from tieline.types.call import Headers
-from tieline.types.errors import Failure, FailureClass, Unsupported
+from tieline.types.errors import Failure, FailureClass, InvalidRequest, Unsupported
 from tieline.types.events import Start
 from tieline.types.money import Pico
 from tieline.types.record import SUCCESS, Attempt
@@ -88,6 +88,7 @@ class Exchange:
         "flight",
         "held",
         "kept_token",
+        "puzzled",
         "race",
         "relay",
         "response",
@@ -115,6 +116,8 @@ class Exchange:
         self.failure: Failure | None = None
         self.resuming = flight.committed
         self.unspliced = False
+        self.puzzled = False
+        """Something was raised; unless it is known as a failure, it is our fault."""
         self.held: asyncio.TimerHandle | None = None
         """When what is held back goes out."""
         self.sent = b""
@@ -129,8 +132,12 @@ class Exchange:
         flight = self.flight
         try:
             outgoing = self._encode()
-        except Unsupported as error:
-            flight.unsupported = _explained(error, self.step.deployment)
+        except (Unsupported, InvalidRequest) as error:
+            # Of the latter another host may make something, whose dialect is the caller's own.
+            if isinstance(error, Unsupported):
+                flight.unsupported = _explained(error, self.step.deployment)
+            else:
+                flight.unsupported = flight.unsupported or error
             return Outcome(
                 unsupported=error.param or "request", elapsed_s=flight.elapsed_s(), committed=flight.committed
             )
@@ -143,6 +150,7 @@ class Exchange:
         except Lost:
             self.failure = _SUPERSEDED
         except Exception as error:
+            self.puzzled = True
             self.failure = self._failure_of(error)
             error.__traceback__ = None  # its frames know whoever raised it and keeps it: a cycle as well
         finally:
@@ -349,7 +357,7 @@ class Exchange:
             pass
         except (TransportError, StreamFault, Garbled):
             # What happens after a complete answer does not make it less complete (WIRE_FACTS 10).
-            if not relay.decoder.complete or relay.done:
+            if not relay.decoder.complete and not relay.done:
                 raise
             broken = True
         finally:
@@ -492,10 +500,13 @@ class Exchange:
     def _close_entry(self, now: float) -> None:
         entry, failure = self.entry, self.failure
         entry.ended_ms = (now - self.flight.received_at) * 1000
-        if failure is None:
+        if failure is None and not self.puzzled:
             entry.outcome = SUCCESS
         else:
-            entry.outcome, entry.message = failure.kind.value, failure.message[:1000]
+            if failure is not None:
+                entry.outcome, entry.message = failure.kind.value, failure.message[:1000]
+            else:
+                entry.outcome = "internal_error"
             if self.relay is not None:
                 self.relay.catch_up()
             self._read_relay()

@@ -39,7 +39,7 @@ class MemoryReply:
             self._head.set_result(None)
 
     def write(self, data: bytes) -> bool:
-        if data:
+        if data and not self.ended:
             self._pieces.append(data)
             self._queued += len(data)
             self._more.set()

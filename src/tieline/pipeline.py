@@ -42,7 +42,6 @@ from tieline.types.errors import (
     InvalidRequest,
     NoCandidate,
     TielineError,
-    Unsupported,
     UpstreamFailed,
     fault_of,
 )
@@ -123,7 +122,8 @@ class Flight:
         self.transcript = NOTHING_SAID
         self.delivered: list[Attempt] = []
         """The attempts whose output reached the caller: several when the answer was spliced."""
-        self.unsupported: Unsupported | None = None
+        self.unsupported: TielineError | None = None
+        """Why nobody could be asked so far."""
         self.shape: frozenset[str] | None = None
         self.tokens = 0
         self.sent_bytes = 0
@@ -476,7 +476,7 @@ class Flight:
         return b": tieline " + msgspec.json.encode(said) + b"\n\n"
 
     def encode_answer(self, answer: Response) -> bytes:
-        request = self.typed_request()
+        request = self._request_or_less()
         return self.dialect.encode_response(first_calls(answer) if asks_for_one(request) else answer, request)
 
     def refuse(self, error: Exception) -> None:
@@ -605,24 +605,23 @@ class Flight:
             self.request = self.dialect.decode_request(self.call, self.peek)
         return self.request
 
+    def _request_or_less(self) -> Request:
+        """What an answer has to know of it. A host may take what we cannot read; its answer, signs of life and errors must
+        reach the caller all the same."""
+        try:
+            return self.typed_request()
+        except Exception:
+            return Request(model=self.peek.model, messages=[], stream=self.peek.stream)
+
     def new_encoder(self) -> StreamEncoder:
-        request = self.typed_request()
+        request = self._request_or_less()
         encoder = self.dialect.stream_encoder(request)
         return OneCall(encoder) if asks_for_one(request) else encoder
 
     def stream_encoder(self) -> StreamEncoder:
-        """In step with what the caller has seen, also when frames passed through until now.
-
-        Never raises: a host may take what we cannot read, and then signs of life and errors are all that is asked of it.
-        """
+        """In step with what the caller has seen, also when frames passed through until now."""
         if self.encoder is None:
-            try:
-                encoder = self.new_encoder()
-            except Exception:
-                encoder = self.dialect.stream_encoder(
-                    Request(model=self.peek.model, messages=[], stream=True)
-                )
-            self.encoder = encoder
+            encoder = self.encoder = self.new_encoder()
             for event in self.transcript.events():
                 encoder.encode(event)
         return self.encoder

@@ -57,6 +57,14 @@ def answer_body(body: bytes | memoryview, *, carries_content: bool = True) -> Js
     return decoded
 
 
+def loosely(body: bytes | memoryview) -> Any:
+    """What an upstream sent, as far as it can be read; else an empty object."""
+    try:
+        return _ANY.decode(body)
+    except BROKEN_JSON:
+        return {}
+
+
 def to_json(value: Any) -> bytes:
     return _ENCODER.encode(value)
 
@@ -172,8 +180,8 @@ def optional_text(value: Any) -> str | None:
 
 
 def count_of(value: Any) -> int:
-    """A token count; nulls, negatives and nonsense are 0 (WIRE_FACTS 30)."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
+    """A token count; nulls, negatives and nonsense are 0 (WIRE_FACTS 30), and so is what would cost more than a record holds."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**32:
         return 0
     return int(value)
 

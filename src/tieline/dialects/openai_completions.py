@@ -28,6 +28,7 @@ from tieline.dialects.base import (
     Weight,
 )
 from tieline.dialects.error_bodies import info_of_value, status_of
+from tieline.dialects.fields import value_of
 from tieline.dialects.openai_chat.response import encode_error, error_object
 from tieline.dialects.openai_chat.wire import count, created_of, finish_of, usage_of, wire_usage
 from tieline.dialects.reading import ANY, BOOL, INT, STR, Fields, given, read, refuse, top_level
@@ -144,7 +145,7 @@ class OpenAICompletions:
             refuse(error)
         known = _Body.__struct_fields__
         unmapped = {
-            name: msgspec.json.decode(raw)
+            name: value_of(raw, name)
             for name, raw in peek.fields.items()
             if name not in known and given(peek.fields, name)
         }
@@ -375,8 +376,10 @@ class Decoder:
         if not data:
             return []
         if data[:6] == b"[DONE]":
+            if not self.complete:
+                raise Truncated("its stream ended without a finish reason")
             self.ended = True
-            return self._close() if self.complete else []
+            return self._close()
         wire = _read(data)
         _raise_failure(wire, data)
         events: list[Event] = []

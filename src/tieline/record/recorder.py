@@ -245,7 +245,13 @@ class Recorder:
         record.flags = [*record.flags, "unencodable"]
         for attempt in record.attempts:
             attempt.message = _printable(attempt.message or "")
-        return self._encode(record)
+        try:
+            return self._encode(record)
+        except OverflowError:  # numbers beyond 64 bits
+            record.usage = record.cost = record.wasted = record.charged = None
+            for attempt in record.attempts:
+                attempt.usage = attempt.cost = None
+            return self._encode(record)
 
     # The writer thread.
 

@@ -628,6 +628,8 @@ class Answer:
 
     def write(self, data: bytes) -> bool:
         door = self.door
+        if self.ended:  # the next answer on this connection may have begun
+            return True
         if self.bodiless:
             data = b""
         elif self.chunked and data:

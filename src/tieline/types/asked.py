@@ -77,7 +77,7 @@ def _from_header(name: str, text: str) -> Any:
     if name == "policy":
         try:
             return msgspec.json.decode(text)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError, ValueError):
             raise InvalidRequest(
                 "The header tieline-policy must be a JSON object.", param="tieline-policy"
             ) from None

@@ -10,6 +10,7 @@ from msgspec import Struct
 from tieline.dialects.anthropic_messages.wire import NAME, unsealed
 from tieline.dialects.base import Peek
 from tieline.dialects.cache_marks import cache_mark
+from tieline.dialects.fields import value_of
 from tieline.dialects.reading import refuse
 from tieline.dialects.turns import paired
 from tieline.types.call import Call
@@ -144,7 +145,7 @@ def _unmapped(call: Call, peek: Peek) -> dict[str, Any]:
     found = {}
     for name, raw in peek.fields.items():
         if name not in _KNOWN:
-            value = msgspec.json.decode(raw)
+            value = value_of(raw, name)
             if value is not None:
                 found[name] = value
     betas = [value.decode("latin-1") for name, value in call.headers if name == b"anthropic-beta"]

@@ -23,6 +23,7 @@ from tieline.dialects.anthropic_messages.wire import (
 )
 from tieline.dialects.base import Garbled, Glance, StreamFault
 from tieline.dialects.error_bodies import info_of_value, status_of
+from tieline.dialects.fields import BROKEN_JSON, answer_body, loosely
 from tieline.dialects.structured_tool import NAME as STRUCTURED
 from tieline.types.errors import Fault
 from tieline.types.request import Opaque, Refusal, Text, Thinking, ToolCall
@@ -95,7 +96,7 @@ def decode_count(body: bytes) -> int:
     """The answer of count_tokens. Raises Garbled."""
     try:
         return _COUNT.decode(body).input_tokens
-    except msgspec.DecodeError as error:
+    except BROKEN_JSON as error:
         raise Garbled(f"not a token count: {error}") from None
 
 
@@ -113,7 +114,7 @@ def part_of(raw: Raw) -> OutputPart:
         return Thinking("", redacted=data, id=item_id, origin=origin)
     if block.type == "tool_use" and block.id and block.name:
         return ToolCall(block.id, block.name, bytes(block.input).decode())
-    return Opaque(NAME, msgspec.json.decode(raw))
+    return Opaque(NAME, answer_body(raw))
 
 
 def _read_whole(body: bytes) -> WireMessage:
@@ -122,7 +123,7 @@ def _read_whole(body: bytes) -> WireMessage:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Garbled(f"not a message: {error}") from None
     if message.type == "error" or message.error:
-        info = info_of_value(msgspec.json.decode(body))
+        info = info_of_value(loosely(body))
         raise StreamFault(info, status_of(info))
     if message.content is None:
         raise Garbled("the answer has no content")

@@ -25,6 +25,7 @@ from tieline.dialects.anthropic_messages.wire import (
 )
 from tieline.dialects.base import Frame, Garbled, StreamFault, Truncated
 from tieline.dialects.error_bodies import info_of_body, info_of_value, status_of
+from tieline.dialects.fields import answer_body, loosely
 from tieline.dialects.sse import frame
 from tieline.dialects.structured_tool import NAME as STRUCTURED
 from tieline.dialects.turns import made_id
@@ -126,7 +127,7 @@ class Decoder:
             self.ended = self.complete = True
             return self._close("tool_use" if self._called else "end_turn", None)
         if kind == "error" or event.error:
-            info = info_of_value({"error": event.error} if event.error else msgspec.json.decode(frame.data))
+            info = info_of_value({"error": event.error} if event.error else loosely(frame.data))
             raise StreamFault(info, status_of(info))
         # Pings, and event types to come, which the API's versioning policy says to ignore.
         return []
@@ -198,7 +199,7 @@ class Decoder:
         if wire.type == "tool_use":
             return self._tool_start(block, wire)
         block.kind = "opaque"
-        block.value = msgspec.json.decode(raw)
+        block.value = answer_body(raw)
         return []
 
     def _tool_start(self, block: _Block, wire: WireBlock) -> list[Event]:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from tieline.dialects.base import Garbled, Target, segment
+from tieline.dialects.fields import count_of
 from tieline.types.response import FinishReason
 from tieline.types.usage import Usage
 
@@ -202,4 +203,4 @@ def is_foreign(block: WireBlock) -> bool:
 
 
 def _count(value: Any) -> int:
-    return value if type(value) is int and value > 0 else 0
+    return count_of(value) if type(value) is int else 0

@@ -16,7 +16,7 @@ from tieline.dialects.base import (
     Target,
     Weight,
 )
-from tieline.dialects.fields import to_json
+from tieline.dialects.fields import to_json, value_of
 from tieline.dialects.gemini import answer_in, replayed, request_in, request_out, response_out
 from tieline.dialects.gemini.answer_in import decode_count
 from tieline.dialects.gemini.request_out import encode_count_request
@@ -77,7 +77,7 @@ class Gemini:
         body = to_json(peek.fields) if ours else call.body
         contents = bytes(peek.fields.get("contents", b""))
         if replayed.may_be_foreign(contents, target.model):
-            turns = replayed.own_only(msgspec.json.decode(contents), target.model)
+            turns = replayed.own_only(value_of(msgspec.Raw(contents), "contents"), target.model)
             body = to_json({**peek.fields, "contents": turns})
         return Outgoing(path=request_out.path_of(target, method), body=body)
 

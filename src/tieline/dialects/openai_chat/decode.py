@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from tieline.dialects.base import Peek
 from tieline.dialects.cache_marks import cache_mark
+from tieline.dialects.fields import value_of
 from tieline.dialects.openai_chat.peek import fields_of
 from tieline.dialects.openai_chat.wire import (
     NAME,
@@ -180,7 +181,7 @@ def _unmapped(peek: Peek) -> dict[str, Any]:
     found = {}
     for name, raw in fields_of(peek).items():
         if name not in _KNOWN:
-            value = msgspec.json.decode(raw)
+            value = value_of(raw, name)
             if value is not None:
                 found[name] = value
     return found

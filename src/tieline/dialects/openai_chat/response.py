@@ -8,6 +8,7 @@ import msgspec
 
 from tieline.dialects.base import Garbled, Glance, StreamFault
 from tieline.dialects.error_bodies import info_of_value, status_of
+from tieline.dialects.fields import BROKEN_JSON, loosely
 from tieline.dialects.openai_chat.decode import thinking_of_detail
 from tieline.dialects.openai_chat.encode import reasoning_detail
 from tieline.dialects.openai_chat.partial import READ_PLAIN_ANSWER
@@ -51,7 +52,7 @@ def fault_in(chunk: Chunk, data: bytes) -> StreamFault | None:
     bare = not chunk.choices and (chunk.message or chunk.detail) and chunk.usage is None
     if not chunk.error and chunk.object != "error" and not bare:
         return None
-    info = info_of_value(msgspec.json.decode(data))
+    info = info_of_value(loosely(data))
     return StreamFault(info, status_of(info))
 
 
@@ -81,7 +82,7 @@ def glance(body: bytes) -> Glance:
     """Nearly every answer is plain; the others are read with everything that hosts are known to do differently."""
     try:
         plain = _read_plain(body)
-    except msgspec.DecodeError:
+    except BROKEN_JSON:
         return _glance_closely(body)
     choices, counts = plain.choices, plain.usage
     prompt, completion = counts.prompt_tokens, counts.completion_tokens

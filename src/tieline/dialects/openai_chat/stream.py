@@ -175,8 +175,10 @@ class Decoder:
         if not data or self._done:
             return []
         if data[:6] == b"[DONE]":
+            if not self.complete:
+                raise Truncated("its stream ended without a finish reason")
             self.ended = True
-            return self._close() if self.complete else []
+            return self._close()
         chunk = read_chunk(data)
         choices = chunk.choices
         if self._started and choices is not None and len(choices) == 1 and chunk.usage is None:

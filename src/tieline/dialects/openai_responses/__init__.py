@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 from msgspec import Raw
 
 from tieline.dialects.base import (
@@ -19,7 +18,7 @@ from tieline.dialects.base import (
     Target,
     Weight,
 )
-from tieline.dialects.fields import to_json
+from tieline.dialects.fields import to_json, value_of
 from tieline.dialects.openai_responses import answer_in, request_in, request_out, response_out
 from tieline.dialects.signatures import MARK
 from tieline.dialects.sse import MEDIA_TYPE, SseSplitter
@@ -72,7 +71,7 @@ class OpenAIResponses:
         fields = dict(peek.fields)
         fields["model"] = Raw(to_json(target.model))
         if _SEALED in bytes(fields.get("input", b"")):
-            fields["input"] = Raw(to_json(_without_foreign(msgspec.json.decode(fields["input"]))))
+            fields["input"] = Raw(to_json(_without_foreign(value_of(fields["input"], "input"))))
         return Outgoing(path=request_out.path_of(target), body=to_json(fields))
 
     def splitter(self) -> Splitter:
