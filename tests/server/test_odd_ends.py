@@ -1,0 +1,223 @@
+"""Upstreams that end strangely and bodies that not everybody can read: each caller hears one answer, each request has one
+record, and nothing is our fault. The upstream says exactly what a test wants."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from tests.served import HELLO, Served, chat, get, post, serving
+from tieline.config.schema import ModelConfig, ProviderConfig, Routing
+
+CHAT = "/v1/chat/completions"
+SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+DONE = b"data: [DONE]\n\n"
+Script = list[bytes | float | str]
+"""Bytes to send, seconds to wait, or ``reset``; after the last the connection is closed."""
+
+
+def piece(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def said(delta: dict[str, Any], finish: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
+
+
+def whole(body: Any) -> Script:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return [
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(raw) + raw
+    ]
+
+
+HI = said({"role": "assistant", "content": "Hi"})
+FINISH = said({}, "stop")
+USAGE = b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7}}\n\n'
+ANSWER = {
+    "id": "c",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "m",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
+}
+
+
+@asynccontextmanager
+async def hosts(
+    folder: Path, script: Callable[[str], Script], **models: ModelConfig
+) -> AsyncIterator[tuple[Served, list[str]]]:
+    """Served with ``one`` and ``two`` (OpenAI's dialect), ``claude`` and ``gem``, all of them one upstream; and who was asked."""
+    asked: list[str] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        await reader.readexactly(int(length[1]) if length else 0)
+        asked.append(head.split(b"/")[1].decode())
+        for part in script(asked[-1]):
+            if isinstance(part, bytes):
+                writer.write(part)
+                await writer.drain()
+            elif part == "reset":
+                writer.transport.abort()
+                return
+            else:
+                await asyncio.sleep(float(part))
+        writer.close()
+
+    upstream = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{upstream.sockets[0].getsockname()[1]}"
+    dialects = {"one": "openai_chat", "two": "openai_chat", "claude": "anthropic_messages", "gem": "gemini"}
+    prices: Any = {"m": {"input": "1", "output": "4"}}
+    try:
+        async with serving(folder) as served:
+            config = served.gateway.config
+            more = {
+                name: ProviderConfig(base_url=f"{url}/{name}", dialect=dialect, api_key="k", prices=prices)  # type: ignore[arg-type]
+                for name, dialect in dialects.items()
+            }
+            routing = Routing(fallback="listed", patience_s=0.2)
+            served.gateway.reload(
+                replace(
+                    config, providers=config.providers | more, models=config.models | models, routing=routing
+                )
+            )
+            yield served, asked
+    finally:
+        upstream.close()
+
+
+BOTH = ModelConfig(deployments=["one/m"], fallbacks=["two/m"])
+
+
+@pytest.mark.parametrize("after", [[], ["reset"], [b"zz\r\n"]], ids=["no last chunk", "reset", "no chunk"])
+async def test_what_follows_a_complete_answer_changes_nothing(tmp_path: Path, after: Script) -> None:
+    """It used to be tried again at the fallback, and an error was written behind the answer's end."""
+    script: Script = [SSE, piece(HI), 0.05, piece(FINISH + USAGE), 0.05, piece(DONE), 0.05, *after]
+    async with hosts(tmp_path, lambda _: script, both=BOTH) as (served, asked):
+        async with await served.connect() as raw:
+            raw.send(post(CHAT, chat("both", stream=True)))
+            heard = await raw.hear()
+            assert heard.body.count(DONE) == 1
+            assert heard.body.endswith(DONE)
+            assert b'"error"' not in heard.body
+            await served.settled()
+            raw.send(get("/health/live"))
+            assert (await raw.hear()).status == 200, "the connection is in step"
+        assert asked == ["one"]
+        (record,) = await served.records()
+        assert (record.outcome, record.status, len(record.attempts)) == ("success", 200, 1)
+        assert record.charged
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/messages", "/v1/responses"])
+async def test_an_end_without_a_finish_reason_is_a_truncation(tmp_path: Path, path: str) -> None:
+    """WIRE_FACTS 10, whatever the upstream calls it."""
+    body = {"model": "one/m", "stream": True, "max_tokens": 9, "messages": HELLO}
+    if path == "/v1/responses":
+        body = {"model": "one/m", "stream": True, "input": "Hello"}
+    script: Script = [SSE, piece(HI), 0.05, piece(DONE), b"0\r\n\r\n"]
+    async with hosts(tmp_path, lambda _: script) as (served, _), await served.connect() as raw:
+        raw.send(post(path, json.dumps(body).encode()))
+        heard = await raw.hear()
+        assert b"error" in heard.body
+        assert not any(end in heard.body for end in (b"[DONE]", b"message_stop", b"response.completed"))
+        (record,) = await served.records()
+        assert record.outcome == "truncated"
+
+
+@pytest.mark.parametrize("count", ["4294967296", "9223372036854775808", "1" + "0" * 30, "9" * 400])
+async def test_counts_beyond_all_reason_leave_a_record(tmp_path: Path, count: str) -> None:
+    answer = (
+        b'{"id":"m1","type":"message","role":"assistant","model":"m","content":[{"type":"text","text":"Hi"}],'
+        b'"stop_reason":"end_turn","usage":{"input_tokens":3,"output_tokens":%b}}' % count.encode()
+    )
+    async with hosts(tmp_path, lambda _: whole(answer)) as (served, _), await served.connect() as raw:
+        body = {"model": "claude/m", "max_tokens": 9, "messages": HELLO}
+        raw.send(post("/v1/messages", json.dumps(body).encode()))
+        assert (await raw.hear()).status == 200
+        (record,) = await served.records()
+        assert (record.outcome, record.flags) == ("success", [])
+        assert record.usage is not None
+        assert record.usage.output_tokens < 2**32
+
+
+HUGE = b'"zzz":1e999'
+UNREADABLE = {
+    "completions": ("/v1/completions", b'{"model":"one/m","prompt":"x",%b}' % HUGE),
+    "messages to openai": (
+        "/v1/messages",
+        b'{"model":"one/m","max_tokens":9,"messages":[{"role":"user","content":"x"}],%b}' % HUGE,
+    ),
+    "chat to anthropic": (CHAT, b'{"model":"claude/m","messages":[{"role":"user","content":"x"}],%b}' % HUGE),
+    "gemini": (
+        "/v1beta/models/gem/m:generateContent",
+        b'{"contents":[{"role":"model","parts":[{"functionCall":{"name":"f","args":{"a":1e999}}}]}]}',
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+async def test_what_nobody_can_read_is_the_callers_fault(tmp_path: Path, case: str) -> None:
+    path, body = UNREADABLE[case]
+    async with hosts(tmp_path, lambda _: whole(ANSWER)) as (served, asked), await served.connect() as raw:
+        raw.send(post(path, body))
+        heard = await raw.hear()
+        assert heard.status == 400, heard.body
+        assert b"out of range" in heard.body
+        (record,) = await served.records()
+        assert record.outcome == "refused"
+        assert asked == []
+
+
+async def test_a_header_nested_without_end_is_the_callers_fault(served: Served) -> None:
+    async with await served.connect() as raw:
+        nested = '{"a":' * 3000 + "1" + "}" * 3000
+        raw.send(post(CHAT, chat(), f"tieline-policy: {nested}"))
+        heard = await raw.hear()
+        assert heard.status == 400
+        assert b"tieline-policy" in heard.body
+
+
+async def test_who_can_read_it_is_asked_after_who_cannot(tmp_path: Path) -> None:
+    """``one`` fails, ``claude`` would need it said in another dialect, ``two`` takes it as it is."""
+
+    def script(host: str) -> Script:
+        return [b"HTTP/1.1 500 X\r\ncontent-length: 2\r\n\r\n{}"] if host == "one" else whole(ANSWER)
+
+    three = ModelConfig(deployments=["one/m"], fallbacks=["claude/m", "two/m"])
+    async with hosts(tmp_path, script, three=three) as (served, asked), await served.connect() as raw:
+        raw.send(post(CHAT, chat("three", tool_choice="zzz")))
+        heard = await raw.hear()
+        assert heard.status == 200, heard.body
+        assert heard.headers["tieline-provider"] == "two"
+        assert set(asked) == {"one", "two"}
+        (record,) = await served.records()
+        assert record.attempts[-1].outcome == "success"
+        assert "success" not in [attempt.outcome for attempt in record.attempts[:-1]]
+
+
+async def test_a_whole_answer_reaches_who_asked_for_a_stream_in_words_that_only_its_host_reads(
+    tmp_path: Path,
+) -> None:
+    async with hosts(tmp_path, lambda _: whole(ANSWER)) as (served, _), await served.connect() as raw:
+        raw.send(post(CHAT, chat("one/m", stream=True, tool_choice="zzz")))
+        heard = await raw.hear()
+        assert heard.status == 200
+        assert b'"content":"Hi"' in heard.body
+        assert heard.body.endswith(DONE)
+        (record,) = await served.records()
+        assert record.outcome == "success"
+        assert record.charged
