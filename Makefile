@@ -26,7 +26,7 @@ run: setup  ## start the gateway, send one request through it, show how to use i
 	@$(BIN)/tieline up
 
 test: setup-dev services agents check  ## every check and every test
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadgroup --max-worker-restart 0
 	$(BIN)/python -m benchmarks.quick --counts
 
 check: setup-dev  ## lint, types, import contract

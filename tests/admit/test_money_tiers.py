@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -101,40 +101,43 @@ class Shop(Admin):
 @asynccontextmanager
 async def shop(folder: Path, *, database: str = "", **more: Any) -> AsyncIterator[Shop]:
     provider = Provider()
-    upstream = await asyncio.start_server(provider.answer, "127.0.0.1", 0)
-    port = upstream.sockets[0].getsockname()[1]
-    own = {"base_url": f"http://127.0.0.1:{port}/v1", "api_key": "k", "prices": {"m": PRICE, "other": PRICE}}
-    tree = {
-        "discover": False,
-        "store": {
-            "database": database or f"sqlite:///{folder / 'tieline.db'}",
-            "spool": str(folder / "spool"),
-        },
-        "providers": {"own": own},
-        "routing": {"fallback": "none"},
-        **more,
-    }
-    path = folder / "tieline.yaml"
-    path.write_text(yaml.safe_dump(tree))
-    async with SimulatorServer() as simulator:
-        gateway = Gateway(path, environ={"TIELINE_ADMIN_TOKEN": TOKEN})
-        sock = bind("127.0.0.1", 0)
-        ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        service = Service(gateway, sock, ready.set_result)
-        task = asyncio.create_task(service.serve())
-        await asyncio.wait({ready, task}, return_when=asyncio.FIRST_COMPLETED, timeout=60)
-        if task.done():
-            await task
-        try:
-            made = Shop(gateway, ready.result(), simulator)
-            made.provider = provider
-            yield made
-        finally:
-            service.stop()
-            async with asyncio.timeout(30):
+    with closing(await asyncio.start_server(provider.answer, "127.0.0.1", 0)) as upstream:
+        port = upstream.sockets[0].getsockname()[1]
+        own = {
+            "base_url": f"http://127.0.0.1:{port}/v1",
+            "api_key": "k",
+            "prices": {"m": PRICE, "other": PRICE},
+        }
+        tree = {
+            "discover": False,
+            "store": {
+                "database": database or f"sqlite:///{folder / 'tieline.db'}",
+                "spool": str(folder / "spool"),
+            },
+            "providers": {"own": own},
+            "routing": {"fallback": "none"},
+            **more,
+        }
+        path = folder / "tieline.yaml"
+        path.write_text(yaml.safe_dump(tree))
+        async with SimulatorServer() as simulator:
+            gateway = Gateway(path, environ={"TIELINE_ADMIN_TOKEN": TOKEN})
+            sock = bind("127.0.0.1", 0)
+            ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            service = Service(gateway, sock, ready.set_result)
+            task = asyncio.create_task(service.serve())
+            await asyncio.wait({ready, task}, return_when=asyncio.FIRST_COMPLETED, timeout=60)
+            if task.done():
                 await task
-            sock.close()
-            upstream.close()
+            try:
+                made = Shop(gateway, ready.result(), simulator)
+                made.provider = provider
+                yield made
+            finally:
+                service.stop()
+                async with asyncio.timeout(30):
+                    await task
+                sock.close()
 
 
 @pytest.mark.parametrize("stream", [False, True])
