@@ -138,20 +138,38 @@ async def test_an_end_without_a_finish_reason_is_a_truncation(tmp_path: Path, pa
         assert record.outcome == "truncated"
 
 
-@pytest.mark.parametrize("count", ["4294967296", "9223372036854775808", "1" + "0" * 30, "9" * 400])
-async def test_counts_beyond_all_reason_leave_a_record(tmp_path: Path, count: str) -> None:
-    answer = (
-        b'{"id":"m1","type":"message","role":"assistant","model":"m","content":[{"type":"text","text":"Hi"}],'
-        b'"stop_reason":"end_turn","usage":{"input_tokens":3,"output_tokens":%b}}' % count.encode()
-    )
+CLAUDE_SAYS = (
+    b'{"id":"m1","type":"message","role":"assistant","model":"m","content":[{"type":"text","text":"Hi"}],'
+    b'"stop_reason":"end_turn","usage":{"input_tokens":3,"output_tokens":%b}}'
+)
+GPT_SAYS = (
+    b'{"id":"m1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"finish_reason":"stop",'
+    b'"message":{"role":"assistant","content":"Hi"}}],'
+    b'"usage":{"prompt_tokens":0,"completion_tokens":%b,"total_tokens":%b}}'
+)
+SAID = {
+    "claude": ("/v1/messages", lambda count: CLAUDE_SAYS % count),
+    "one": (CHAT, lambda count: GPT_SAYS % (count, count)),
+}
+
+
+@pytest.mark.parametrize("host", SAID)
+@pytest.mark.parametrize(
+    "count",
+    ["-1000000", "4294967296", "9223372036854775807", "9223372036854775808", "1" + "0" * 30, "9" * 400],
+)
+async def test_counts_beyond_all_reason_are_no_counts(tmp_path: Path, host: str, count: str) -> None:
+    path, said = SAID[host]
+    answer = said(count.encode())
     async with hosts(tmp_path, lambda _: whole(answer)) as (served, _), await served.connect() as raw:
-        body = {"model": "claude/m", "max_tokens": 9, "messages": HELLO}
-        raw.send(post("/v1/messages", json.dumps(body).encode()))
+        body = {"model": f"{host}/m", "max_tokens": 9, "messages": HELLO}
+        raw.send(post(path, json.dumps(body).encode()))
         assert (await raw.hear()).status == 200
         (record,) = await served.records()
         assert (record.outcome, record.flags) == ("success", [])
         assert record.usage is not None
-        assert record.usage.output_tokens < 2**32
+        assert 0 <= record.usage.output_tokens < 2**32
+        assert 0 <= record.charged < 10**12
 
 
 HUGE = b'"zzz":1e999'

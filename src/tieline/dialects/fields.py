@@ -8,6 +8,7 @@ import msgspec
 
 from tieline.dialects.base import Garbled
 from tieline.types.errors import InvalidRequest
+from tieline.types.usage import MAX_TOKENS
 
 Json = dict[str, Any]
 
@@ -180,8 +181,8 @@ def optional_text(value: Any) -> str | None:
 
 
 def count_of(value: Any) -> int:
-    """A token count; nulls, negatives and nonsense are 0 (WIRE_FACTS 30), and so is what would cost more than a record holds."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**32:
+    """A token count; nulls, negatives and nonsense are 0 (WIRE_FACTS 30)."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MAX_TOKENS:
         return 0
     return int(value)
 

@@ -28,9 +28,9 @@ from tieline.dialects.base import (
     Weight,
 )
 from tieline.dialects.error_bodies import info_of_value, status_of
-from tieline.dialects.fields import value_of
+from tieline.dialects.fields import count_of, value_of
 from tieline.dialects.openai_chat.response import encode_error, error_object
-from tieline.dialects.openai_chat.wire import count, created_of, finish_of, usage_of, wire_usage
+from tieline.dialects.openai_chat.wire import created_of, finish_of, usage_of, wire_usage
 from tieline.dialects.reading import ANY, BOOL, INT, STR, Fields, given, read, refuse, top_level
 from tieline.dialects.routing_fields import ROUTING, take_routing
 from tieline.dialects.unmapped import left_over
@@ -390,7 +390,7 @@ class Decoder:
             self._choice(choice, events)
         if wire.choices:
             self.complete = len(self._native) == len(self._blocks)
-        if isinstance(wire.usage, dict) and count(wire.usage.get("total_tokens")):
+        if isinstance(wire.usage, dict) and count_of(wire.usage.get("total_tokens")):
             events.append(UsageReport(usage_of(wire.usage) or Usage()))
         return events
 

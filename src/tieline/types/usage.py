@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+MAX_TOKENS = 2**32
+"""What a host claims beyond is nonsense: no answer has so many, and no record holds what they would cost."""
+
 
 class Usage(Struct, kw_only=True, array_like=True, gc=False):
     """Token counts. Totals include their parts; parts never overlap with one another.

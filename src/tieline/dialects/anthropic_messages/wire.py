@@ -142,18 +142,18 @@ def usage_of(value: Any) -> Usage | None:
     """Here `input_tokens` excludes what the cache served or stored: added back (WIRE_FACTS 29)."""
     if not isinstance(value, dict) or not value:
         return None
-    read = _count(value.get("cache_read_input_tokens"))
-    written = _count(value.get("cache_creation_input_tokens"))
+    read = count_of(value.get("cache_read_input_tokens"))
+    written = count_of(value.get("cache_creation_input_tokens"))
     split = value.get("cache_creation")
-    hour = _count(split.get("ephemeral_1h_input_tokens")) if isinstance(split, dict) else 0
-    short = _count(split.get("ephemeral_5m_input_tokens")) if isinstance(split, dict) else 0
+    hour = count_of(split.get("ephemeral_1h_input_tokens")) if isinstance(split, dict) else 0
+    short = count_of(split.get("ephemeral_5m_input_tokens")) if isinstance(split, dict) else 0
     if hour + short < written:
         short = written - hour
     details = value.get("output_tokens_details")
-    thought = _count(details.get("thinking_tokens")) if isinstance(details, dict) else 0
-    output = _count(value.get("output_tokens"))
+    thought = count_of(details.get("thinking_tokens")) if isinstance(details, dict) else 0
+    output = count_of(value.get("output_tokens"))
     return Usage(
-        input_tokens=_count(value.get("input_tokens")) + read + short + hour,
+        input_tokens=count_of(value.get("input_tokens")) + read + short + hour,
         cache_read_tokens=read,
         cache_write_5m_tokens=short,
         cache_write_1h_tokens=hour,
@@ -200,7 +200,3 @@ def is_foreign(block: WireBlock) -> bool:
     if block.type == "thinking":
         return not block.signature or block.signature.startswith(_SEAL)
     return block.type == "redacted_thinking" and (block.data or "").startswith(_SEAL)
-
-
-def _count(value: Any) -> int:
-    return count_of(value) if type(value) is int else 0

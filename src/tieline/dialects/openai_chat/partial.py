@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
+
+from tieline.types.usage import MAX_TOKENS
 
 
 class Turn(Struct):
@@ -89,24 +91,27 @@ class Messages(Struct):
 READ_MESSAGES = msgspec.json.Decoder(Messages)
 
 
+Tokens = Annotated[int, Meta(ge=0, lt=MAX_TOKENS)]
+
+
 class PlainIn(Struct, gc=False):
-    cached_tokens: int = 0
-    audio_tokens: int = 0
+    cached_tokens: Tokens = 0
+    audio_tokens: Tokens = 0
     cache_write_tokens: None = None
     image_tokens: None = None
 
 
 class PlainOut(Struct, gc=False):
-    reasoning_tokens: int = 0
-    audio_tokens: int = 0
+    reasoning_tokens: Tokens = 0
+    audio_tokens: Tokens = 0
 
 
 class PlainUsage(Struct, gc=False):
     """As OpenAI itself counts; a figure that some other vendor adds fails the decoding and takes the long way."""
 
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
+    prompt_tokens: Tokens
+    completion_tokens: Tokens
+    total_tokens: Tokens
     prompt_tokens_details: PlainIn | None = None
     completion_tokens_details: PlainOut | None = None
     prompt_cache_hit_tokens: None = None

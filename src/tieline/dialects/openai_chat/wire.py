@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from tieline.dialects.base import Garbled, Target, segment
+from tieline.dialects.fields import count_of
 from tieline.types.response import FinishReason
 from tieline.types.usage import Usage
 
@@ -127,24 +128,17 @@ def finish_of(native: str, called_tools: bool) -> FinishReason:
     return "tool_calls" if reason == "stop" and called_tools else reason
 
 
-def count(value: Any) -> int:
-    """A token count; null, negative and nonsense are 0 (WIRE_FACTS 30)."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return 0
-    return max(0, int(value)) if value == value and abs(value) < 1e15 else 0
-
-
 def usage_of(value: Any) -> Usage | None:
     """None when there is none. The input figure includes cached tokens here (WIRE_FACTS 29)."""
     if not isinstance(value, dict) or not value:
         return None
     into = _object(value.get("prompt_tokens_details") or value.get("input_tokens_details"))
     out = _object(value.get("completion_tokens_details") or value.get("output_tokens_details"))
-    prompt = count(value.get("prompt_tokens", value.get("input_tokens")))
-    completion = count(value.get("completion_tokens", value.get("output_tokens")))
-    reasoning = count(out.get("reasoning_tokens")) or count(value.get("reasoning_tokens"))
+    prompt = count_of(value.get("prompt_tokens", value.get("input_tokens")))
+    completion = count_of(value.get("completion_tokens", value.get("output_tokens")))
+    reasoning = count_of(out.get("reasoning_tokens")) or count_of(value.get("reasoning_tokens"))
     # xAI counts reasoning beside completion_tokens, so that only the total tells (docs.x.ai, "Reasoning").
-    if reasoning and count(value.get("total_tokens")) == prompt + completion + reasoning:
+    if reasoning and count_of(value.get("total_tokens")) == prompt + completion + reasoning:
         completion += reasoning
     cached = _first(
         into.get("cached_tokens"),
@@ -157,11 +151,11 @@ def usage_of(value: Any) -> Usage | None:
         input_tokens=prompt,
         cache_read_tokens=min(cached, prompt),
         cache_write_5m_tokens=min(written, max(0, prompt - cached)),
-        input_audio_tokens=count(into.get("audio_tokens")),
-        input_image_tokens=count(into.get("image_tokens")),
+        input_audio_tokens=count_of(into.get("audio_tokens")),
+        input_image_tokens=count_of(into.get("image_tokens")),
         output_tokens=completion,
         reasoning_tokens=min(reasoning, completion),
-        output_audio_tokens=count(out.get("audio_tokens")),
+        output_audio_tokens=count_of(out.get("audio_tokens")),
     )
 
 
@@ -198,8 +192,9 @@ def created_of(value: Any) -> int:
     """Unix seconds; hosts send floats, strings and milliseconds too."""
     if isinstance(value, str):
         value = int(value) if value.isascii() and value.isdigit() and len(value) < 16 else 0
-    seconds = count(value)
-    return seconds // 1000 if seconds > 10_000_000_000 else seconds
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1e15:
+        return 0
+    return int(value // 1000 if value > 10_000_000_000 else value)
 
 
 def text_of(content: str | list[Any] | None) -> str:
@@ -242,4 +237,4 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _first(*values: Any) -> int:
-    return next((found for found in map(count, values) if found), 0)
+    return next((found for found in map(count_of, values) if found), 0)
