@@ -12,7 +12,7 @@ from tests.served import chat, post, serving
 from tieline.admit.overload import BUSY, MOST, PERCENT_A_SECOND, PROBE_S, SLACK, Overload
 from tieline.config.schema import Config, ServerConfig, StoreConfig
 from tieline.gateway import Gateway
-from tieline.server.serve import ACCEPTED_A_TURN
+from tieline.server.accept import ACCEPTED_A_TURN
 from tieline.transport.http1 import Http1Transport
 
 CHAT = "/v1/chat/completions"

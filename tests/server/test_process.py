@@ -10,6 +10,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -224,6 +225,32 @@ def test_two_workers_survive_a_kill(tmp_path: Path, simulator: SimulatorServer) 
         assert server.wait() == 0
         assert "Traceback" not in server.said
     assert len(tieline_json("logs", "-n", "100", cwd=tmp_path)) >= 26
+
+
+def test_two_workers_share_the_connections(tmp_path: Path, simulator: SimulatorServer) -> None:
+    """Who is awake first used to take most of them, often all, and they stay: one worker then served everybody."""
+    write_config(tmp_path, simulator)
+    with running("serve", "--workers", "2", cwd=tmp_path) as server, ExitStack() as stack:
+        callers = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 10)) for _ in range(60)
+        ]
+        for caller in callers:
+            caller.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        for caller in callers:
+            assert caller.recv(4096).startswith(b"HTTP/1.1 200 ")
+        os.kill(_children(server.process.pid)[0], signal.SIGKILL)
+        _until(lambda: "replaced" in server.said)
+        assert 15 <= sum(_is_cut(caller) for caller in callers) <= 45
+
+
+def _is_cut(caller: socket.socket) -> bool:
+    caller.settimeout(0.05)
+    try:
+        return caller.recv(4096) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
 
 
 def _patient(act: object) -> None:

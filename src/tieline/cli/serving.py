@@ -24,14 +24,19 @@ def serve(
     workers: int | None,
     fd: int | None,
     ready_fd: int | None,
+    board_fd: int | None,
+    place: int,
     quiet: bool,
 ) -> int:
     """The exit code."""
     from tieline.server import serve as server
+    from tieline.server.accept import Board, Place
 
     server.log_to_terminal("warning" if quiet else "info")
     if fd is not None:
-        server.run(config, host=host, port=port, sock=socket.socket(fileno=fd), ready=_teller(ready_fd))
+        own = None if board_fd is None else Place(Board(board_fd), place)
+        sock = socket.socket(fileno=fd)
+        server.run(config, host=host, port=port, sock=sock, place=own, ready=_teller(ready_fd))
         return 0
     count = workers or load(config or find(os.environ), os.environ).config.server.workers
     if count > 1:

@@ -22,6 +22,7 @@ import uvicorn
 from tieline.config.schema import Config
 from tieline.gateway import Gateway
 from tieline.server import files
+from tieline.server.accept import Acceptor, Place
 from tieline.server.control import ControlPlane
 from tieline.server.door import Door, door_for
 from tieline.types.errors import ConfigError
@@ -29,10 +30,6 @@ from tieline.types.errors import ConfigError
 log = logging.getLogger("tieline")
 
 BACKLOG = 2048
-ACCEPTED_A_TURN = 16
-"""The event loop (libuv) takes one connection a turn from each listening socket. Under full load a turn takes a tenth of a
-second, and new callers waited for seconds behind thousands of others, unseen by everything that sheds load: so the loop
-is given as many duplicates of the one socket."""
 SWEEP_S = 1.0
 FORCED_S = 2.0
 """How long cancelled requests get to settle when the process is told to stop at once."""
@@ -74,10 +71,26 @@ def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn's own raises the signal again after a clean stop, which would be an exit by signal instead of 0."""
+    """Takes connections by our rules."""
+
+    place: Place | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup([])
+        state = self.server_state
+
+        def door() -> asyncio.Protocol:
+            made: Any = self.config.http_protocol_class
+            return made(config=self.config, server_state=state, app_state=self.lifespan.state)  # type: ignore[no-any-return]
+
+        def held() -> int:
+            return len(state.connections)
+
+        self.servers = [Acceptor(sock, door, held, self.place) for sock in sockets or ()]  # type: ignore[misc]
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
+        # uvicorn's own raises the signal again after a clean stop, which would be an exit by signal instead of 0.
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -95,7 +108,11 @@ class Service:
     """One process's server. ``ready`` is called with the URL once it answers."""
 
     def __init__(
-        self, gateway: Gateway, sock: socket.socket, ready: Callable[[str], Any] | None = None
+        self,
+        gateway: Gateway,
+        sock: socket.socket,
+        ready: Callable[[str], Any] | None = None,
+        place: Place | None = None,
     ) -> None:
         self.gateway = gateway
         self.sock = sock
@@ -115,6 +132,7 @@ class Service:
                 timeout_graceful_shutdown=math.ceil(gateway.config.server.drain_s),
             )
         )
+        self.server.place = place
         self._sweeper: asyncio.TimerHandle | None = None
 
     @property
@@ -124,16 +142,13 @@ class Service:
 
     async def serve(self) -> None:
         """Until SIGTERM or SIGINT, then drains: answers under way are finished, records written. Raises ConfigError."""
-        more = [self.sock.dup() for _ in range(ACCEPTED_A_TURN - 1)]
         try:
-            await self.server.serve(sockets=[self.sock, *more])
+            await self.server.serve(sockets=[self.sock])
         except SystemExit:  # uvicorn's way to say that the lifespan did not start
             if self.gateway.failed is not None:
                 raise self.gateway.failed from None
             raise
         finally:
-            for sock in more:
-                sock.close()
             if self._sweeper is not None:
                 self._sweeper.cancel()
             self.gateway.intake.overload.stop()
@@ -185,6 +200,7 @@ def run(
     host: str | None = None,
     port: int | None = None,
     sock: socket.socket | None = None,
+    place: Place | None = None,
     ready: Callable[[str], Any] | None = None,
 ) -> None:
     """Serves until told to stop. Raises ConfigError before anything is served, KeyboardInterrupt when forced."""
@@ -200,7 +216,7 @@ def run(
             if ready is not None:
                 ready(url)
 
-        service = Service(gateway, own, started)
+        service = Service(gateway, own, started, place)
         run_loop(service.serve())
     finally:
         own.close()

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from tieline.config.load import find, load
+from tieline.server.accept import Board
 from tieline.server.serve import bind, url_of
 from tieline.types.errors import ConfigError
 
@@ -52,10 +53,13 @@ def run(
 class Worker:
     """One place of ``count``: the process in it, and how its predecessors fared."""
 
-    def __init__(self, number: int, sock: socket.socket, arguments: Sequence[str], count: int = 1) -> None:
+    def __init__(
+        self, number: int, sock: socket.socket, arguments: Sequence[str], board: Board, count: int
+    ) -> None:
         self.number = number
         self._count = count
         self._sock = sock
+        self._board = board
         self._arguments = arguments
         self._ready_fd = -1
         self.process: subprocess.Popen[bytes] | None = None
@@ -66,10 +70,11 @@ class Worker:
 
     def start(self) -> None:
         self._ready_fd, told = os.pipe()
-        fd = self._sock.fileno()
+        fds = {"--fd": self._sock.fileno(), "--ready-fd": told, "--board-fd": self._board.fd}
+        own = [str(part) for option in ({**fds, "--place": self.number}).items() for part in option]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tieline", *self._arguments, "--fd", str(fd), "--ready-fd", str(told)],
-            pass_fds=(fd, told),
+            [sys.executable, "-m", "tieline", *self._arguments, *own],
+            pass_fds=tuple(fds.values()),
             stdin=subprocess.DEVNULL,
             env={**os.environ, "TIELINE_SERVER__WORKERS": str(self._count)},
             # Signals come from the parent alone: a Ctrl-C in the terminal would otherwise reach a worker twice.
@@ -96,6 +101,7 @@ class Worker:
     def _bury(self, now: float) -> None:
         os.close(self._ready_fd)
         self.process = None
+        self._board.leave(self.number)
         self.deaths = 0 if now - self.started_at > STEADY_S else self.deaths + 1
         self.start_at = now + BACKOFF_S[min(max(self.deaths - 1, 0), len(BACKOFF_S) - 1)]
 
@@ -123,7 +129,8 @@ class Workers:
         quiet: bool = False,
     ) -> None:
         self.url = url_of(sock)
-        self.workers = [Worker(number, sock, arguments, count) for number in range(count)]
+        self._board = Board.new(count)
+        self.workers = [Worker(number, sock, arguments, self._board, count) for number in range(count)]
         self._drain_s = drain_s
         self._quiet = quiet
         self._announced = False
@@ -147,6 +154,7 @@ class Workers:
                 worker.end()
             for number, handler in old.items():
                 signal.signal(number, handler)
+            self._board.close()
             os.close(self._wake)
             os.close(self._poke)
 

@@ -1,0 +1,141 @@
+"""New connections: many in one turn of the loop, and shared evenly where several processes take from one socket."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import mmap
+import os
+import socket
+import tempfile
+from collections.abc import Callable
+from typing import Any, Final
+
+log = logging.getLogger("tieline")
+
+ACCEPTED_A_TURN: Final = 16
+"""An event loop's own server (libuv's) takes one. Under full load a turn takes a tenth of a second, and new callers waited
+for seconds behind thousands of others, unseen by everything that sheds load."""
+AHEAD: Final = 2
+"""Connections that a worker may hold beyond the one that holds the fewest, and a sixteenth of those."""
+REST_S: Final = 0.001
+"""How long a worker that is ahead leaves new connections to the others, who may be stuck."""
+LEFT_OVER: Final = 4
+"""So many that nobody took in that time it takes all the same."""
+RETRY_S: Final = 1.0
+"""Until the next try when the system has no room for another connection."""
+_NOBODY: Final = 2**64 - 1
+
+
+class Board:
+    """How many connections each worker holds, for all of them to see: eight bytes each in a file that they map."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._figures = memoryview(mmap.mmap(fd, 0)).cast("Q")
+
+    @classmethod
+    def new(cls, count: int) -> Board:
+        """For so many workers, none of which is there yet. They inherit ``fd``."""
+        with tempfile.TemporaryFile() as file:
+            file.truncate(8 * count)
+            board = cls(os.dup(file.fileno()))
+        for place in range(count):
+            board.leave(place)
+        return board
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    def tell(self, place: int, held: int) -> None:
+        self._figures[place] = held
+
+    def leave(self, place: int) -> None:
+        """Nobody is there: the others are not compared with it."""
+        self._figures[place] = _NOBODY
+
+    def least(self, place: int) -> int:
+        """What the worker holds that holds the fewest, of those at other places."""
+        return min((held for at, held in enumerate(self._figures) if at != place), default=_NOBODY)
+
+
+class Place:
+    """One worker's on the board."""
+
+    def __init__(self, board: Board, number: int) -> None:
+        self._board = board
+        self._number = number
+
+    def is_ahead(self, held: int) -> bool:
+        self._board.tell(self._number, held)
+        least = self._board.least(self._number)
+        return held > least + AHEAD + least // 16
+
+
+class Acceptor:
+    """Takes the connections of a listening socket, and is closed as an asyncio server is."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        protocol: Callable[[], asyncio.Protocol],
+        held: Callable[[], int],
+        place: Place | None = None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._sock = sock
+        self._protocol = protocol
+        self._held = held
+        """Connections there are by now."""
+        self._place = place
+        self._begun: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        sock.setblocking(False)
+        self._loop.add_reader(sock, self._ready)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop.remove_reader(self._sock)
+
+    async def wait_closed(self) -> None:
+        """At once: a connection that was taken is another's business."""
+
+    def _ready(self, rested: bool = False) -> None:
+        for _ in range(ACCEPTED_A_TURN):
+            if (
+                self._place is not None
+                and not rested
+                and self._place.is_ahead(self._held() + len(self._begun))
+            ):
+                self._rest(REST_S)
+                return
+            try:
+                connection, _address = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                log.error("no new connection can be taken: %s", error.strerror)
+                self._rest(RETRY_S)
+                return
+            self._begin(connection)
+
+    def _begin(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        task = self._loop.create_task(self._loop.connect_accepted_socket(self._protocol, connection))
+        self._begun.add(task)
+        task.add_done_callback(self._made)
+
+    def _made(self, task: asyncio.Task[Any]) -> None:
+        self._begun.discard(task)
+        if not task.cancelled():
+            task.exception()  # its caller is gone already: nobody is left to be told
+
+    def _rest(self, seconds: float) -> None:
+        self._loop.remove_reader(self._sock)
+        self._timer = self._loop.call_later(seconds, self._resume)
+
+    def _resume(self) -> None:
+        self._timer = None
+        self._loop.add_reader(self._sock, self._ready)
+        self._ready(rested=True)
