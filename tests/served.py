@@ -57,9 +57,17 @@ class Served:
         self.simulator = simulator
         self.url = service.url
         self.port = int(service.url.rpartition(":")[2])
+        self._callers: list[Raw] = []
 
     async def connect(self) -> Raw:
-        return Raw(*await asyncio.open_connection("127.0.0.1", self.port, limit=2**26))
+        raw = Raw(*await asyncio.open_connection("127.0.0.1", self.port, limit=2**26))
+        self._callers.append(raw)
+        return raw
+
+    def leave(self) -> None:
+        """No caller is left, whatever became of the test: another test would be told of one that was never closed."""
+        for raw in self._callers:
+            raw.abort()
 
     async def records(self) -> list[Record]:
         """All there are, newest first, once they are written."""
@@ -87,9 +95,11 @@ async def serving(
         task = asyncio.create_task(service.serve())
         await asyncio.wait({ready, task}, return_when=asyncio.FIRST_COMPLETED, timeout=10)
         assert ready.done(), task
+        served = Served(service, simulator)
         try:
-            yield Served(service, simulator)
+            yield served
         finally:
+            served.leave()
             service.stop()
             async with asyncio.timeout(20):
                 await task
