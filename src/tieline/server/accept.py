@@ -18,10 +18,9 @@ ACCEPTED_A_TURN: Final = 16
 for seconds behind thousands of others, unseen by everything that sheds load."""
 AHEAD: Final = 2
 """Connections that a worker may hold beyond the one that holds the fewest, and a sixteenth of those."""
-REST_S: Final = 0.001
-"""How long a worker that is ahead leaves new connections to the others, who may be stuck."""
-LEFT_OVER: Final = 4
-"""So many that nobody took in that time it takes all the same."""
+REST_S: Final = 0.002
+"""How long a worker that is ahead leaves new connections to the others. They may be stuck: of those that are left it takes
+one all the same, after the next rest two, and so on up to a turn's worth."""
 RETRY_S: Final = 1.0
 """Until the next try when the system has no room for another connection."""
 _NOBODY: Final = 2**64 - 1
@@ -66,8 +65,11 @@ class Place:
         self._board = board
         self._number = number
 
-    def is_ahead(self, held: int) -> bool:
+    def tell(self, held: int) -> None:
         self._board.tell(self._number, held)
+
+    def is_ahead(self, held: int) -> bool:
+        self.tell(held)
         least = self._board.least(self._number)
         return held > least + AHEAD + least // 16
 
@@ -89,7 +91,10 @@ class Acceptor:
         """Connections there are by now."""
         self._place = place
         self._begun: set[asyncio.Task[Any]] = set()
+        self._left_over = 1
         self._timer: asyncio.TimerHandle | None = None
+        if place is not None:
+            place.tell(held())
         sock.setblocking(False)
         self._loop.add_reader(sock, self._ready)
 
@@ -101,24 +106,27 @@ class Acceptor:
     async def wait_closed(self) -> None:
         """At once: a connection that was taken is another's business."""
 
-    def _ready(self, rested: bool = False) -> None:
+    def _ready(self) -> None:
         for _ in range(ACCEPTED_A_TURN):
-            if (
-                self._place is not None
-                and not rested
-                and self._place.is_ahead(self._held() + len(self._begun))
-            ):
+            if self._place is not None and self._place.is_ahead(self._held() + len(self._begun)):
                 self._rest(REST_S)
                 return
-            try:
-                connection, _address = self._sock.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            self._left_over = 1
+            if not self._take():
                 return
-            except OSError as error:
-                log.error("no new connection can be taken: %s", error.strerror)
-                self._rest(RETRY_S)
-                return
-            self._begin(connection)
+
+    def _take(self) -> bool:
+        """Whether there may be more."""
+        try:
+            connection, _address = self._sock.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return False
+        except OSError as error:
+            log.error("no new connection can be taken: %s", error.strerror)
+            self._rest(RETRY_S)
+            return False
+        self._begin(connection)
+        return True
 
     def _begin(self, connection: socket.socket) -> None:
         connection.setblocking(False)
@@ -138,4 +146,8 @@ class Acceptor:
     def _resume(self) -> None:
         self._timer = None
         self._loop.add_reader(self._sock, self._ready)
-        self._ready(rested=True)
+        if self._place is not None:
+            for _ in range(self._left_over):
+                if not self._take():
+                    return
+            self._left_over = min(2 * self._left_over, ACCEPTED_A_TURN)
