@@ -19,6 +19,7 @@ from uvicorn.config import Config as UvicornConfig
 from uvicorn.server import ServerState
 
 from tieline.dialects import paths
+from tieline.server.accept import Place
 from tieline.server.asgi import Cycle, scope_of
 from tieline.transport.outbox import Outbox, Sender
 from tieline.types.call import Call, Headers
@@ -67,10 +68,12 @@ class Route:
 class Hall:
     """What the connections of one server share."""
 
-    __slots__ = ("_usual", "_usual_lines", "gateway", "outbox", "routes")
+    __slots__ = ("_usual", "_usual_lines", "gateway", "outbox", "place", "routes")
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, place: Place | None = None) -> None:
         self.gateway = gateway
+        self.place = place
+        """Where other workers see how many there are."""
         self.outbox = Outbox()
         self.routes: dict[bytes, Route] = {}
         """Of the URLs that were asked for."""
@@ -180,6 +183,8 @@ class Door(Sender):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.server_state.connections.discard(self)
+        if self.hall.place is not None:
+            self.hall.place.tell(len(self.server_state.connections))
         self.closing = True
         for reply in self.replies:
             reply.lost()
@@ -703,9 +708,9 @@ def _why_not_http(data: bytes, error: Exception) -> str:
     return f"This is not HTTP/1.1: {error}."
 
 
-def door_for(gateway: Gateway) -> Callable[..., Door]:
+def door_for(gateway: Gateway, place: Place | None = None) -> Callable[..., Door]:
     """What uvicorn takes for a protocol class."""
-    hall = Hall(gateway)
+    hall = Hall(gateway, place)
 
     def door(
         config: UvicornConfig,

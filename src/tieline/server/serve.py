@@ -118,7 +118,7 @@ class Service:
         self.sock = sock
         self.ready = ready
         self.url = url_of(sock)
-        self.door = door_for(gateway)
+        self.door = door_for(gateway, place)
         self.server = _Uvicorn(
             uvicorn.Config(
                 ControlPlane(gateway, self._started),
