@@ -47,7 +47,7 @@ def test_a_pause_that_requests_did_not_make_refuses_nobody() -> None:
 
 async def test_many_new_callers_are_taken_in_few_turns(tmp_path: Path) -> None:
     """Under full load a turn takes long: one connection a turn would keep new callers waiting for seconds."""
-    count, turns = 10 * ACCEPTED_A_TURN, 0
+    count, turns = 4 * ACCEPTED_A_TURN, 0
     async with serving(tmp_path) as served:
         connections = served.service.server.server_state.connections
         with ExitStack() as stack:

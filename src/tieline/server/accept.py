@@ -13,9 +13,10 @@ from typing import Any, Final
 
 log = logging.getLogger("tieline")
 
-ACCEPTED_A_TURN: Final = 16
+ACCEPTED_A_TURN: Final = 64
 """An event loop's own server (libuv's) takes one. Under full load a turn takes a tenth of a second, and new callers waited
-for seconds behind thousands of others, unseen by everything that sheds load."""
+for seconds behind thousands of others, unseen by everything that sheds load. With 16 the kernel's queue still ran over at
+times, and who knocked then came again a second later."""
 AHEAD: Final = 2
 """Connections that a worker may hold beyond the one that holds the fewest, and a sixteenth of those."""
 REST_S: Final = 0.005
