@@ -30,21 +30,25 @@ def listening() -> Iterator[socket.socket]:
 
 
 class Held(asyncio.Protocol):
-    def __init__(self, connections: set[Held]) -> None:
+    def __init__(self, connections: set[Held], place: Place) -> None:
         self._connections = connections
+        self._place = place
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
         self._connections.add(self)
+        transport.write(b".")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
+        self._place.lost(len(self._connections))
 
 
 @asynccontextmanager
 async def taking(sock: socket.socket, place: Place | None = None) -> AsyncIterator[set[Held]]:
     held: set[Held] = set()
-    acceptor = Acceptor(sock, lambda: Held(held), lambda: len(held), place)
+    place = place or Place()
+    acceptor = Acceptor(sock, lambda: Held(held, place), held, place)
     try:
         yield held
     finally:
@@ -110,6 +114,56 @@ async def test_a_rest_leaves_nothing_unlooked_at_later(board: Board, listening: 
                 assert len(other) > len(taken) - before
 
 
+async def test_who_lost_some_takes_more_at_once(
+    board: Board, listening: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both were resting, each ahead of what the other had been: nobody took anything until a rest was over."""
+    monkeypatch.setattr(accept, "REST_S", 60.0)
+    board.tell(1, 0)
+    with ExitStack() as stack:
+        async with taking(listening, Place(board, 0)) as taken:
+            connect(stack, listening, 3 * AHEAD)
+            await asyncio.sleep(0.1)
+            assert len(taken) == AHEAD + 1
+            for connection in list(taken):
+                connection.transport.abort()
+            await until(5, taken, count=2 * AHEAD - 1)
+
+
+async def test_one_that_is_stuck_costs_short_connections_no_rest_each(
+    board: Board, listening: socket.socket
+) -> None:
+    board.tell(1, 0)
+    loop = asyncio.get_running_loop()
+    async with taking(listening, Place(board, 0)):
+        address = listening.getsockname()
+
+        async def come_and_go() -> None:
+            for _ in range(40):
+                reader, writer = await asyncio.open_connection(*address)
+                assert await reader.readexactly(1) == b"."
+                writer.close()
+
+        began = loop.time()
+        await asyncio.gather(*(come_and_go() for _ in range(16)))
+        assert loop.time() - began < 640 * accept.REST_S / 2
+
+
+async def test_who_takes_nothing_now_is_not_waited_for(
+    board: Board, listening: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that drains still holds some, and loses them; it is no measure for those that go on."""
+    monkeypatch.setattr(accept, "REST_S", 60.0)
+    with ExitStack() as stack, closing(listening.dup()) as same:
+        async with taking(listening, Place(board, 0)) as taken:
+            drains = Place(board, 1)
+            acceptor = Acceptor(same, asyncio.Protocol, (), drains)
+            acceptor.close()
+            drains.lost(3)
+            connect(stack, listening, 50)
+            await until(5, taken, count=50)
+
+
 class Full(socket.socket):
     """As when the process may open no more files."""
 
@@ -118,15 +172,19 @@ class Full(socket.socket):
         raise OSError(errno.EMFILE, "Too many open files")
 
 
+@pytest.mark.parametrize("ends", [False, True])
 async def test_a_system_that_is_full_is_tried_again(
-    listening: socket.socket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ends: bool, listening: socket.socket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(accept, "RETRY_S", 0.2)
+    monkeypatch.setattr(accept, "RETRY_S", 60.0 if ends else 0.2)
     caplog.set_level(logging.ERROR, "tieline")
-    full = Full(fileno=listening.dup().detach())
+    full, place = Full(fileno=listening.dup().detach()), Place()
     with ExitStack() as stack, closing(full):
-        async with taking(full) as taken:
+        async with taking(full, place) as taken:
             connect(stack, listening, 3)
+            await asyncio.sleep(0.1)
+            if ends:
+                place.lost(0)  # one that was there before: there is room again
             await until(5, taken, count=3)
     assert caplog.messages == ["no new connection can be taken: Too many open files"]
 

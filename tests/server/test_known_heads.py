@@ -13,6 +13,7 @@ from uvicorn.server import ServerState
 
 from tests.served import chunked, post
 from tieline.config.schema import ServerConfig
+from tieline.server.accept import Place
 from tieline.server.door import MAX_UNLIKE, Door, Hall
 from tieline.types.call import Call, Reply
 
@@ -82,7 +83,7 @@ async def served(segments: list[bytes], **limits: Any) -> tuple[list[Any], bytes
     """The calls that one connection makes of ``segments``, what it answers, and how often it read a head."""
     gateway, wire = Gateway(**limits), Wire()
     config: Any = SimpleNamespace(loaded_app=None)
-    door = Door(Hall(gateway), config, ServerState(), {}, asyncio.get_running_loop())  # type: ignore[arg-type]
+    door = Door(Hall(gateway, Place()), config, ServerState(), {}, asyncio.get_running_loop())  # type: ignore[arg-type]
     heads = 0
     begin = door.on_message_begin
 

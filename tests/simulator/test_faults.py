@@ -51,7 +51,7 @@ async def receive(
     """What came, and how it broke."""
     path, body = request(dialect, model, stream)
     data = b""
-    async with httpx2.AsyncClient(timeout=0.5, headers=HEADERS) as client:
+    async with httpx2.AsyncClient(timeout=httpx2.Timeout(10, read=0.5), headers=HEADERS) as client:
         try:
             async with client.stream("POST", f"{simulator.url}{path}", json=body) as answer:
                 async for part in answer.aiter_raw():

@@ -34,7 +34,7 @@ def serve(
 
     server.log_to_terminal("warning" if quiet else "info")
     if fd is not None:
-        own = None if board_fd is None else Place(Board(board_fd), place)
+        own = Place(None if board_fd is None else Board(board_fd), place)
         sock = socket.socket(fileno=fd)
         server.run(config, host=host, port=port, sock=sock, place=own, ready=_teller(ready_fd))
         return 0

@@ -28,7 +28,7 @@ from tieline.dialects.base import (
     Weight,
 )
 from tieline.dialects.error_bodies import info_of_value, status_of
-from tieline.dialects.fields import count_of, value_of
+from tieline.dialects.fields import value_of
 from tieline.dialects.openai_chat.response import encode_error, error_object
 from tieline.dialects.openai_chat.wire import created_of, finish_of, usage_of, wire_usage
 from tieline.dialects.reading import ANY, BOOL, INT, STR, Fields, given, read, refuse, top_level
@@ -390,8 +390,9 @@ class Decoder:
             self._choice(choice, events)
         if wire.choices:
             self.complete = len(self._native) == len(self._blocks)
-        if isinstance(wire.usage, dict) and count_of(wire.usage.get("total_tokens")):
-            events.append(UsageReport(usage_of(wire.usage) or Usage()))
+        usage = usage_of(wire.usage)
+        if usage is not None and (usage.input_tokens or usage.output_tokens):
+            events.append(UsageReport(usage))
         return events
 
     def finish(self) -> list[Event]:

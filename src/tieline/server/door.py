@@ -70,10 +70,10 @@ class Hall:
 
     __slots__ = ("_usual", "_usual_lines", "gateway", "outbox", "place", "routes")
 
-    def __init__(self, gateway: Gateway, place: Place | None = None) -> None:
+    def __init__(self, gateway: Gateway, place: Place) -> None:
         self.gateway = gateway
         self.place = place
-        """Where other workers see how many there are."""
+        """Where it is told how many connections there are."""
         self.outbox = Outbox()
         self.routes: dict[bytes, Route] = {}
         """Of the URLs that were asked for."""
@@ -183,8 +183,7 @@ class Door(Sender):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.server_state.connections.discard(self)
-        if self.hall.place is not None:
-            self.hall.place.tell(len(self.server_state.connections))
+        self.hall.place.lost(len(self.server_state.connections))
         self.closing = True
         for reply in self.replies:
             reply.lost()
@@ -708,7 +707,7 @@ def _why_not_http(data: bytes, error: Exception) -> str:
     return f"This is not HTTP/1.1: {error}."
 
 
-def door_for(gateway: Gateway, place: Place | None = None) -> Callable[..., Door]:
+def door_for(gateway: Gateway, place: Place) -> Callable[..., Door]:
     """What uvicorn takes for a protocol class."""
     hall = Hall(gateway, place)
 

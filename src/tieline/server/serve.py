@@ -73,7 +73,9 @@ def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
 class _Uvicorn(uvicorn.Server):
     """Takes connections by our rules."""
 
-    place: Place | None = None
+    def __init__(self, config: uvicorn.Config, place: Place) -> None:
+        super().__init__(config)
+        self._place = place
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])
@@ -83,10 +85,7 @@ class _Uvicorn(uvicorn.Server):
             made: Any = self.config.http_protocol_class
             return made(config=self.config, server_state=state, app_state=self.lifespan.state)  # type: ignore[no-any-return]
 
-        def held() -> int:
-            return len(state.connections)
-
-        self.servers = [Acceptor(sock, door, held, self.place) for sock in sockets or ()]  # type: ignore[misc]
+        self.servers = [Acceptor(sock, door, state.connections, self._place) for sock in sockets or ()]  # type: ignore[misc]
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -114,6 +113,7 @@ class Service:
         ready: Callable[[str], Any] | None = None,
         place: Place | None = None,
     ) -> None:
+        place = place or Place()
         self.gateway = gateway
         self.sock = sock
         self.ready = ready
@@ -130,9 +130,9 @@ class Service:
                 server_header=False,
                 proxy_headers=False,
                 timeout_graceful_shutdown=math.ceil(gateway.config.server.drain_s),
-            )
+            ),
+            place,
         )
-        self.server.place = place
         self._sweeper: asyncio.TimerHandle | None = None
 
     @property

@@ -142,6 +142,7 @@ class Workers:
     def run(self) -> int:
         """0 after a drain, 1 when a worker had to be killed, 130 when forced. Raises ConfigError as a worker did."""
         old = {number: signal.signal(number, self._signalled) for number in _FORWARDED}
+        old[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, self._nudge)
         try:
             for worker in self.workers:
                 worker.start()
@@ -206,6 +207,9 @@ class Workers:
             self._stopping_at = self._stopping_at or time.monotonic()
         for worker in self.workers:
             worker.signal(number)
+        self._nudge()
+
+    def _nudge(self, *_: object) -> None:
         try:
             os.write(self._poke, b".")
         except BlockingIOError:
