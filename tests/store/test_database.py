@@ -6,10 +6,11 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Semaphore, Thread
 from typing import Any
 
 import pytest
@@ -19,9 +20,10 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from tests.pipe import Pipe
 from tests.services import Postgres
 from tieline.store import schema
-from tieline.store.database import Database
+from tieline.store.database import Database, database_away
 from tieline.store.tables import metadata
 from tieline.types.errors import ConfigError
 
@@ -227,3 +229,36 @@ def test_an_absent_server_is_one_line_without_the_password() -> None:
     assert "hunter22" not in f"{caught.value} {database!r}"
     assert "\n" not in str(caught.value)
     database.close()
+
+
+@pytest.mark.services
+def test_closing_ends_what_waits_for_a_silent_server(postgres: Postgres) -> None:
+    """More threads than the pool has connections: those under way, and those that wait for a connection."""
+    with Pipe(postgres.port) as pipe:
+        url = sa.make_url(postgres.new_database()).set(port=pipe.port)
+        database = Database(url.render_as_string(hide_password=False))
+        database.open()
+        begun, ended = Semaphore(0), Barrier(11)
+        errors: list[Exception] = []
+
+        def read() -> None:
+            begun.release()
+            try:
+                with database.read() as connection:
+                    connection.execute(sa.text("SELECT 1"))
+            except Exception as error:
+                errors.append(error)
+            ended.wait(30)
+
+        pipe.silence()
+        for _ in range(10):
+            Thread(target=read, daemon=True).start()
+        for _ in range(10):
+            assert begun.acquire(timeout=10)
+        time.sleep(0.5)
+        assert not errors
+        database.close()
+        ended.wait(15)
+        assert len(errors) == 10
+        assert all(map(database_away, errors)), errors
+        pipe.let_flow()

@@ -6,11 +6,14 @@ Drivers are synchronous (docs/decisions/0002): call from a thread, not from the 
 from __future__ import annotations
 
 import logging
+import os
 import re
+import socket
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +58,7 @@ class Database:
         self.url = _parse(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.engine: Engine = _engine(self.url, self.is_sqlite)
+        self._lines = None if self.is_sqlite else _Lines(self.engine)
         self.is_away = False
 
     def __repr__(self) -> str:
@@ -80,6 +84,9 @@ class Database:
         self.is_away = False
 
     def close(self) -> None:
+        """Ends at once what other threads still wait for: they get an error, and their transactions are rolled back."""
+        if self._lines is not None:
+            self._lines.cut()
         self.engine.dispose()
 
     @contextmanager
@@ -244,6 +251,53 @@ def _engine(url: URL, is_sqlite: bool) -> Engine:
             place="store.database",
             hint='pip install "tieline[postgres]"',
         ) from error
+
+
+class _Lines:
+    """What leads to PostgreSQL: ``cut()``, and nothing waits for it any more.
+
+    A server, or a proxy before it, that acknowledges and never answers holds a thread for ever, and an interpreter does
+    not end before its threads. A driver's connection must not be closed under a thread that uses it; its socket may be
+    shut down. Each is held by a descriptor of our own, as the driver's may be another file by then.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        import sqlalchemy as sa
+
+        self._sockets: dict[Any, socket.socket] = {}
+        self._lock = threading.Lock()
+        self._is_cut = False
+        sa.event.listen(engine, "do_connect", self._check)
+        sa.event.listen(engine, "connect", self._hold)
+        sa.event.listen(engine, "close", self._let_go)
+
+    def cut(self) -> None:
+        with self._lock:
+            self._is_cut = True
+            for held in self._sockets.values():
+                _shut_down(held)
+
+    def _check(self, *_: Any) -> None:
+        if self._is_cut:
+            raise DatabaseAway("The database is closed.", retry_after_s=5.0)
+
+    def _hold(self, connection: Any, _record: Any) -> None:
+        held = socket.socket(fileno=os.dup(connection.fileno()))
+        with self._lock:
+            self._sockets[connection] = held
+            if self._is_cut:
+                _shut_down(held)
+
+    def _let_go(self, connection: Any, _record: Any) -> None:
+        with self._lock:
+            held = self._sockets.pop(connection, None)
+            if held is not None:
+                held.close()
+
+
+def _shut_down(held: socket.socket) -> None:
+    with suppress(OSError):  # its other end was faster
+        held.shutdown(socket.SHUT_RDWR)
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:
