@@ -57,6 +57,8 @@ COMPILED = [
     "route/hedge.py",
     "route/latency.py",
     "route/match.py",
+    "route/no_candidate.py",
+    "route/past.py",
     "route/plan.py",
     "route/pool.py",
     "route/quota.py",

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from tieline import listing
+from tieline import listing, status
 from tieline.admit.accounts import Accounts
 from tieline.admit.admission import Admission
 from tieline.admit.intake import Intake
@@ -39,7 +39,7 @@ from tieline.providers.credentials import stored_credential
 from tieline.providers.deployment import Deployment
 from tieline.providers.tokens import TokenSource
 from tieline.record.ids import new_id
-from tieline.record.metrics import Gauge, Metrics
+from tieline.record.metrics import Metrics
 from tieline.record.recorder import Recorder
 from tieline.record.retention import Retention
 from tieline.replicas import Replicas
@@ -48,6 +48,7 @@ from tieline.route.health import Health
 from tieline.route.router import Router
 from tieline.route.steps import Needs
 from tieline.route.validate import validate_routes
+from tieline.shown import replayed, shown
 from tieline.store import sealed
 from tieline.store.database import Database, database_away
 from tieline.store.sealed import Vault, keyring
@@ -64,8 +65,7 @@ from tieline.types.errors import (
     NotFound,
     UnknownModel,
 )
-from tieline.types.money import format_usd
-from tieline.types.record import Record, as_dict
+from tieline.types.record import Record
 
 log = logging.getLogger("tieline")
 
@@ -73,10 +73,6 @@ REOPEN_S = 1.0
 """How often a database that did not answer at the start is tried again."""
 LEARN_S = 5.0
 """How often it is looked up what other processes spent of soft budgets."""
-SLOW_S = 2.0
-"""Records that wait longer than this for the database: it is slow. The usual is a tenth of a second, half a one under load."""
-STALE_S = 10.0
-"""Keys that were not looked at for longer than this: the database hangs."""
 RECOVERY_S = 30.0
 """How long a start waits for the journals of dead processes; what is left then is taken over while serving."""
 
@@ -110,7 +106,7 @@ class Gateway:
         self.intake = Intake(self.config.server.max_lag_ms / 1000)
         self.health = Health(Random())
         self.metrics = Metrics()
-        self.metrics.add_source(self._gauges)
+        self.metrics.add_source(lambda: status.gauges(self))
         self.database = (
             None if dry or self.config.store.database == "none" else Database(self.config.store.database)
         )
@@ -516,88 +512,12 @@ class Gateway:
     # asked by the control plane -----------------------------------------------------------------------------------
 
     def readiness(self) -> dict[str, Any]:
-        health = self.recorder.health()
-        return {
-            # Keys that were recalled without the database are served too.
-            "ready": not self.intake.draining
-            and (self.admission.known or self.admission.open or self.admission.has_keys),
-            "draining": self.intake.draining,
-            "providers": sorted(self.fleet.hosts),
-            "in_flight": self.in_flight,
-            "recorder": msgspec.to_builtins(health),
-            "degraded": self._degraded(),
-        }
-
-    def _degraded(self) -> list[str]:
-        """What is away while traffic goes on: told by /health/ready, which stays 200, and by a metric."""
-        health, found = self.recorder.health(), []
-        if self.is_without_database:
-            keys = "known from before, hard budgets let nothing in" if self.admission.has_keys else "refused"
-            found.append(f"database: not reached since the start; until it is, virtual keys are {keys}")
-        elif health.failing_since is not None:
-            found.append("database: records are kept in the spool")
-        elif health.waiting_s > SLOW_S:
-            found.append("database: slow, records wait for it")
-        if not self.admission.counted and not self.is_without_database:
-            found.append("database: the spool could not be written to it yet; hard budgets let nothing in")
-        if health.journal_failing:
-            found.append("spool: the disk is full or gone; records are only in memory")
-        if self.watch is not None and (
-            self.watch.last_error is not None or (self.admission.known and self.watch.stale_s > STALE_S)
-        ):
-            found.append("keys: those known stay in force, changes are not seen")
-        if self.leases is not None and self.leases.last_error is not None:
-            found.append("redis: budgets and limits are spent out of the shares that are left")
-        if self.replicas is not None and self.replicas.unshared:
-            found.append(
-                f"sharing: {self.replicas.unshared} other processes count the same budgets and limits by themselves; "
-                "set store.redis to one Redis for all"
-            )
-        if self.replicas is not None and self.replicas.trouble:
-            found.append(f"configuration: {self.replicas.trouble}")
-        return found
+        """Whether it serves, and what it does without: ``degraded``."""
+        return status.readiness(self)
 
     def exposition(self) -> tuple[bytes, str]:
         """Prometheus text and its media type."""
         return self.metrics.exposition()
-
-    def _gauges(self) -> list[Gauge]:
-        overload = self.intake.overload
-        gauges = [
-            Gauge("tieline_in_flight", "Requests under way.", {}, float(self.in_flight)),
-            Gauge("tieline_loop_lag_seconds", "How late the event loop is.", {}, overload.lag_s),
-            Gauge("tieline_refused_share", "Of new requests, one too many each.", {}, overload.share),
-        ]
-        away = {line.partition(":")[0] for line in self._degraded()}
-        gauges += [
-            Gauge(
-                "tieline_dependency_up",
-                "0 while the gateway does without.",
-                {"dependency": name},
-                0.0 if name in away else 1.0,
-            )
-            for name in ("database", "spool", "keys", "redis", "sharing", "configuration")
-        ]
-        if self.replicas is not None:
-            count = float(max(1, len(self.replicas.living)))
-            gauges.append(Gauge("tieline_replicas", "Processes on this database.", {}, count))
-        health = self.recorder.health()
-        gauges += [
-            Gauge(
-                "tieline_records_waiting",
-                "Not in the database yet.",
-                {},
-                float(health.queued + health.spooled),
-            ),
-            Gauge("tieline_records_lost", "Gone: no room anywhere.", {}, float(health.lost)),
-            Gauge("tieline_records_recovered", "Taken over from the dead.", {}, float(health.recovered)),
-        ]
-        for view in self.health.snapshot(self.clock()):
-            labels = {"deployment": view.deployment, "state": view.state}
-            gauges.append(
-                Gauge("tieline_deployment_state", "1 for the state a deployment is in.", labels, 1.0)
-            )
-        return gauges
 
     def authenticate(self, secret: str | None) -> str | None:
         """The key's id, None where no key is needed. Raises Unauthenticated."""
@@ -644,31 +564,8 @@ class Gateway:
         return replayed(await self.request_record(request_id, secret))
 
 
-def replayed(record: dict[str, Any]) -> dict[str, Any]:
-    """The decision of a record as ``shown`` makes it, with what came of each try."""
-    kept = ("id", "at_ms", "model_asked", "outcome", "status", "deployment", "cost_usd", "intent", "profile")
-    tries = ("number", "deployment", "credential", "reason", "outcome", "message", "started_ms", "ended_ms")
-    return {
-        "request": {name: record.get(name) for name in kept},
-        **record["decision"],
-        "attempts": [{name: line.get(name) for name in tries} for line in record["attempts"]],
-    }
-
-
 def _said(error: Exception) -> str:
     return str(error) if isinstance(error, ConfigError) else f"The database: {type(error).__name__}."
-
-
-def shown(record: Record) -> dict[str, Any]:
-    """For JSON: money as decimal strings of US dollars."""
-    found = as_dict(record)
-    for name in ("cost", "wasted", "charged"):
-        found.pop(name, None)
-        found[f"{name}_usd"] = format_usd(getattr(record, name))
-    for line, entry in zip(found["attempts"], record.attempts, strict=True):
-        line.pop("cost", None)
-        line["cost_usd"] = format_usd(entry.cost)
-    return found
 
 
 def _check_intent(intent: str) -> None:

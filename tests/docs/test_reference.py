@@ -10,11 +10,11 @@ import pytest
 import typer.main
 
 from tests.docs.pages import DOCS, ROOT, codes, pages, table
+from tieline import status
 from tieline.cli.app import app
 from tieline.config.settings import settings
 from tieline.dialects import paths
 from tieline.dialects.base import Quirks
-from tieline.gateway import Gateway
 from tieline.record.metrics import Metrics
 from tieline.simulator.behaviour import CHOICE, CONNECTION, CONTENT, REFUSALS, SHAPE, STREAM, allowed_params
 from tieline.simulator.schedule import Phase
@@ -72,7 +72,7 @@ def test_metrics() -> None:
         exposed[f"{counter.name}_total"] = ("counter", set(counter.labels))
     for histogram in metrics.histograms:
         exposed[histogram.name] = ("histogram", set(histogram.labels))
-    source = inspect.getsource(Gateway._gauges)
+    source = inspect.getsource(status.gauges)
     gauges = set(re.findall(r'"(tieline_\w+)"', source))
     assert {name for name, (kind, _) in stated.items() if kind == "gauge"} == gauges
     assert {name: about for name, about in stated.items() if about[0] != "gauge"} == exposed

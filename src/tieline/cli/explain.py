@@ -38,7 +38,7 @@ def _past(request_id: str, path: Path | None, as_json: bool) -> None:
     if record is None:
         raise NotFound(f"There is no request {request_id!r}.", hint="`tieline logs` lists them.")
     if as_json:
-        from tieline.gateway import replayed, shown
+        from tieline.shown import replayed, shown
 
         write_json(replayed(shown(record)))
         return

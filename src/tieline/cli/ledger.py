@@ -190,7 +190,7 @@ def show(request_id: str, config: Path | None, as_json: bool) -> None:
 
 def plain(record: Record) -> dict[str, Any]:
     """For JSON: money as decimal strings of US dollars."""
-    from tieline.gateway import shown
+    from tieline.shown import shown
 
     return shown(record)
 

@@ -11,40 +11,23 @@ from typing import Any
 
 from tieline.config.schema import Routing
 from tieline.providers.deployment import Deployment
-from tieline.route.asked import field_of
+from tieline.route import no_candidate
 from tieline.route.balance import Stand, choose, least_bad, stand
-from tieline.route.candidates import (
-    NO_EMBEDDINGS,
-    ONLY_EMBEDDINGS,
-    capability_reason,
-    lacking,
-    size_reason,
-    window_of,
-)
+from tieline.route.candidates import size_reason, window_of
 from tieline.route.ceiling import Ceiling
 from tieline.route.deadlines import deadlines
 from tieline.route.decision import Decision, excluded_of
 from tieline.route.equivalence import UpperBound
 from tieline.route.health import AGAINST_HEALTH, GONE, Health, Lane
 from tieline.route.hedge import HedgeBudget, after_s
+from tieline.route.past import FINAL, Past
 from tieline.route.pool import Pool, Tier
 from tieline.route.steps import Deadlines, GiveUp, Needs, Outcome, Step, Try
-from tieline.types.errors import ErrorInfo, Failure, FailureClass
+from tieline.types.errors import Failure, FailureClass
 
 RETRY_ONCE = frozenset({FailureClass.CONNECT, FailureClass.TRANSIENT})
-FINAL = frozenset({FailureClass.CALLER_GONE, FailureClass.CONTENT_FILTERED})
 BAD_KEY = frozenset({FailureClass.CREDENTIAL, FailureClass.QUOTA_EXHAUSTED})
 REFUSED = frozenset({FailureClass.CALLER_FAULT, FailureClass.UNSUPPORTED_PARAMETER})
-LESS_TELLING = frozenset(
-    {
-        FailureClass.CREDENTIAL,
-        FailureClass.QUOTA_EXHAUSTED,
-        FailureClass.MODEL_GONE,
-        FailureClass.REGION_BLOCKED,
-        FailureClass.UNSUPPORTED_PARAMETER,
-    }
-)
-"""When a fallback dies of these the caller is told of the earlier failure, which says more."""
 MAX_HOPS = 2
 """Resumes of one broken stream."""
 RETRY_JITTER_S = (0.05, 0.25)
@@ -55,55 +38,6 @@ MAX_KEPT = 1024
 KEPT_S = 0.25
 
 Accept = Callable[[Deployment], bool]
-
-
-class Past:
-    """What went wrong in this request so far; made when the first try has failed."""
-
-    __slots__ = (
-        "dead_deployments",
-        "dead_keys",
-        "dead_lanes",
-        "doubt",
-        "failures",
-        "fits",
-        "found",
-        "hops",
-        "ready_at",
-        "reshaped",
-        "retried",
-        "stormed",
-        "struck",
-        "trial",
-        "waited",
-        "window",
-    )
-
-    def __init__(self) -> None:
-        self.failures: list[Failure] = []
-        self.dead_deployments: set[str] = set()
-        self.dead_lanes: set[Lane] = set()
-        self.dead_keys: set[tuple[str, str]] = set()
-        """(provider, credential label)"""
-        self.ready_at: dict[Lane, float | None] = {}
-        """Rate-limited lanes, and when they said they are ready again."""
-        self.fits: dict[str, bool] = {}
-        self.found: list[Tier] | None = None
-        self.retried: set[str] = set()
-        self.struck: dict[str, set[str]] = {}
-        """Provider or edge -> what failed there: two of them, and the rest is asked last."""
-        self.reshaped: set[Lane] = set()
-        """Resumed without the partial answer."""
-        self.doubt: Failure | None = None
-        """A refusal that may be the provider's fault: others are asked, and it is what the caller hears if none accepts."""
-        self.stormed = False
-        """A refusal was certainly the provider's fault."""
-        self.trial: Deployment | None = None
-        """It refused in doubt; somebody else is being asked whether it is us."""
-        self.hops = 0
-        self.waited = 0.0
-        self.window = 0
-        """The largest context window that was too small."""
 
 
 class Plan:
@@ -313,26 +247,22 @@ class Plan:
         """What this failure takes out for the rest of this request."""
         deployment = lane.deployment
         if failure.kind in BAD_KEY:
-            self.past.dead_keys.add((deployment.provider.name, lane.credential.label))
+            self.past.rule_out_key(lane)
             self.why_not[deployment.id] = f"{failure.kind.value} on {lane.credential.label}"
             return
         if failure.kind is FailureClass.RATE_LIMITED:
             wait = failure.retry_after_s
-            self.past.ready_at[lane] = None if wait is None else self._now + wait
-            self.past.dead_lanes.add(lane)
+            self.past.rule_out_lane(lane, None if wait is None else self._now + wait)
             self.why_not[deployment.id] = failure.kind.value
             return
         if failure.kind in AGAINST_HEALTH and failure.kind not in GONE:
-            provider = deployment.provider
-            self.past.struck.setdefault(provider.name, set()).add(deployment.id)
-            if provider.edge:
-                self.past.struck.setdefault(f"edge:{provider.edge}", set()).add(provider.name)
+            self.past.strike(deployment)
         if failure.kind is FailureClass.CONTEXT_LENGTH:
             self.past.window = max(self.past.window, window_of(deployment) or self.needs.input_tokens)
         self._rule_out(deployment, failure.kind.value)
 
     def _rule_out(self, deployment: Deployment, reason: str) -> None:
-        self.past.dead_deployments.add(deployment.id)
+        self.past.rule_out(deployment)
         self.why_not[deployment.id] = reason
 
     def _refused(self, lane: Lane, failure: Failure) -> Step:
@@ -389,36 +319,23 @@ class Plan:
         if waiting is not None:
             return self._wait(*waiting)
         step = self._next("failover")
-        if (
-            isinstance(step, GiveUp)
-            and self.past.ready_at.get(lane, 0.0) is None
-            and self._patient(UNTOLD_WAIT_S)
-        ):
+        if isinstance(step, GiveUp) and self.past.is_limited_untold(lane) and self._patient(UNTOLD_WAIT_S):
             return self._wait(lane, self._random.uniform(0.5, 1.0) * UNTOLD_WAIT_S)
         return step
 
     def _wait(self, lane: Lane, seconds: float) -> Step:
         self.past.waited += seconds
-        self.past.dead_lanes.discard(lane)
-        self.past.ready_at.pop(lane, None)
+        self.past.readmit(lane)
         return self._send_to(lane, "wait", seconds)
 
     def _soonest(self) -> tuple[Lane, float] | None:
         """The rate-limited lane that said it is ready first, if that is within patience."""
-        told = [
-            (at, lane) for lane, at in self.past.ready_at.items() if at is not None and self._usable(lane)
-        ]
-        if not told:
+        soonest = self.past.soonest()
+        if soonest is None:
             return None
-        at, lane = min(told, key=lambda one: one[0])
+        lane, at = soonest
         seconds = max(at - self._now, 0.0)
         return (lane, seconds) if self._patient(seconds) else None
-
-    def _usable(self, lane: Lane) -> bool:
-        return (
-            lane.deployment.id not in self.past.dead_deployments
-            and (lane.deployment.provider.name, lane.credential.label) not in self.past.dead_keys
-        )
 
     def _patient(self, seconds: float) -> bool:
         left = self.routing.timeouts.total_s - self.elapsed_s
@@ -438,7 +355,7 @@ class Plan:
                     again.plain = True
                 return again
         self._exclude(lane, failure)
-        self.past.dead_deployments.add(lane.deployment.id)
+        self.past.rule_out(lane.deployment)
         if self.past.hops >= MAX_HOPS or not self._may_send():
             return self._give_up(failure)
         name = self.pool.reference.name
@@ -452,29 +369,24 @@ class Plan:
 
     def _next(self, reason: str, *, unsupported: str | None = None) -> Step:
         if not self._may_send():
-            return self._give_up(self.past.failures[-1] if self.past.failures else None)
+            return self._give_up(self.past.last)
         picked = self._pick()
         if picked is not None:
             wait = self._told_wait(picked[0])
             self.past.waited += wait
             return self._send_to(picked[0], reason, wait, probe=picked[1])
-        return self._give_up(
-            self.past.failures[-1] if self.past.failures else self._nothing_sent(unsupported)
-        )
+        return self._give_up(self.past.last or self._nothing_sent(unsupported))
 
     def _pick(self, accept: Accept | None = None, *, last_resort: bool = True) -> tuple[Lane, bool] | None:
         """As ``_pick_of``; where two have failed in this request, the rest of that provider or edge comes last."""
-        if any(len(failed) > 1 for failed in self.past.struck.values()):
+        if self.past.has_struck:
             spared = self._pick_of(
-                lambda one: (accept is None or accept(one)) and not self._struck(one), last_resort=False
+                lambda one: (accept is None or accept(one)) and not self.past.is_struck(one),
+                last_resort=False,
             )
             if spared is not None:
                 return spared
         return self._pick_of(accept, last_resort=last_resort)
-
-    def _struck(self, deployment: Deployment) -> bool:
-        struck, provider = self.past.struck, deployment.provider
-        return len(struck.get(provider.name, ())) > 1 or len(struck.get(f"edge:{provider.edge}", ())) > 1
 
     def _pick_of(self, accept: Accept | None, *, last_resort: bool) -> tuple[Lane, bool] | None:
         """The next lane and whether it is a probe: the first tier that has a ready one, else the least bad of all."""
@@ -545,9 +457,7 @@ class Plan:
 
     def eligible(self, tier: Tier, lane: Lane) -> bool:
         deployment = lane.deployment
-        if deployment.id in self.past.dead_deployments or lane in self.past.dead_lanes:
-            return False
-        if self.past.dead_keys and (deployment.provider.name, lane.credential.label) in self.past.dead_keys:
+        if self.past.is_out(lane):
             return False
         fits = self.past.fits.get(deployment.id)
         if fits is None:
@@ -687,7 +597,7 @@ class Plan:
 
     def _send_to(self, lane: Lane, reason: str, wait_s: float = 0.0, *, probe: bool = False) -> Step:
         if not self._may_send():
-            return self._give_up(self.past.failures[-1] if self.past.failures else None)
+            return self._give_up(self.past.last)
         if self._hard and not self._affordable(lane.deployment):
             return self._next("failover")
         return self._try(lane, reason, wait_s, probe=probe)
@@ -711,69 +621,13 @@ class Plan:
         return step
 
     def _give_up(self, failure: Failure | None) -> GiveUp:
-        if failure is not None and failure.kind not in FINAL and self.past.doubt is not None:
-            failure = self.past.doubt
-        elif failure is not None and failure.kind in LESS_TELLING:
-            telling = [one for one in self.past.failures if one.kind not in LESS_TELLING]
-            failure = telling[-1] if telling else failure
-        return GiveUp(failure, excluded_of(self.pool, self.why_not), self.attempts)
+        return GiveUp(self.past.telling(failure), excluded_of(self.pool, self.why_not), self.attempts)
 
     def _nothing_sent(self, unsupported: str | None) -> Failure | None:
-        """Nobody was asked; where one reason stands for all it is the failure, else None: no candidate."""
-        if unsupported is not None:
-            return Failure(
-                kind=FailureClass.UNSUPPORTED_PARAMETER,
-                message=f"None of the models that may serve this can do {unsupported}.",
-                status=400,
-                info=ErrorInfo(param=unsupported),
-            )
-        asked = [lane for tier in self.pool.named for lane in tier.lanes if self.eligible(tier, lane)]
-        waits = [wait for lane in asked if (wait := self._told_wait(lane)) > 0.0]
-        if waits:
-            limited = any(lane.quota.refusals for lane in asked)
-            return Failure(
-                kind=FailureClass.RATE_LIMITED if limited else FailureClass.OVERLOADED,
-                message="Every deployment that may serve this asked for a pause.",
-                status=429 if limited else 503,
-                retry_after_s=min(waits),
-            )
-        small = [
-            one.id for one in self.pool.deployments if size_reason(one, self.needs, asked=True) is not None
+        waiting = [
+            (lane, self._told_wait(lane))
+            for tier in self.pool.named
+            for lane in tier.lanes
+            if self.eligible(tier, lane)
         ]
-        if small and len(small) == len(self.pool.deployments):
-            return Failure(
-                kind=FailureClass.CONTEXT_LENGTH,
-                message=f"About {self.needs.input_tokens} tokens fit no model that may serve this.",
-                status=400,
-            )
-        return self._other_operation() or self._incapable()
-
-    def _incapable(self) -> Failure | None:
-        """What was asked for is beyond every model that the name stands for: the caller's to change, not to try again."""
-        strict = self.pool.route.preferences.require_parameters
-        reasons = {one.id: capability_reason(one, self.needs, strict=strict) for one in self.pool.deployments}
-        if any(reason is None or self.pool.excluded.get(name) != reason for name, reason in reasons.items()):
-            return None
-        said = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:8])
-        first = next(filter(None, (lacking(one, self.needs, strict=strict) for one in self.pool.deployments)))
-        field = field_of(first[0], self.needs.dialect)
-        return Failure(
-            kind=FailureClass.UNSUPPORTED_PARAMETER,
-            message=f"`{field}`: {said}. Leave it out, or choose a model that can.",
-            status=400,
-            info=ErrorInfo(param=field),
-        )
-
-    def _other_operation(self) -> Failure | None:
-        """A chat is asked of models that only embed, or vectors of models that only talk."""
-        named = [one.id for one in self.pool.deployments]
-        reasons = [self.pool.excluded.get(name) for name in named]
-        if not named or any(reason not in (NO_EMBEDDINGS, ONLY_EMBEDDINGS) for reason in reasons):
-            return None
-        said = "; ".join(f"{name}: {reason}" for name, reason in list(zip(named, reasons, strict=True))[:8])
-        return Failure(
-            kind=FailureClass.UNSUPPORTED_PARAMETER,
-            message=f"`model`: {said}. Choose a model that does what is asked.",
-            status=400,
-            info=ErrorInfo(param="model"),
-        )
+        return no_candidate.failure_of(self.pool, self.needs, waiting, unsupported)

@@ -61,7 +61,7 @@ def routes(gateway: Gateway) -> list[Any]:
         limit: Annotated[int, Parameter(ge=1, le=MAX_PAGE)] = PAGE,
     ) -> RecordPage:
         """The newest first. All filters that are given must hold."""
-        from tieline.gateway import shown
+        from tieline.shown import shown
 
         filters = queries.Filters(
             key_id=key,
@@ -86,7 +86,7 @@ def routes(gateway: Gateway) -> list[Any]:
     @get("/records/{record:str}")
     async def show_record(record: Annotated[str, Parameter(max_length=64)]) -> dict[str, Any]:
         """One request with its attempts and the decision behind them. The beginning of an id will do."""
-        from tieline.gateway import shown
+        from tieline.shown import shown
 
         found = await to_thread(queries.show, database(), record)
         if found is None:

@@ -1,0 +1,77 @@
+"""Why nobody could be asked, where one reason stands for all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tieline.route.asked import field_of
+from tieline.route.candidates import (
+    NO_EMBEDDINGS,
+    ONLY_EMBEDDINGS,
+    capability_reason,
+    lacking,
+    size_reason,
+)
+from tieline.route.health import Lane
+from tieline.route.pool import Pool
+from tieline.route.steps import Needs
+from tieline.types.errors import ErrorInfo, Failure, FailureClass
+
+MAX_NAMED = 8
+
+
+def failure_of(
+    pool: Pool, needs: Needs, waiting: Sequence[tuple[Lane, float]], unsupported: str | None
+) -> Failure | None:
+    """None: there is no candidate, for more reasons than one.
+
+    ``waiting``: who may serve it, and for how many seconds it asked to be left alone; ``unsupported``: the parameter
+    that somebody's dialect could not express.
+    """
+    if unsupported is not None:
+        return _cannot(f"None of the models that may serve this can do {unsupported}.", unsupported)
+    waits = [wait for _, wait in waiting if wait > 0.0]
+    if waits:
+        limited = any(lane.quota.refusals for lane, _ in waiting)
+        return Failure(
+            kind=FailureClass.RATE_LIMITED if limited else FailureClass.OVERLOADED,
+            message="Every deployment that may serve this asked for a pause.",
+            status=429 if limited else 503,
+            retry_after_s=min(waits),
+        )
+    if pool.deployments and all(size_reason(one, needs, asked=True) is not None for one in pool.deployments):
+        return Failure(
+            kind=FailureClass.CONTEXT_LENGTH,
+            message=f"About {needs.input_tokens} tokens fit no model that may serve this.",
+            status=400,
+        )
+    return _other_operation(pool) or _incapable(pool, needs)
+
+
+def _other_operation(pool: Pool) -> Failure | None:
+    """A chat is asked of models that only embed, or vectors of models that only talk."""
+    reasons = {one.id: pool.excluded.get(one.id) for one in pool.deployments}
+    if not reasons or any(reason not in (NO_EMBEDDINGS, ONLY_EMBEDDINGS) for reason in reasons.values()):
+        return None
+    return _cannot(f"`model`: {_said(reasons)}. Choose a model that does what is asked.", "model")
+
+
+def _incapable(pool: Pool, needs: Needs) -> Failure | None:
+    """What was asked for is beyond every model that the name stands for: the caller's to change, not to try again."""
+    strict = pool.route.preferences.require_parameters
+    reasons = {one.id: capability_reason(one, needs, strict=strict) for one in pool.deployments}
+    if any(reason is None or pool.excluded.get(name) != reason for name, reason in reasons.items()):
+        return None
+    first = next(filter(None, (lacking(one, needs, strict=strict) for one in pool.deployments)))
+    field = field_of(first[0], needs.dialect)
+    return _cannot(f"`{field}`: {_said(reasons)}. Leave it out, or choose a model that can.", field)
+
+
+def _said(reasons: dict[str, str | None]) -> str:
+    return "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:MAX_NAMED])
+
+
+def _cannot(message: str, field: str) -> Failure:
+    return Failure(
+        kind=FailureClass.UNSUPPORTED_PARAMETER, message=message, status=400, info=ErrorInfo(param=field)
+    )
