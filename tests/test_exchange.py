@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.files import no_room_for_files
 from tieline.client import AsyncTieline, RequestFailed
 from tieline.config.schema import Config, ModelConfig, ProviderConfig, Routing, StoreConfig, Timeouts
 from tieline.simulator import SimulatorServer
@@ -28,7 +29,8 @@ async def line() -> AsyncIterator[AsyncTieline]:
         models={
             "cut": ModelConfig(
                 deployments=["sim/sim-cut:after=12"], fallbacks=["deaf/sim-echo:resume=ignore,text=own"]
-            )
+            ),
+            "echo": ModelConfig(deployments=["sim/sim-echo"], fallbacks=["deaf/sim-echo"]),
         },
         routing=Routing(timeouts=Timeouts(total_s=1.0)),
     )
@@ -59,6 +61,20 @@ async def test_a_connection_lost_within_the_answer_is_a_truncation(line: AsyncTi
 
 async def test_a_connection_lost_before_the_answer_is_a_lost_connection(line: AsyncTieline) -> None:
     assert await _outcome(line, "sim/sim-reset", stream=False) == "connect"
+
+
+async def test_a_machine_without_room_for_connections_says_nothing_of_the_provider(
+    line: AsyncTieline,
+) -> None:
+    """Six in a row would keep a provider out for seconds; its fallback has no connection either."""
+    for _ in range(6):
+        with no_room_for_files(), pytest.raises(RequestFailed) as caught:
+            await line.chat("echo", "Why do ships carry bells?")
+        assert (caught.value.http_status, caught.value.error_code) == (503, "internal_error")
+        assert caught.value.record.outcome == "internal_error"
+        assert [entry.outcome for entry in caught.value.record.attempts] == ["internal_error"]
+    answer = await line.chat("echo", "Why do ships carry bells?")
+    assert [entry.deployment for entry in answer.record.attempts] == ["sim/sim-echo"]
 
 
 @pytest.mark.parametrize("stream", [False, True])

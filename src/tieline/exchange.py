@@ -88,7 +88,6 @@ class Exchange:
         "flight",
         "held",
         "kept_token",
-        "puzzled",
         "race",
         "relay",
         "response",
@@ -116,8 +115,6 @@ class Exchange:
         self.failure: Failure | None = None
         self.resuming = flight.committed
         self.unspliced = False
-        self.puzzled = False
-        """Something was raised; unless it is known as a failure, it is our fault."""
         self.held: asyncio.TimerHandle | None = None
         """When what is held back goes out."""
         self.sent = b""
@@ -150,7 +147,7 @@ class Exchange:
         except Lost:
             self.failure = _SUPERSEDED
         except Exception as error:
-            self.puzzled = True
+            self.failure = _OURS  # unless it is known
             self.failure = self._failure_of(error)
             error.__traceback__ = None  # its frames know whoever raised it and keeps it: a cycle as well
         finally:
@@ -500,13 +497,10 @@ class Exchange:
     def _close_entry(self, now: float) -> None:
         entry, failure = self.entry, self.failure
         entry.ended_ms = (now - self.flight.received_at) * 1000
-        if failure is None and not self.puzzled:
+        if failure is None:
             entry.outcome = SUCCESS
         else:
-            if failure is not None:
-                entry.outcome, entry.message = failure.kind.value, failure.message[:1000]
-            else:
-                entry.outcome = "internal_error"
+            entry.outcome, entry.message = failure.kind.value, failure.message[:1000]
             if self.relay is not None:
                 self.relay.catch_up()
             self._read_relay()
@@ -583,6 +577,7 @@ _CALLER_GONE = Failure(kind=FailureClass.CALLER_GONE, message="The caller went a
 _SUPERSEDED = Failure(
     kind=FailureClass.SUPERSEDED, message="Cancelled: the attempt beside it had content first."
 )
+_OURS = Failure(kind=FailureClass.INTERNAL, message="Tieline failed; the server's log has the request's id.")
 _ABANDONED = frozenset(
     {FailureClass.CALLER_GONE, FailureClass.SUPERSEDED, FailureClass.FIRST_TOKEN_TIMEOUT, FailureClass.STALL}
 )

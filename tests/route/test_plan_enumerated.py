@@ -25,7 +25,12 @@ ENDS: dict[str, Failure | None] = {
         if kind is not FailureClass.RATE_LIMITED
     },
 }
-FINAL = {FailureClass.CALLER_FAULT, FailureClass.CALLER_GONE, FailureClass.CONTENT_FILTERED}
+FINAL = {
+    FailureClass.CALLER_FAULT,
+    FailureClass.CALLER_GONE,
+    FailureClass.CONTENT_FILTERED,
+    FailureClass.INTERNAL,
+}
 ONCE_MORE = {FailureClass.CONNECT, FailureClass.TRANSIENT}
 KEY = {FailureClass.CREDENTIAL, FailureClass.QUOTA_EXHAUSTED}
 SECONDS = 0.3

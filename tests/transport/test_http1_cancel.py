@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import socket
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.files import no_room_for_files
 from tests.transport.certificates import server_context
 from tests.transport.rawserver import Peer, always, answer, serving
-from tieline.transport.base import TransportError, UpstreamRequest
+from tieline.transport.base import Transport, TransportError, UpstreamRequest
 from tieline.transport.dial import _first_to_connect
 from tieline.transport.http1 import Http1Transport
 from tieline.transport.limits import PoolLimits
+from tieline.transport.proxied import ProxiedTransport
 
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -250,6 +252,19 @@ async def test_nobody_listens(transport: Http1Transport) -> None:
             await transport.send(UpstreamRequest(url=url, headers=[]))
     assert (caught.value.kind, caught.value.sent) == ("connect", False)
     assert transport.in_flight == 0
+
+
+@pytest.mark.parametrize("make", [Http1Transport, ProxiedTransport])
+async def test_no_room_for_another_connection(make: Callable[[], Transport]) -> None:
+    transport = make()
+    async with serving(always(answer())) as server, serving(always(answer())) as other:
+        assert await (await transport.send(other.request())).read(10) == b"ok"
+        with no_room_for_files(), pytest.raises(TransportError) as caught:
+            await transport.send(server.request())
+        assert (caught.value.kind, caught.value.sent) == ("local", False)
+        assert "Too many open files" in caught.value.message
+        assert await (await transport.send(server.request())).read(10) == b"ok"
+    await transport.aclose()
 
 
 async def test_a_name_that_does_not_exist(transport: Http1Transport) -> None:

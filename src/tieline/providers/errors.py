@@ -48,7 +48,8 @@ def classify_transport(error: TransportError) -> Failure:
     kind = _TRANSPORT[error.kind]
     if kind is Class.FIRST_TOKEN_TIMEOUT and not error.sent:
         kind = Class.CONNECT
-    return Failure(kind=kind, message=safe(error.message) or error.kind)
+    pause_s = _PAUSE_S if kind is Class.INTERNAL else None
+    return Failure(kind=kind, message=safe(error.message) or error.kind, retry_after_s=pause_s)
 
 
 _TRANSPORT: dict[str, Class] = {
@@ -61,7 +62,10 @@ _TRANSPORT: dict[str, Class] = {
     "timeout": Class.FIRST_TOKEN_TIMEOUT,
     "protocol": Class.GARBLED,
     "too_large": Class.GARBLED,
+    "local": Class.INTERNAL,
 }
+_PAUSE_S = 1.0
+"""After which files may be free again."""
 
 
 def _kind(provider: str, dialect: str, status: int | None, info: ErrorInfo) -> Class:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import mmap
 import os
@@ -11,6 +10,8 @@ import socket
 import tempfile
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any, Final
+
+from tieline.transport.dial import NO_ROOM
 
 log = logging.getLogger("tieline")
 
@@ -26,7 +27,6 @@ more afterwards they may be stuck: of the connections that are left it takes one
 on up to a turn's worth."""
 RETRY_S: Final = 1.0
 """Until the next try when the system has no room for another connection, unless one ends before."""
-_FULL: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _NOBODY: Final = 2**64 - 1
 
 
@@ -164,7 +164,7 @@ class Acceptor:
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in NO_ROOM:
                 return True  # of one connection, which is gone
             log.error("no new connection can be taken: %s", error.strerror)
             self._rest(RETRY_S, self._wake)

@@ -34,11 +34,14 @@ class UpstreamRequest:
 
 
 class TransportError(Exception):
-    """The network failed. ``sent`` tells whether the upstream may have begun to work on the request."""
+    """The network failed. ``sent`` tells whether the upstream may have begun to work on the request.
+    ``local``: this machine has no room for another connection."""
 
     def __init__(
         self,
-        kind: Literal["connect", "tls", "dns", "reset", "timeout", "protocol", "too_large", "closed"],
+        kind: Literal[
+            "connect", "tls", "dns", "reset", "timeout", "protocol", "too_large", "closed", "local"
+        ],
         message: str,
         *,
         sent: bool,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 from collections.abc import Callable, Sequence
 from itertools import chain, zip_longest
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from tieline.transport.base import TransportError
 from tieline.transport.origin import Origin
@@ -16,6 +17,8 @@ _STAGGER_S = 0.25
 """Head start of each address over the next (RFC 8305, section 5): a dead IPv6 path costs this, not the deadline."""
 _MAX_ADDRESSES = 6
 _TLS_SHUTDOWN_S = 2.0
+NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""This process or machine cannot have another connection, whoever is at its other end."""
 
 Address = tuple[int, int, int, str, Any]
 P = TypeVar("P")
@@ -29,7 +32,8 @@ async def dial(
     protocol: Callable[[], P],
     deadline: asyncio.Timeout,
 ) -> P:
-    """Raises TransportError: ``dns``, ``connect``, ``tls``, or ``timeout`` for any of them. Nothing was sent then."""
+    """Raises TransportError: ``dns``, ``connect``, ``tls``, ``timeout`` for any of them, or ``local``: this machine has no
+    room for another connection. Nothing was sent then."""
     started = loop.time()
     stage: Literal["dns", "connect", "tls"] = "dns"
     try:
@@ -43,6 +47,10 @@ async def dial(
         spent = f"{loop.time() - started:.1f} s"
         raise TransportError("timeout", f"{origin}: no connection in {spent} ({stage})", sent=False) from None
     except (OSError, UnicodeError) as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise TransportError(
+                "local", f"No connection to {origin}: {_reason(error)}", sent=False
+            ) from error
         raise TransportError(stage, f"{origin}: {_reason(error)}", sent=False) from error
 
 

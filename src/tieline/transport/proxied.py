@@ -6,10 +6,11 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from tieline.transport.base import TransportError, UpstreamRequest
 from tieline.transport.body import Collected, Inflater
+from tieline.transport.dial import NO_ROOM
 from tieline.transport.interrupt import Interrupt
 from tieline.transport.limits import PoolLimits
 from tieline.transport.origin import split_url
@@ -89,6 +90,8 @@ class ProxiedTransport:
         except ImportError as error:
             message = f"a proxy or HTTP/2 needs 'pip install tieline[proxy]' ({error.name} is missing)"
             raise TransportError("connect", message, sent=False) from error
+        except OSError as error:  # the file of certificates, or any that is imported
+            raise _unconnected(error, str(error)) from error
         except (ValueError, httpx2.InvalidURL):
             raise TransportError("connect", "the address of the proxy cannot be used", sent=False) from None
         return self._client
@@ -211,7 +214,7 @@ def _mapped(error: Exception) -> TransportError:
     if isinstance(error, httpx2.ConnectTimeout | httpx2.PoolTimeout):
         return TransportError("timeout", f"no connection within the time given ({text})", sent=False)
     if isinstance(error, httpx2.ConnectError):
-        return TransportError(_connect_kind(error), text, sent=False)
+        return _unconnected(error, text)
     if isinstance(error, httpx2.ProxyError):
         return TransportError("connect", f"the proxy refused: {text}", sent=False)
     if isinstance(error, httpx2.LocalProtocolError | httpx2.UnsupportedProtocol | httpx2.InvalidURL):
@@ -226,13 +229,15 @@ def _mapped(error: Exception) -> TransportError:
     return TransportError("protocol", f"{type(error).__name__}: {text}", sent=True)
 
 
-def _connect_kind(error: BaseException) -> Literal["dns", "tls", "connect"]:
+def _unconnected(error: BaseException, text: str) -> TransportError:
     for cause in _causes(error):
+        if isinstance(cause, OSError) and cause.errno in NO_ROOM:
+            return TransportError("local", f"no connection: {cause.strerror}", sent=False)
         if isinstance(cause, socket.gaierror):
-            return "dns"
+            return TransportError("dns", text, sent=False)
         if isinstance(cause, ssl.SSLError):
-            return "tls"
-    return "connect"
+            return TransportError("tls", text, sent=False)
+    return TransportError("connect", text, sent=False)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -50,6 +50,8 @@ class FailureClass(StrEnum):
     CALLER_GONE = "caller_gone"
     SUPERSEDED = "superseded"
     """Of two attempts run side by side the other had content first (DESIGN section 7, hedge)."""
+    INTERNAL = "internal_error"
+    """Ours, or this machine's: it says nothing of the provider."""
 
 
 class ErrorInfo(Struct, frozen=True, kw_only=True):
@@ -195,6 +197,7 @@ _STATUS_OF_CLASS: dict[FailureClass, int] = {
     FailureClass.GARBLED: 502,
     FailureClass.CALLER_GONE: 499,
     FailureClass.SUPERSEDED: 502,
+    FailureClass.INTERNAL: 503,
 }
 
 
