@@ -13,6 +13,7 @@ import pytest
 
 from tests.docs.pages import ROOT, Block, blocks
 from tests.docs.test_reference import _commands
+from tests.programs import environment, running
 from tieline.config.load import parse
 from tieline.drills import scenario
 from tieline.simulator.schedule import Schedule
@@ -41,6 +42,29 @@ def test_python(block: Block, config_file: Path, gateway_url: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+def test_the_first_start_answers_to_the_readme(tmp_path: Path) -> None:
+    """Without any account, as README says: each of its requests to a server, to what ``make run`` starts."""
+    commands = [
+        ["bash", "-c", line.replace("curl ", "curl -sS --fail-with-body ", 1)]
+        for block in blocks("bash")
+        for line in _lines(block)
+        if block.page == "README.md" and line.startswith("curl http")
+    ]
+    programs = [
+        [sys.executable, "-c", block.body]
+        for block in blocks("python")
+        if block.page == "README.md" and block.mark == "run: server"
+    ]
+    assert commands
+    assert programs
+    with running("up", "--port", "0", cwd=tmp_path) as server:
+        for command in (*commands, *programs):
+            asking = [word.replace(WRITTEN, server.url) for word in command]
+            done = subprocess.run(asking, env=environment(), capture_output=True, text=True, timeout=60)
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert done.stdout.strip()
 
 
 def _lines(block: Block) -> list[str]:
