@@ -263,6 +263,14 @@ def test_explain(tmp_path: Path) -> None:
     assert all(len(line) <= 100 for line in shown.stdout.splitlines())
     assert re.search(r"\n *1 openai/gpt-5-mini +asked .* 0\.00\d+ .* closed\n", shown.stdout)
     assert "not, because" in shown.stdout
+    assert len(shown.stdout.splitlines()) < 60
+    narrow = tieline(
+        "explain", "anthropic/claude-sonnet-4-6", cwd=tmp_path, ANTHROPIC_API_KEY="sk-x", COLUMNS="80"
+    )
+    assert "\n1 anthropic/claude-sonnet-4-6 asked" in narrow.stdout
+    assert re.search(r"and \d+ more: --json\n", shown.stdout)
+    assert "average" in shown.stdout
+    assert not re.search(r"average ([\d.]+ against [\d.]+), average \1", shown.stdout)
     for wrong in (
         ("gtp-5-mini",),
         ("gpt-5-mini", "--tokens", "-4"),
