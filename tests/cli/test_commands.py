@@ -236,6 +236,24 @@ def test_spend(used: Path, by: str) -> None:
     assert tieline("spend", "--by", by, "--since", "1h", cwd=used).returncode == 0
 
 
+def test_spend_calls_keys_by_their_names(tmp_path: Path) -> None:
+    ids = {}
+    for project in ("one", "two"):
+        tieline("projects", "create", project, cwd=tmp_path)
+        ids[project] = tieline_json("keys", "create", "same", "--project", project, cwd=tmp_path)
+    alone = tieline_json("keys", "create", "alone", cwd=tmp_path)
+    with running("up", "--port", "0", cwd=tmp_path) as server:
+        for key in (*ids.values(), alone):
+            request = _asking(server.url, chat("demo"))
+            request.add_header("authorization", f"Bearer {key['secret']}")
+            urllib.request.urlopen(request, timeout=20).read()
+    shown = tieline("spend", "--by", "key", cwd=tmp_path, COLUMNS="160").stdout
+    assert re.search(r"^alone +1 ", shown, re.M)
+    for key in ids.values():
+        assert re.search(rf"^same {key['id']} +1 ", shown, re.M)
+    assert re.search(r"^two +1 ", tieline("spend", "--by", "project", cwd=tmp_path).stdout, re.M)
+
+
 def test_spend_by_a_tag_and_by_nonsense(used: Path) -> None:
     rows = tieline_json("spend", "--tag", "team", cwd=used)
     assert "blue" in {row["group"] for row in rows}

@@ -153,7 +153,7 @@ def spend(config: Path | None, by: str, since: str | None, tag: str | None, as_j
     )
     for row in rows:
         shown.add_row(
-            escape(row.group or "–"),
+            escape(_called(row, rows)),
             str(row.requests),
             str(row.attempts),
             f"{row.input_tokens:,}",
@@ -163,6 +163,14 @@ def spend(config: Path | None, by: str, since: str | None, tag: str | None, as_j
             str(row.unknown) if row.unknown else "",
         )
     console.print(shown)
+
+
+def _called(row: queries.Spend, rows: list[queries.Spend]) -> str:
+    """The name of a key or project, with its id where another has that name."""
+    if row.name is None:
+        return row.group or "–"
+    alike = sum(row.name == other.name for other in rows)
+    return row.name if alike == 1 else f"{row.name} {row.group}"
 
 
 def _spend_line(row: queries.Spend) -> dict[str, Any]:
