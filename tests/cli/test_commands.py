@@ -208,6 +208,7 @@ def test_logs(used: Path) -> None:
     assert found[0]["id"][:14] in shown
     assert "success" in shown
     assert "refused" in shown
+    assert tieline("logs", "--provider", "nobody", cwd=used).stdout == "No request is like that.\n"
 
 
 def test_show_takes_the_short_id_of_logs(used: Path) -> None:
@@ -234,6 +235,22 @@ def test_spend(used: Path, by: str) -> None:
 
     assert sum(Decimal(row["cost_usd"]) for row in rows) == Decimal(exact) / 10**12
     assert tieline("spend", "--by", by, "--since", "1h", cwd=used).returncode == 0
+
+
+@pytest.mark.parametrize("by", ["model", "key", "total"])
+def test_spend_cuts_no_amount_in_a_narrow_terminal(used: Path, by: str) -> None:
+    shown = tieline("spend", "--by", by, cwd=used, COLUMNS="80").stdout
+    assert "unpriced" in shown
+    assert "…" not in shown
+    assert tieline_json("spend", "--by", by, cwd=used)[0]["cost_usd"] in shown
+
+
+def test_what_was_spent_is_unknown_where_no_price_is_known(tmp_path: Path) -> None:
+    with running("up", "--port", "0", cwd=tmp_path) as server:
+        request = _asking(server.url, chat("sim-openai/nobody-priced-it"))
+        urllib.request.urlopen(request, timeout=20).read()
+    shown = tieline("spend", cwd=tmp_path).stdout
+    assert re.search(r"nobody-priced-it +1 .* unknown +– +1", shown)
 
 
 def test_spend_calls_keys_by_their_names(tmp_path: Path) -> None:

@@ -74,7 +74,10 @@ def logs(
         write_json([plain(record) for record in found])
         return
     if not found:
-        console.print("No requests yet. Send one, then look again.")
+        narrowed = failed or provider or model or since
+        console.print(
+            "No request is like that." if narrowed else "No requests yet. Send one, then look again."
+        )
         return
     console.print(records_table(found))
     console.print(f"\n[dim]tieline show {found[0].id}[/]")
@@ -150,6 +153,7 @@ def spend(config: Path | None, by: str, since: str | None, tag: str | None, as_j
         "wasted $",
         "unpriced",
         right=("requests", "attempts", "input", "output", "cost $", "wasted $", "unpriced"),
+        wide={by: 38},
     )
     for row in rows:
         shown.add_row(
@@ -158,7 +162,7 @@ def spend(config: Path | None, by: str, since: str | None, tag: str | None, as_j
             str(row.attempts),
             f"{row.input_tokens:,}",
             f"{row.output_tokens:,}",
-            format_usd(row.cost),
+            "unknown" if row.unknown and not row.cost else format_usd(row.cost),
             "–" if row.wasted is None else format_usd(row.wasted),
             str(row.unknown) if row.unknown else "",
         )
