@@ -58,6 +58,34 @@ def test_help_names_every_command(tmp_path: Path) -> None:
     assert "Traceback" not in wrong.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("sevre",), "No such command 'sevre'"),
+        (("show",), "Missing argument 'request_id'"),
+        (("logs", "-n", "0"), "greater than or equal to 1"),
+        (("keys", "crate"), "`python -m tieline keys --help`"),
+        (("serve", "--bogus"), "No such option: --bogus"),
+        (("serve", "--port", "65536"), "--port"),
+        (("simulate", "--port", "99999"), "--port"),
+        (("drill", "list", "more"), "(more)"),
+    ],
+)
+def test_wrong_usage_is_one_line(arguments: tuple[str, ...], words: str, tmp_path: Path) -> None:
+    done = tieline(*arguments, cwd=tmp_path, timeout=20)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert words in line
+
+
+def test_without_words_there_is_help(tmp_path: Path) -> None:
+    for group in ((), ("keys",)):
+        done = tieline(*group, cwd=tmp_path)
+        assert "Usage:" in done.stdout + done.stderr
+
+
 def test_demo_shows_what_really_happened(tmp_path: Path) -> None:
     found = tieline_json("demo", cwd=tmp_path)
     assert found["passed"] is True
