@@ -173,7 +173,9 @@ async def test_projects_credits_and_spend(tmp_path: Path) -> None:
         _, one = await admin.ask("GET", f"/records/{page['records'][0]['id']}")
         assert one["attempts"][0]["cost_usd"] == one["cost_usd"]
         _, [line] = await admin.ask("GET", "/spend?by=project")
-        assert (line["group"], line["requests"]) == (project["id"], 3)
+        assert (line["group"], line["name"], line["requests"]) == (project["id"], "web", 3)
+        _, [line] = await admin.ask("GET", "/spend?by=key")
+        assert line["name"] == "ci"
         _, [line] = await admin.ask("GET", "/spend?by=tag&tag_name=team")
         assert line["group"] == "a"
         await admin.ask("POST", "/projects/web/archive")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -150,6 +151,8 @@ def test_a_list_in_a_narrow_terminal_keeps_the_ids(config: Path) -> None:
     assert made["id"] in listed
     assert "active" in listed
     assert max(map(len, listed.splitlines())) <= 80
+    noted = run(config, "audit", "log", COLUMNS="80").stdout
+    assert re.search(rf"^\d{{4}}-\d\d-\d\d \d\d:\d\d +cli:\S+ +key\.create +{made['id']} ", noted, re.M)
 
 
 def test_a_terminal_obeys_nothing_that_others_wrote() -> None:

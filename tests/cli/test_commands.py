@@ -58,6 +58,34 @@ def test_help_names_every_command(tmp_path: Path) -> None:
     assert "Traceback" not in wrong.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("sevre",), "No such command 'sevre'"),
+        (("show",), "Missing argument 'request_id'"),
+        (("logs", "-n", "0"), "greater than or equal to 1"),
+        (("keys", "crate"), "`python -m tieline keys --help`"),
+        (("serve", "--bogus"), "No such option: --bogus"),
+        (("serve", "--port", "65536"), "--port"),
+        (("simulate", "--port", "99999"), "--port"),
+        (("drill", "list", "more"), "(more)"),
+    ],
+)
+def test_wrong_usage_is_one_line(arguments: tuple[str, ...], words: str, tmp_path: Path) -> None:
+    done = tieline(*arguments, cwd=tmp_path, timeout=20)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert words in line
+
+
+def test_without_words_there_is_help(tmp_path: Path) -> None:
+    for group in ((), ("keys",)):
+        done = tieline(*group, cwd=tmp_path)
+        assert "Usage:" in done.stdout + done.stderr
+
+
 def test_demo_shows_what_really_happened(tmp_path: Path) -> None:
     found = tieline_json("demo", cwd=tmp_path)
     assert found["passed"] is True
@@ -208,6 +236,7 @@ def test_logs(used: Path) -> None:
     assert found[0]["id"][:14] in shown
     assert "success" in shown
     assert "refused" in shown
+    assert tieline("logs", "--provider", "nobody", cwd=used).stdout == "No request is like that.\n"
 
 
 def test_show_takes_the_short_id_of_logs(used: Path) -> None:
@@ -234,6 +263,40 @@ def test_spend(used: Path, by: str) -> None:
 
     assert sum(Decimal(row["cost_usd"]) for row in rows) == Decimal(exact) / 10**12
     assert tieline("spend", "--by", by, "--since", "1h", cwd=used).returncode == 0
+
+
+@pytest.mark.parametrize("by", ["model", "key", "total"])
+def test_spend_cuts_no_amount_in_a_narrow_terminal(used: Path, by: str) -> None:
+    shown = tieline("spend", "--by", by, cwd=used, COLUMNS="80").stdout
+    assert "unpriced" in shown
+    assert "…" not in shown
+    assert tieline_json("spend", "--by", by, cwd=used)[0]["cost_usd"] in shown
+
+
+def test_what_was_spent_is_unknown_where_no_price_is_known(tmp_path: Path) -> None:
+    with running("up", "--port", "0", cwd=tmp_path) as server:
+        request = _asking(server.url, chat("sim-openai/nobody-priced-it"))
+        urllib.request.urlopen(request, timeout=20).read()
+    shown = tieline("spend", cwd=tmp_path).stdout
+    assert re.search(r"nobody-priced-it +1 .* unknown +– +1", shown)
+
+
+def test_spend_calls_keys_by_their_names(tmp_path: Path) -> None:
+    ids = {}
+    for project in ("one", "two"):
+        tieline("projects", "create", project, cwd=tmp_path)
+        ids[project] = tieline_json("keys", "create", "same", "--project", project, cwd=tmp_path)
+    alone = tieline_json("keys", "create", "alone", cwd=tmp_path)
+    with running("up", "--port", "0", cwd=tmp_path) as server:
+        for key in (*ids.values(), alone):
+            request = _asking(server.url, chat("demo"))
+            request.add_header("authorization", f"Bearer {key['secret']}")
+            urllib.request.urlopen(request, timeout=20).read()
+    shown = tieline("spend", "--by", "key", cwd=tmp_path, COLUMNS="160").stdout
+    assert re.search(r"^alone +1 ", shown, re.M)
+    for key in ids.values():
+        assert re.search(rf"^same {key['id']} +1 ", shown, re.M)
+    assert re.search(r"^two +1 ", tieline("spend", "--by", "project", cwd=tmp_path).stdout, re.M)
 
 
 def test_spend_by_a_tag_and_by_nonsense(used: Path) -> None:
@@ -263,6 +326,14 @@ def test_explain(tmp_path: Path) -> None:
     assert all(len(line) <= 100 for line in shown.stdout.splitlines())
     assert re.search(r"\n *1 openai/gpt-5-mini +asked .* 0\.00\d+ .* closed\n", shown.stdout)
     assert "not, because" in shown.stdout
+    assert len(shown.stdout.splitlines()) < 60
+    narrow = tieline(
+        "explain", "anthropic/claude-sonnet-4-6", cwd=tmp_path, ANTHROPIC_API_KEY="sk-x", COLUMNS="80"
+    )
+    assert "\n1 anthropic/claude-sonnet-4-6 asked" in narrow.stdout
+    assert re.search(r"and \d+ more: --json\n", shown.stdout)
+    assert "average" in shown.stdout
+    assert not re.search(r"average ([\d.]+ against [\d.]+), average \1", shown.stdout)
     for wrong in (
         ("gtp-5-mini",),
         ("gpt-5-mini", "--tokens", "-4"),

@@ -150,3 +150,10 @@ def test_the_terminal_shows_every_score(folder: Path) -> None:
     assert "1 of 1 survived as they should" in done.stdout
     done = tieline("drill", "run", "500-once", cwd=folder)
     assert "2 of 2 passed" in done.stdout
+
+
+def test_the_list_has_whole_names_in_a_narrow_terminal(folder: Path) -> None:
+    shown = tieline("drill", "list", cwd=folder, COLUMNS="80").stdout
+    listed = json.loads(tieline("drill", "list", "--json", cwd=folder).stdout)
+    for one in (*listed["incidents"], *listed["faults"]):
+        assert f"\n{one['name']} " in shown

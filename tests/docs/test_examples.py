@@ -10,11 +10,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tests.docs.pages import ROOT, Block, blocks
 from tests.docs.test_reference import _commands
+from tests.programs import environment, running
 from tieline.config.load import parse
+from tieline.config.schema import StoreConfig
 from tieline.drills import scenario
+from tieline.gateway import Gateway
 from tieline.simulator.schedule import Schedule
 
 WRITTEN = "http://127.0.0.1:8787"
@@ -41,6 +45,42 @@ def test_python(block: Block, config_file: Path, gateway_url: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+def test_the_first_start_answers_to_the_readme(tmp_path: Path) -> None:
+    """Without any account, as README says: each of its requests to a server, to what ``make run`` starts."""
+    commands = [
+        ["bash", "-c", line.replace("curl ", "curl -sS --fail-with-body ", 1)]
+        for block in blocks("bash")
+        for line in _lines(block)
+        if block.page == "README.md" and line.startswith("curl http")
+    ]
+    programs = [
+        [sys.executable, "-c", block.body]
+        for block in blocks("python")
+        if block.page == "README.md" and block.mark == "run: server"
+    ]
+    assert commands
+    assert programs
+    with running("up", "--port", "0", cwd=tmp_path) as server:
+        for command in (*commands, *programs):
+            asking = [word.replace(WRITTEN, server.url) for word in command]
+            done = subprocess.run(asking, env=environment(), capture_output=True, text=True, timeout=60)
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert done.stdout.strip()
+
+
+def test_the_failover_of_the_readme_serves_requests_without_max_tokens() -> None:
+    """As those above it are."""
+    written = next(
+        block.body for block in blocks("yaml") if block.page == "README.md" and "smart:" in block.body
+    )
+    keys = {"OPENAI_API_KEY": "any", "ANTHROPIC_API_KEY": "any"}
+    config = replace(parse(written, keys).config, store=StoreConfig(database="none"))
+    made = Gateway(config, environ=keys, dry=True)
+    told = made.explain("smart", max_output_tokens=64_000)  # all that the first can write
+    chosen = [one["deployment"] for one in told["candidates"] if one["order"] is not None]
+    assert chosen[:2] == ["anthropic/claude-sonnet-4-6", "openai/gpt-5-mini"]
 
 
 def _lines(block: Block) -> list[str]:

@@ -527,6 +527,21 @@ def test_a_stream_that_nobody_can_continue_ends(deployment: Any, router: Any) ->
     assert isinstance(plan.send(broken), GiveUp)
 
 
+def test_what_was_asked_for_is_first_among_what_was_excluded(deployment: Any, router: Any) -> None:
+    smart = {"smart": ModelConfig(deployments=["a/m"], fallbacks=["c/plan-b"])}
+    others = [deployment("b", f"riddle-{n}", quality=None) for n in range(60)]
+    asked = deployment("a", "m", max_output=64_000, price=(3_000_000, 15_000_000))
+    made = router([*others, asked, deployment("c", "plan-b", price=None)], Config(models=smart))
+    end = made.plan(made.match("smart"), Needs(input_tokens=10, max_cost=50_000_000_000), 0.0).start()
+    assert isinstance(end, GiveUp)
+    assert list(end.excluded)[:2] == ["a/m", "c/plan-b"]
+    assert "max_tokens would shorten it" in end.excluded["a/m"]
+    shorter = Needs(input_tokens=10, max_output_tokens=60_000, max_cost=50_000_000_000)
+    end = made.plan(made.match("smart"), shorter, 0.0).start()
+    assert isinstance(end, GiveUp)
+    assert "max_tokens" not in end.excluded["a/m"]
+
+
 def test_every_answer_asked_for_counts_against_the_ceiling(deployment: Any, router: Any) -> None:
     made = router([deployment("a", "m")])
     for n, expected in ((1, Try), (3, GiveUp)):

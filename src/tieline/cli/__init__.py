@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 
 def main() -> None:
     """The ``tieline`` program. Exit 0: done; 1: it ran and the answer is no; 2: wrong usage or configuration."""
+    import typer
+
     from tieline.cli.app import app
     from tieline.types.errors import TielineError
 
+    usage_error: Any = typer.BadParameter.__bases__[0]  # not exported, and from elsewhere in older versions
     try:
-        app()
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except usage_error as error:
+        _misused(error)
+        sys.exit(2)
+    except typer.Abort:
+        sys.stderr.write("error: the input ended.\n")
+        sys.exit(1)
     except TielineError as error:
         from tieline.cli.terminal import errors, escape
 
@@ -25,6 +36,17 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _misused(error: Any) -> None:
+    from tieline.cli.terminal import errors, escape
+
+    text = error.format_message()
+    if "\n" in text:
+        error.show()  # the help of a command that was called without any words
+    elif text:
+        hint = f"`{error.ctx.command_path} --help` says what there is." if error.ctx else ""
+        errors.print("[bold red]error:[/]", escape(f"{text.rstrip('.')}. {hint}".rstrip()), soft_wrap=True)
 
 
 __all__ = ["main"]

@@ -43,8 +43,10 @@ def root(
 def serve(
     config: ConfigOption = None,
     host: Annotated[str | None, typer.Option(help="Overrides server.host.")] = None,
-    port: Annotated[int | None, typer.Option(help="Overrides server.port; 0 takes any.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes; overrides server.workers.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Overrides server.port; 0 takes any.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; overrides server.workers.")] = None,
     fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     board_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
@@ -60,7 +62,9 @@ def serve(
 @app.command()
 def up(
     config: ConfigOption = None,
-    port: Annotated[int | None, typer.Option(help="Overrides server.port; 0 takes any.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Overrides server.port; 0 takes any.")
+    ] = None,
     once: Annotated[bool, typer.Option(help="Stop after the tour instead of staying up.")] = False,
 ) -> None:
     """Run the gateway, send one request through it, show how to use it, stay up."""
@@ -79,7 +83,7 @@ def demo(as_json: JsonOption = False) -> None:
 
 @app.command()
 def simulate(
-    port: Annotated[int, typer.Option(help="0 takes any.")] = 8788,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any.")] = 8788,
     seed: Annotated[int, typer.Option(help="Decides every text, id and random choice.")] = 0,
     schedule: Annotated[Path | None, typer.Option(help="YAML or JSON: who misbehaves when.")] = None,
     speed: Annotated[float, typer.Option(help="How much faster the schedule's time runs.")] = 1.0,

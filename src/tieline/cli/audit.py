@@ -54,7 +54,7 @@ def log(
     if as_json:
         write_json(msgspec.to_builtins(found))
         return
-    rows = table("when", "who", "what", "of", "detail")
+    rows = table("when", "who", "what", "of", "detail", wide={"detail": 32})
     for one in found:
         detail = msgspec.json.encode(one.detail).decode()
         rows.add_row(day(one.at_ms), escape(one.actor), one.action, escape(one.subject), escape(detail))

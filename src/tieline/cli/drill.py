@@ -45,11 +45,11 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="For machines.")]
             }
         )
         return
-    rows = table("drill", "what happened", title="incidents")
+    rows = table("drill", "what happened", title="incidents", wide={"what happened": 66})
     for one in incidents:
         rows.add_row(f"{one.name}", f"[bold]{escape(one.title)}[/]\n{escape(one.about)}")
     console.print(rows)
-    rows = table("drill", "fault", title="\nfaults")
+    rows = table("drill", "fault", title="\nfaults", wide={"fault": 66})
     for case in cases.CASES:
         rows.add_row(case.name, escape(case.title))
     console.print(rows)

@@ -8,6 +8,9 @@ from typing import Any
 from tieline.cli.terminal import console, escape, table, write_json
 from tieline.types.errors import NotFound
 
+_NAMED = 12
+"""Of those that are out, as many stand on the terminal for each reason."""
+
 
 def explain(
     model: str, path: Path | None, tokens: int, max_tokens: int, intent: str | None, needs: str, as_json: bool
@@ -62,7 +65,7 @@ def _print(found: dict[str, Any]) -> None:
         "latency",
         "health",
         right=("#", "quality", "price $", "latency"),
-        wide={"deployment": 30},
+        wide={"deployment": 48},
     )
     excluded: dict[str, list[str]] = {}
     for line in candidates:
@@ -73,8 +76,20 @@ def _print(found: dict[str, Any]) -> None:
             excluded.setdefault(str(why), []).append(_briefly(line))
     console.print(rows)
     for why, names in excluded.items():
-        console.print(f"\n[dim]not, because[/] {escape(why)} [dim]({len(names)})[/]")
-        console.print(f"  {escape(', '.join(names))}")
+        if len(names) > 1:
+            console.print(f"\n[dim]not, because[/] {escape(why)} [dim]({len(names)})[/]")
+            console.print(f"  {escape(', '.join(names[:_NAMED]))}{_more(names)}")
+    alone = [f"{names[0]}: {why}" for why, names in excluded.items() if len(names) == 1]
+    if alone:
+        console.print("\n[dim]not[/]")
+        for line in alone[:_NAMED]:
+            console.print(f"  {escape(line)}")
+        if len(alone) > _NAMED:
+            console.print(f" {_more(alone)}")
+
+
+def _more(names: list[str]) -> str:
+    return f" [dim]and {len(names) - _NAMED} more: --json[/]" if len(names) > _NAMED else ""
 
 
 def _ordered(line: dict[str, Any]) -> tuple[object, ...]:

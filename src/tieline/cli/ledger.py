@@ -74,7 +74,10 @@ def logs(
         write_json([plain(record) for record in found])
         return
     if not found:
-        console.print("No requests yet. Send one, then look again.")
+        narrowed = failed or provider or model or since
+        console.print(
+            "No request is like that." if narrowed else "No requests yet. Send one, then look again."
+        )
         return
     console.print(records_table(found))
     console.print(f"\n[dim]tieline show {found[0].id}[/]")
@@ -150,19 +153,28 @@ def spend(config: Path | None, by: str, since: str | None, tag: str | None, as_j
         "wasted $",
         "unpriced",
         right=("requests", "attempts", "input", "output", "cost $", "wasted $", "unpriced"),
+        wide={by: 38},
     )
     for row in rows:
         shown.add_row(
-            escape(row.group or "–"),
+            escape(_called(row, rows)),
             str(row.requests),
             str(row.attempts),
             f"{row.input_tokens:,}",
             f"{row.output_tokens:,}",
-            format_usd(row.cost),
+            "unknown" if row.unknown and not row.cost else format_usd(row.cost),
             "–" if row.wasted is None else format_usd(row.wasted),
             str(row.unknown) if row.unknown else "",
         )
     console.print(shown)
+
+
+def _called(row: queries.Spend, rows: list[queries.Spend]) -> str:
+    """The name of a key or project, with its id where another has that name."""
+    if row.name is None:
+        return row.group or "–"
+    alike = sum(row.name == other.name for other in rows)
+    return row.name if alike == 1 else f"{row.name} {row.group}"
 
 
 def _spend_line(row: queries.Spend) -> dict[str, Any]:

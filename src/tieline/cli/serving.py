@@ -109,12 +109,14 @@ async def _show(gateway: Any, url: str, *, simulated: bool) -> None:
 
     from tieline.cli.probe import ask
     from tieline.cli.terminal import console
+    from tieline.simulator.twins import STAND_INS
 
     model = "demo" if simulated else _first_model(gateway)
     console.print(f"\n[bold]Tieline[/] listens on [bold cyan]{url}[/]")
     if simulated:
         console.print(
-            "No provider key was found in the environment, so [bold]simulated providers[/] answer.\n"
+            "No provider key was found in the environment, so [bold]simulated providers[/] answer: "
+            f"to {', '.join(STAND_INS)} and demo.\n"
             "[dim]Set OPENAI_API_KEY, ANTHROPIC_API_KEY, … and start again for the real ones.[/]"
         )
     else:

@@ -47,7 +47,7 @@ class Routing(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     max_price_ratio: Annotated[float, Meta(ge=0, le=1000)] = 1.25
     """An alternative may cost at most this times the first choice, for this request's tokens."""
     max_cost_usd: DecimalText | None = None
-    """The most one request may cost; deployments without a known price are refused under it."""
+    """The most one request may cost with the longest answer: `max_tokens`, else all that the model can write; deployments without a known price are refused under it."""
     max_attempts: Annotated[int, Meta(ge=1, le=100)] = 6
     """Tries for one request, over all deployments."""
     patience_s: Annotated[float, Meta(ge=0, le=600)] = 3.0

@@ -79,7 +79,10 @@ class Ceiling:
             return "what it may cost is unknown, and a ceiling is set"
         left = self._max_cost - self.spent - reserved
         if worst > left:
-            return f"it may cost {format_usd(worst)} USD, the ceiling leaves {format_usd(max(left, 0))} USD"
+            longest = (
+                "" if self._output is not None else " with its longest answer (max_tokens would shorten it)"
+            )
+            return f"it may cost {format_usd(worst)} USD{longest}, the ceiling leaves {format_usd(max(left, 0))} USD"
         return None
 
     def ratio_reason(self, deployment: Deployment, reference: Pico | None) -> str | None:

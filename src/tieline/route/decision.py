@@ -100,4 +100,7 @@ def describe(
 
 
 def excluded_of(pool: Pool, why_not: dict[str, str]) -> dict[str, str]:
-    return {**pool.excluded, **why_not}
+    """What was named first, then what this request was too much for, then the rest: messages and records cut the end off."""
+    listed = {one.id: "" for tier in pool.route.tiers for one in tier}
+    whole = {**pool.excluded, **why_not}
+    return {name: whole[name] for name in {**listed, **why_not, **whole} if name in whole}

@@ -117,8 +117,7 @@ def _judge(
         return Alternative(other, "equivalent")
     if lesser_band is not None and lacking <= lesser_band:
         return Alternative(other, "lesser", lacking)
-    about = intent or AVERAGE
-    return (
-        f"not as good as {asked.name}: {about} {theirs.category:.1f} against {quality.category:.1f}, "
-        f"average {theirs.average:.1f} against {quality.average:.1f}"
-    )
+    figures = f"average {theirs.average:.1f} against {quality.average:.1f}"
+    if intent is not None and intent != AVERAGE:
+        figures = f"{intent} {theirs.category:.1f} against {quality.category:.1f}, {figures}"
+    return f"not as good as {asked.name}: {figures}"

@@ -8,12 +8,18 @@ from tieline.config.schema import Config, ModelConfig, ProviderConfig
 
 _PRICE = {"input": "0.15", "output": "0.60"}
 _DEARER = {"input": "0.16", "output": "0.64"}
+STAND_INS = {
+    "openai/gpt-5-mini": "sim-openai/gpt-sim",
+    "anthropic/claude-sonnet-4-6": "sim-anthropic/claude-sim",
+}
+"""The names in README's examples, and what answers them while there is no account."""
 
 
 def simulated(url: str, base: Config | None = None) -> Config:
-    """``base`` with three simulated providers at the simulator's ``url`` and a model, ``demo``, served by them.
+    """``base`` with three simulated providers at the simulator's ``url`` and models served by them.
 
-    ``demo`` is served by ``sim-openai``, with ``sim-anthropic`` and ``sim-backup`` to fall back to.
+    ``demo`` is served by ``sim-openai``, with ``sim-anthropic`` and ``sim-backup`` to fall back to. ``STAND_INS`` are too,
+    under their own providers' names, so that no record claims that a real one answered.
     """
     providers = {
         "sim-openai": _provider(url, "sim-openai", "openai_chat", "gpt-sim", _PRICE),
@@ -26,7 +32,12 @@ def simulated(url: str, base: Config | None = None) -> Config:
         )
     }
     base = base or Config()
-    return replace(base, providers={**base.providers, **providers}, models={**base.models, **models})
+    stand_ins = {name: ModelConfig(deployments=[served_by]) for name, served_by in STAND_INS.items()}
+    return replace(
+        base,
+        providers={**base.providers, **providers},
+        models={**stand_ins, **base.models, **models},
+    )
 
 
 def _provider(url: str, name: str, dialect: str, model: str, price: dict[str, str]) -> ProviderConfig:

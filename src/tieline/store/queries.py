@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tieline.store.body import decode
 from tieline.types.money import Pico
@@ -46,6 +47,8 @@ class Spend(Struct, frozen=True, kw_only=True):
     """One line of ``tieline spend``. ``cost`` is the sum of what is known; ``unknown`` counts what is not in it."""
 
     group: str | None
+    name: str | None = None
+    """Of the key or project whose id ``group`` is."""
     requests: int
     attempts: int
     input_tokens: int
@@ -104,6 +107,8 @@ def spend(
             found = _by_attempt(connection, by, filters)
         else:
             found = _by_request(connection, by, filters, tag)
+        if by in ("key", "project"):
+            found = _named(connection, by, found)
     if by == "day":
         return sorted(found, key=lambda line: line.group or "")
     return sorted(found, key=lambda line: (-line.cost, line.group or ""))
@@ -194,6 +199,17 @@ def _by_request(connection: Connection, by: str, filters: Filters, tag: str | No
         for row in connection.execute(_filtered(query, filters))
         if row[1]
     ]
+
+
+def _named(connection: Connection, by: str, found: list[Spend]) -> list[Spend]:
+    import sqlalchemy as sa
+
+    from tieline.store.tables import keys, projects
+
+    table = keys if by == "key" else projects
+    rows = connection.execute(sa.select(table.c.id, table.c.name))
+    names: dict[str | None, str] = {row[0]: row[1] for row in rows}
+    return [replace(line, name=names.get(line.group)) for line in found]
 
 
 def _request_group(by: str) -> ColumnElement[Any]:

@@ -207,6 +207,7 @@ def _pair(tag: str | None) -> tuple[str, str] | None:
 def _line(found: queries.Spend) -> SpendLine:
     return SpendLine(
         group=found.group,
+        name=found.name,
         requests=found.requests,
         attempts=found.attempts,
         input_tokens=found.input_tokens,

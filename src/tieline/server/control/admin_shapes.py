@@ -181,6 +181,8 @@ class RecordPage(Struct, kw_only=True):
 
 class SpendLine(Struct, kw_only=True):
     group: str | None
+    name: str | None
+    """Of the key or project whose id `group` is."""
     requests: int
     attempts: int
     input_tokens: int
