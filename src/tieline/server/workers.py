@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -134,6 +135,8 @@ class Workers:
         self._drain_s = drain_s
         self._quiet = quiet
         self._announced = False
+        self._signals: deque[int] = deque()
+        """Came, and are to be passed on."""
         self._stopping_at: float | None = None
         self._forced = False
         self._wake, self._poke = os.pipe()
@@ -144,11 +147,10 @@ class Workers:
         old = {number: signal.signal(number, self._signalled) for number in _FORWARDED}
         old[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, self._nudge)
         try:
-            for worker in self.workers:
-                worker.start()
             while self._stopping_at is None:
                 self._watch()
                 self._sleep()
+                self._pass_on()
             return self._drain()
         finally:
             for worker in self.workers:
@@ -198,16 +200,23 @@ class Workers:
                     worker.signal(signal.SIGKILL)
                     killed = True
             self._sleep()
+            self._pass_on()
         return 130 if self._forced else 1 if killed else 0
 
     def _signalled(self, number: int, _frame: FrameType | None) -> None:
-        if number != signal.SIGHUP:
-            if self._stopping_at is not None and number == signal.SIGINT:
-                self._forced = True
-            self._stopping_at = self._stopping_at or time.monotonic()
-        for worker in self.workers:
-            worker.signal(number)
+        self._signals.append(number)
         self._nudge()
+
+    def _pass_on(self) -> None:
+        """Not from the handler: a worker that was just being started would never hear of it."""
+        while self._signals:
+            number = self._signals.popleft()
+            if number != signal.SIGHUP:
+                if self._stopping_at is not None and number == signal.SIGINT:
+                    self._forced = True
+                self._stopping_at = self._stopping_at or time.monotonic()
+            for worker in self.workers:
+                worker.signal(number)
 
     def _nudge(self, *_: object) -> None:
         try:

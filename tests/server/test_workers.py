@@ -1,0 +1,36 @@
+"""The parent of several workers, with other programs in their places."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from tieline.server import workers
+from tieline.server.serve import bind
+from tieline.server.workers import Workers
+
+_SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_signal_during_the_start_reaches_all(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It came after one was started and before the parent knew of it, or before the next."""
+    begun: list[subprocess.Popen[bytes]] = []
+
+    def start(_command: Any, **options: Any) -> subprocess.Popen[bytes]:
+        begun.append(real(_SLEEP, **options))
+        if len(begun) == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return begun[-1]
+
+    real = subprocess.Popen
+    monkeypatch.setattr(workers.subprocess, "Popen", start)
+    with closing(bind("127.0.0.1", 0)) as sock:
+        assert Workers(sock, (), 2, drain_s=10).run() == 0
+    assert {process.returncode for process in begun} <= {-signal.SIGTERM}
