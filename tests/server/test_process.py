@@ -227,6 +227,20 @@ def test_two_workers_survive_a_kill(tmp_path: Path, simulator: SimulatorServer) 
     assert len(tieline_json("logs", "-n", "100", cwd=tmp_path)) >= 26
 
 
+def test_workers_without_a_configuration_file_have_nothing_to_read_again(tmp_path: Path) -> None:
+    with running("serve", "--workers", "2", "--port", "0", cwd=tmp_path) as server:
+        before = _children(server.process.pid)
+        with socket.create_connection(("127.0.0.1", server.port), 10) as caller:
+            for child in before:
+                os.kill(child, signal.SIGHUP)
+            caller.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert caller.recv(4096).startswith(b"HTTP/1.1 200 ")
+        assert _children(server.process.pid) == before
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+    assert "replaced" not in server.said
+
+
 def test_two_workers_share_the_connections(tmp_path: Path, simulator: SimulatorServer) -> None:
     """Who is awake first used to take most of them, often all, and they stay: one worker then served everybody."""
     write_config(tmp_path, simulator)

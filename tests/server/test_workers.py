@@ -34,3 +34,28 @@ def test_a_signal_during_the_start_reaches_all(at: int, monkeypatch: pytest.Monk
     with closing(bind("127.0.0.1", 0)) as sock:
         assert Workers(sock, (), 2, drain_s=10).run() == 0
     assert {process.returncode for process in begun} <= {-signal.SIGTERM}
+
+
+_READY_THEN_HUNG_UP = """
+import os, signal, sys, time
+signal.signal(signal.SIGHUP, lambda *_: (os.kill(os.getppid(), signal.SIGTERM), sys.exit()))
+time.sleep(0.5)
+os.write(int(sys.argv[1]), b"1")
+time.sleep(60)
+"""
+
+
+def test_a_worker_that_starts_reads_again_when_it_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before, the signal would end it, or be lost."""
+
+    def start(command: Any, **options: Any) -> subprocess.Popen[bytes]:
+        os.kill(os.getpid(), signal.SIGHUP)
+        told = command[command.index("--ready-fd") + 1]
+        return real([sys.executable, "-c", _READY_THEN_HUNG_UP, told], **options)
+
+    real = subprocess.Popen
+    monkeypatch.setattr(workers.subprocess, "Popen", start)
+    with closing(bind("127.0.0.1", 0)) as sock:
+        parent = Workers(sock, (), 1, drain_s=10)
+        assert parent.run() == 0
+    assert parent.workers[0].deaths == 1

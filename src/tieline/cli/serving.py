@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -34,6 +35,8 @@ def serve(
 
     server.log_to_terminal("warning" if quiet else "info")
     if fd is not None:
+        # The parent outlives its terminal, and passes on what is meant for a configuration file, which may not be there.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         own = Place(None if board_fd is None else Board(board_fd), place)
         sock = socket.socket(fileno=fd)
         server.run(config, host=host, port=port, sock=sock, place=own, ready=_teller(ready_fd))

@@ -68,6 +68,8 @@ class Worker:
         self.started_at = 0.0
         self.start_at = 0.0
         self.is_ready = False
+        self._rereads = False
+        """Was told to while it started, which would have ended it."""
 
     def start(self) -> None:
         self._ready_fd, told = os.pipe()
@@ -83,7 +85,7 @@ class Worker:
         )
         os.close(told)
         self.started_at = time.monotonic()
-        self.is_ready = False
+        self.is_ready = self._rereads = False
 
     def look(self, now: float) -> int | None:
         """Its exit code when it has just died."""
@@ -95,6 +97,8 @@ class Worker:
             return code
         if not self.is_ready and select.select([self._ready_fd], [], [], 0)[0]:
             self.is_ready = bool(os.read(self._ready_fd, 1))
+            if self.is_ready and self._rereads:
+                self.process.send_signal(signal.SIGHUP)
         if not self.is_ready and now - self.started_at > START_S:
             self.process.kill()
         return None
@@ -107,7 +111,9 @@ class Worker:
         self.start_at = now + BACKOFF_S[min(max(self.deaths - 1, 0), len(BACKOFF_S) - 1)]
 
     def signal(self, number: int) -> None:
-        if self.process is not None and self.process.poll() is None:
+        if number == signal.SIGHUP and not self.is_ready:
+            self._rereads = True
+        elif self.process is not None and self.process.poll() is None:
             self.process.send_signal(number)
 
     def end(self) -> None:
