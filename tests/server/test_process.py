@@ -241,6 +241,25 @@ def test_workers_without_a_configuration_file_have_nothing_to_read_again(tmp_pat
     assert "replaced" not in server.said
 
 
+def test_workers_do_not_outlive_their_parent(tmp_path: Path, simulator: SimulatorServer) -> None:
+    write_config(tmp_path, simulator)
+    with running("serve", "--workers", "2", cwd=tmp_path) as server:
+        stream = Streaming(server)
+        server.signal(signal.SIGKILL)
+        _until(lambda: _is_refused(server.port), timeout=20)
+        stream.rest()
+        assert stream.whole
+    _until(lambda: [record["outcome"] for record in tieline_json("logs", cwd=tmp_path)] == ["success"])
+
+
+def _is_refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 2).close()
+    except ConnectionError:
+        return True
+    return False
+
+
 def test_two_workers_share_the_connections(tmp_path: Path, simulator: SimulatorServer) -> None:
     """Who is awake first used to take most of them, often all, and they stay: one worker then served everybody."""
     write_config(tmp_path, simulator)

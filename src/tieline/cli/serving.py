@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +56,21 @@ def _announce(url: str) -> None:
 
 
 def _teller(ready_fd: int | None) -> Callable[[str], Any] | None:
-    """Tells the parent process that this worker answers."""
+    """Tells the parent process that this worker answers. It does not outlive its parent: nobody could end it, and the port
+    would stay taken."""
     if ready_fd is None:
         return None
 
     def tell(_url: str) -> None:
-        os.write(ready_fd, b"1")
-        os.close(ready_fd)
+        with suppress(BrokenPipeError):
+            os.write(ready_fd, b"1")
+        loop = asyncio.get_running_loop()
+
+        def alone() -> None:
+            loop.remove_reader(ready_fd)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        loop.add_reader(ready_fd, alone)
 
     return tell
 

@@ -62,7 +62,8 @@ class Worker:
         self._sock = sock
         self._board = board
         self._arguments = arguments
-        self._ready_fd = -1
+        self._line: socket.socket | None = None
+        """It says there that it is ready, and learns there that its parent is gone."""
         self.process: subprocess.Popen[bytes] | None = None
         self.deaths = 0
         self.started_at = 0.0
@@ -72,8 +73,8 @@ class Worker:
         """Was told to while it started, which would have ended it."""
 
     def start(self) -> None:
-        self._ready_fd, told = os.pipe()
-        fds = {"--fd": self._sock.fileno(), "--ready-fd": told, "--board-fd": self._board.fd}
+        self._line, its = socket.socketpair()
+        fds = {"--fd": self._sock.fileno(), "--ready-fd": its.fileno(), "--board-fd": self._board.fd}
         own = [str(part) for option in ({**fds, "--place": self.number}).items() for part in option]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tieline", *self._arguments, *own],
@@ -83,20 +84,20 @@ class Worker:
             # Signals come from the parent alone: a Ctrl-C in the terminal would otherwise reach a worker twice.
             start_new_session=True,
         )
-        os.close(told)
+        its.close()
         self.started_at = time.monotonic()
         self.is_ready = self._rereads = False
 
     def look(self, now: float) -> int | None:
         """Its exit code when it has just died."""
-        if self.process is None:
+        if self.process is None or self._line is None:
             return None
         code = self.process.poll()
         if code is not None:
             self._bury(now)
             return code
-        if not self.is_ready and select.select([self._ready_fd], [], [], 0)[0]:
-            self.is_ready = bool(os.read(self._ready_fd, 1))
+        if not self.is_ready and select.select([self._line], [], [], 0)[0]:
+            self.is_ready = bool(self._line.recv(1))
             if self.is_ready and self._rereads:
                 self.process.send_signal(signal.SIGHUP)
         if not self.is_ready and now - self.started_at > START_S:
@@ -104,7 +105,7 @@ class Worker:
         return None
 
     def _bury(self, now: float) -> None:
-        os.close(self._ready_fd)
+        self._hang_up()
         self.process = None
         self._board.leave(self.number)
         self.deaths = 0 if now - self.started_at > STEADY_S else self.deaths + 1
@@ -121,6 +122,12 @@ class Worker:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._line is not None:
+            self._line.close()
+            self._line = None
 
 
 class Workers:
