@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
@@ -290,7 +291,9 @@ class Gateway:
         if self.leases is not None and self.shared is not None:
             await self.leases.stop()
             await self.shared.close()
-        await asyncio.to_thread(self.recorder.close)
+        # In a thread of its own: those of the loop may all wait for a silent database.
+        with ThreadPoolExecutor(1) as own:
+            await asyncio.get_running_loop().run_in_executor(own, self.recorder.close)
         if self.database is not None:
             self.database.close()
 

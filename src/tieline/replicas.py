@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tieline")
 
+LEAVE_S = 1.0
+"""How long the end of a process waits to be taken off the list."""
 BEAT_S = 2.0
 """A configuration that was put elsewhere is in force here within this and a little."""
 OWN_FILE_S = 5.0
@@ -94,7 +96,8 @@ class Replicas:
             self._task = None
             if self.last_error is None:
                 with contextlib.suppress(Exception):  # the row ends by itself
-                    await asyncio.to_thread(store.leave, self._database, self._writer)
+                    async with asyncio.timeout(LEAVE_S):
+                        await asyncio.to_thread(store.leave, self._database, self._writer)
 
     async def look(self) -> None:
         """One beat. Raises what the database raises."""

@@ -28,8 +28,8 @@ STEADY_S = 30.0
 """A worker that lived this long died for a reason of its own: its place starts from no backoff."""
 START_S = 30.0
 """A worker that is not ready by then is killed and replaced."""
-KILL_GRACE_S = 5.0
-"""Beyond ``server.drain_s``: then a worker that still lives is killed."""
+KILL_GRACE_S = 15.0
+"""Beyond ``server.drain_s``: then a worker that still lives is killed. With a silent database it ends ten seconds after it."""
 MISCONFIGURED = 2
 """The exit code of a start that no restart can help."""
 TICK_S = 0.25
