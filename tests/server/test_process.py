@@ -178,6 +178,25 @@ def test_an_unusable_spool_is_one_line(tmp_path: Path) -> None:
     _refused(tieline("serve", cwd=tmp_path), "spool")
 
 
+@pytest.mark.parametrize(
+    "arguments", [("--port", "65536"), ("--port", "-1"), ("--workers", "0"), ("--workers", "257")]
+)
+def test_numbers_that_cannot_be_are_refused(tmp_path: Path, arguments: tuple[str, str]) -> None:
+    done = tieline("serve", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert arguments[0] in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_one_worker_instead_of_several_shares_with_nobody(tmp_path: Path) -> None:
+    """Ceilings need Redis only where there are several."""
+    (tmp_path / "tieline.yaml").write_text("discover: false\nserver: {port: 0, workers: 4}\n")
+    assert tieline("keys", "create", "ci", "--rpm", "5", cwd=tmp_path).returncode == 0
+    with running("serve", "--workers", "1", cwd=tmp_path) as server:
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
 def test_a_public_address_without_a_key_is_one_line(tmp_path: Path) -> None:
     _refused(tieline("serve", "--host", "0.0.0.0", "--port", "0", cwd=tmp_path), "tieline keys create")
 

@@ -43,8 +43,12 @@ def root(
 def serve(
     config: ConfigOption = None,
     host: Annotated[str | None, typer.Option(help="Overrides server.host.")] = None,
-    port: Annotated[int | None, typer.Option(help="Overrides server.port; 0 takes any.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes; overrides server.workers.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Overrides server.port; 0 takes any.", min=0, max=65_535)
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; overrides server.workers.", min=1, max=256)
+    ] = None,
     fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     board_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
@@ -60,7 +64,9 @@ def serve(
 @app.command()
 def up(
     config: ConfigOption = None,
-    port: Annotated[int | None, typer.Option(help="Overrides server.port; 0 takes any.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Overrides server.port; 0 takes any.", min=0, max=65_535)
+    ] = None,
     once: Annotated[bool, typer.Option(help="Stop after the tour instead of staying up.")] = False,
 ) -> None:
     """Run the gateway, send one request through it, show how to use it, stay up."""

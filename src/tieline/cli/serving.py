@@ -47,7 +47,8 @@ def serve(
         from tieline.server import workers as several
 
         return several.run(config, host=host, port=port, count=count, quiet=quiet)
-    server.run(config, host=host, port=port, ready=None if quiet else _announce)
+    environ = {**os.environ, "TIELINE_SERVER__WORKERS": "1"}
+    server.run(config, environ=environ, host=host, port=port, ready=None if quiet else _announce)
     return 0
 
 
