@@ -140,7 +140,11 @@ class AsyncTieline:
         self.gateway = Gateway(config, environ=environ, in_process=True)
 
     async def start(self) -> Self:
-        await self.gateway.start()
+        try:
+            await self.gateway.start()
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def close(self) -> None:

@@ -107,6 +107,8 @@ class Gateway:
         self.in_process = in_process
         self.failed: ConfigError | None = None
         self._over = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+        if in_process:
+            self._over["workers"] = 1
         self._loaded = self._load(config)
         self.intake = Intake(self.config.server.max_lag_ms / 1000)
         self.health = Health(Random())
