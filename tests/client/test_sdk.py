@@ -228,3 +228,10 @@ async def test_it_is_one_process_whatever_the_server_has(config: Config) -> None
         line.gateway.accounts.create_key("default", "ci", Rules(limits=Limits(requests_per_minute=5)))
     async with AsyncTieline(config, environ={}) as line:
         assert (await line.chat("demo", "Hello")).text
+
+
+def test_several_threads_close_it(config: Config) -> None:
+    line = Tieline(config, environ={})
+    with ThreadPoolExecutor(4) as threads:
+        for closing in [threads.submit(line.close) for _ in range(4)]:
+            closing.result(30)
