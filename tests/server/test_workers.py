@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import closing
@@ -11,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from tieline.gateway import RECOVERY_S
 from tieline.server import workers
 from tieline.server.serve import bind
 from tieline.server.workers import Workers
+from tieline.types.errors import ConfigError
 
 _SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -34,6 +38,19 @@ def test_a_signal_during_the_start_reaches_all(at: int, monkeypatch: pytest.Monk
     with closing(bind("127.0.0.1", 0)) as sock:
         assert Workers(sock, (), 2, drain_s=10).run() == 0
     assert {process.returncode for process in begun} <= {-signal.SIGTERM}
+
+
+def test_a_start_may_wait_for_the_journals_of_the_dead() -> None:
+    assert workers.START_S > 2 * RECOVERY_S
+
+
+def test_a_system_without_ipv6_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    with pytest.raises(ConfigError, match="Address family not supported"):
+        bind("::1", 0)
 
 
 _READY_THEN_HUNG_UP = """

@@ -26,8 +26,8 @@ BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Before a dead worker is replaced, by how often its place has died in a row."""
 STEADY_S = 30.0
 """A worker that lived this long died for a reason of its own: its place starts from no backoff."""
-START_S = 30.0
-"""A worker that is not ready by then is killed and replaced."""
+START_S = 90.0
+"""A worker that is not ready by then is killed and replaced. It may wait for journals (``gateway.RECOVERY_S``) before."""
 KILL_GRACE_S = 15.0
 """Beyond ``server.drain_s``: then a worker that still lives is killed. With a silent database it ends ten seconds after it."""
 MISCONFIGURED = 2
