@@ -140,7 +140,11 @@ class AsyncTieline:
         self.gateway = Gateway(config, environ=environ, in_process=True)
 
     async def start(self) -> Self:
-        await self.gateway.start()
+        try:
+            await self.gateway.start()
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def close(self) -> None:
@@ -257,6 +261,7 @@ class Tieline:
     def __init__(
         self, config: Config | str | Path | None = None, *, environ: Mapping[str, str] | None = None
     ) -> None:
+        self._closing = threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tieline", daemon=True)
         self._thread.start()
@@ -276,9 +281,10 @@ class Tieline:
         return gateway
 
     def close(self) -> None:
-        if self._thread.is_alive():
-            self._run(self._inner.close())
-            self._stop_loop()
+        with self._closing:
+            if self._thread.is_alive():
+                self._run(self._inner.close())
+                self._stop_loop()
 
     def __enter__(self) -> Self:
         return self

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
@@ -102,6 +103,8 @@ class Gateway:
         self.in_process = in_process
         self.failed: ConfigError | None = None
         self._over = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+        if in_process:
+            self._over["workers"] = 1
         self._loaded = self._load(config)
         self.intake = Intake(self.config.server.max_lag_ms / 1000)
         self.health = Health(Random())
@@ -286,7 +289,9 @@ class Gateway:
         if self.leases is not None and self.shared is not None:
             await self.leases.stop()
             await self.shared.close()
-        await asyncio.to_thread(self.recorder.close)
+        # In a thread of its own: those of the loop may all wait for a silent database.
+        with ThreadPoolExecutor(1) as own:
+            await asyncio.get_running_loop().run_in_executor(own, self.recorder.close)
         if self.database is not None:
             self.database.close()
 

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 import tieline
 from tieline.config.common import common_digest, on_this_host, write_beside
-from tieline.config.load import parse
-from tieline.config.reload import Signature, signature
+from tieline.config.load import Signature, parse, signature
 from tieline.config.schema import Config
 from tieline.record.redact import redact
 from tieline.store import replicas as store
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tieline")
 
+LEAVE_S = 1.0
+"""How long the end of a process waits to be taken off the list."""
 BEAT_S = 2.0
 """A configuration that was put elsewhere is in force here within this and a little."""
 OWN_FILE_S = 5.0
@@ -94,7 +95,8 @@ class Replicas:
             self._task = None
             if self.last_error is None:
                 with contextlib.suppress(Exception):  # the row ends by itself
-                    await asyncio.to_thread(store.leave, self._database, self._writer)
+                    async with asyncio.timeout(LEAVE_S):
+                        await asyncio.to_thread(store.leave, self._database, self._writer)
 
     async def look(self) -> None:
         """One beat. Raises what the database raises."""

@@ -5,11 +5,16 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import signal
 import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 import sqlalchemy as sa
@@ -30,8 +35,11 @@ from tests.admit.faults import (
 )
 from tests.pipe import Pipe
 from tests.processes import cli, serving, write_config
+from tests.programs import running
 from tests.services import Postgres, running_postgres
+from tieline.gateway import Gateway
 from tieline.simulator import SimulatorServer
+from tieline.store import replicas
 from tieline.types.money import parse_usd
 
 ANSWER_S = 1.0
@@ -152,6 +160,47 @@ async def test_a_silent_database_holds_up_neither_requests_nor_the_end(
         with serving(tmp_path, config) as again:
             assert await asyncio.to_thread(again.stop) == 0
     assert sorted(written(url)) == sorted(ids)
+
+
+async def test_threads_that_wait_for_ever_hold_up_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing the database would end them, and comes last."""
+    (tmp_path / "tieline.yaml").write_text("discover: false\nstore: {database: 'sqlite:///t.db', spool: s}\n")
+    monkeypatch.chdir(tmp_path)
+    answers = Event()
+
+    def wait(*_: object) -> None:
+        answers.wait()
+
+    with ThreadPoolExecutor(2) as threads:
+        asyncio.get_running_loop().set_default_executor(threads)
+        gateway = Gateway("tieline.yaml", environ={})
+        await gateway.start()
+        monkeypatch.setattr(replicas, "leave", wait)
+        for _ in range(2):
+            threads.submit(wait)
+        try:
+            async with asyncio.timeout(30):
+                await gateway.stop()
+        finally:
+            answers.set()
+
+
+@pytest.mark.services
+def test_workers_end_while_the_database_is_silent(tmp_path: Path, postgres: Postgres, pipe: Pipe) -> None:
+    """The parent used to kill them while they still waited for it."""
+    url = through(postgres.new_database(), pipe.port)
+    (tmp_path / "tieline.yaml").write_text(
+        f"discover: false\nserver: {{port: 0, drain_s: 0, open: true}}\nstore: {{database: '{url}'}}\n"
+    )
+    with running("serve", "--workers", "2", cwd=tmp_path) as server:
+        pipe.silence()
+        with pytest.raises(HTTPError):  # there is no provider, and that is a record too
+            urlopen(f"{server.url}/v1/chat/completions", b"{}")
+        server.signal(signal.SIGTERM)
+        assert server.wait(60) == 0
+    pipe.let_flow()
 
 
 FULL = """

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.client.conftest import until
 from tieline import AsyncTieline, Config, RequestFailed, Tieline, TielineError
+from tieline.admit.rules import Limits, Rules
 from tieline.simulator import SimulatorServer
-from tieline.types.errors import InvalidRequest, NotFound
+from tieline.types.errors import ConfigError, InvalidRequest, NotFound
 
 TOOL = {
     "type": "function",
@@ -190,3 +195,43 @@ def test_explain_sends_nothing_and_replays_the_past(line: Tieline, simulator: Si
     with pytest.raises(InvalidRequest, match="mathematic'") as caught:
         line.explain(name, intent="mathematic")
     assert (caught.value.param, str(caught.value.hint)[:24]) == ("intent", "Did you mean mathematics")
+
+
+async def test_a_start_that_fails_leaves_nothing(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = AsyncTieline(config, environ={})
+
+    def refuse() -> None:
+        raise ConfigError("No.")
+
+    monkeypatch.setattr(line.gateway, "_check_sharing", refuse)
+    before = asyncio.all_tasks()
+    with pytest.raises(ConfigError, match="No"):
+        await line.start()
+    assert asyncio.all_tasks() == before
+    assert not [thread for thread in threading.enumerate() if thread.name == "tieline-recorder"]
+    await AsyncTieline(config, environ={}).close()
+    assert len(list(Path(config.store.spool).iterdir())) == 1
+
+
+async def test_many_that_are_never_started_are_one_folder(config: Config) -> None:
+    for _ in range(3):
+        AsyncTieline(config, environ={})
+        gc.collect()
+    assert len(list(Path(config.store.spool).iterdir())) == 1
+
+
+async def test_it_is_one_process_whatever_the_server_has(config: Config) -> None:
+    """A key with a limit, several workers and no Redis is nothing that a server would start with."""
+    config = replace(config, server=replace(config.server, workers=4))
+    async with AsyncTieline(config, environ={}) as line:
+        assert line.gateway.accounts is not None
+        line.gateway.accounts.create_key("default", "ci", Rules(limits=Limits(requests_per_minute=5)))
+    async with AsyncTieline(config, environ={}) as line:
+        assert (await line.chat("demo", "Hello")).text
+
+
+def test_several_threads_close_it(config: Config) -> None:
+    line = Tieline(config, environ={})
+    with ThreadPoolExecutor(4) as threads:
+        for closing in [threads.submit(line.close) for _ in range(4)]:
+            closing.result(30)

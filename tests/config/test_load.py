@@ -104,6 +104,7 @@ def test_aliases_cannot_blow_up() -> None:
 
 def test_endless_and_deep_structures_end() -> None:
     assert "deeper than 32 levels" in errors_of("a: &a [*a]")[0]
+    assert "deeper than 32 levels" in errors_of("[" * 10_000)[0]
     assert errors_of("a: " + "[" * 200 + "]" * 200)
 
 

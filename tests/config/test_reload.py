@@ -48,6 +48,19 @@ async def test_an_edit_is_taken_over(path: Path) -> None:
         assert seen.watcher.loaded is loaded
 
 
+async def test_an_edit_between_reading_and_watching_is_seen(path: Path) -> None:
+    """A start waits for its database in between."""
+    loaded = load(path, {})
+    path.write_text("server: {port: 22}")
+    changes: asyncio.Queue[Loaded] = asyncio.Queue()
+    watcher = Watcher(loaded, {}, changes.put_nowait, pytest.fail, poll_s=0.01)
+    task = asyncio.create_task(watcher.run())
+    try:
+        assert (await asyncio.wait_for(changes.get(), 5)).config.server.port == 22
+    finally:
+        task.cancel()
+
+
 async def test_a_faulty_edit_is_reported_once_and_the_old_stays(path: Path) -> None:
     async with watching(path) as seen:
         path.write_text("servr: {port: 22}")

@@ -178,6 +178,25 @@ def test_an_unusable_spool_is_one_line(tmp_path: Path) -> None:
     _refused(tieline("serve", cwd=tmp_path), "spool")
 
 
+@pytest.mark.parametrize(
+    "arguments", [("--port", "65536"), ("--port", "-1"), ("--workers", "0"), ("--workers", "257")]
+)
+def test_numbers_that_cannot_be_are_refused(tmp_path: Path, arguments: tuple[str, str]) -> None:
+    done = tieline("serve", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert arguments[0] in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_one_worker_instead_of_several_shares_with_nobody(tmp_path: Path) -> None:
+    """Ceilings need Redis only where there are several."""
+    (tmp_path / "tieline.yaml").write_text("discover: false\nserver: {port: 0, workers: 4}\n")
+    assert tieline("keys", "create", "ci", "--rpm", "5", cwd=tmp_path).returncode == 0
+    with running("serve", "--workers", "1", cwd=tmp_path) as server:
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
 def test_a_public_address_without_a_key_is_one_line(tmp_path: Path) -> None:
     _refused(tieline("serve", "--host", "0.0.0.0", "--port", "0", cwd=tmp_path), "tieline keys create")
 
@@ -225,6 +244,39 @@ def test_two_workers_survive_a_kill(tmp_path: Path, simulator: SimulatorServer) 
         assert server.wait() == 0
         assert "Traceback" not in server.said
     assert len(tieline_json("logs", "-n", "100", cwd=tmp_path)) >= 26
+
+
+def test_workers_without_a_configuration_file_have_nothing_to_read_again(tmp_path: Path) -> None:
+    with running("serve", "--workers", "2", "--port", "0", cwd=tmp_path) as server:
+        before = _children(server.process.pid)
+        with socket.create_connection(("127.0.0.1", server.port), 10) as caller:
+            for child in before:
+                os.kill(child, signal.SIGHUP)
+            caller.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert caller.recv(4096).startswith(b"HTTP/1.1 200 ")
+        assert _children(server.process.pid) == before
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+    assert "replaced" not in server.said
+
+
+def test_workers_do_not_outlive_their_parent(tmp_path: Path, simulator: SimulatorServer) -> None:
+    write_config(tmp_path, simulator)
+    with running("serve", "--workers", "2", cwd=tmp_path) as server:
+        stream = Streaming(server)
+        server.signal(signal.SIGKILL)
+        _until(lambda: _is_refused(server.port), timeout=20)
+        stream.rest()
+        assert stream.whole
+    _until(lambda: [record["outcome"] for record in tieline_json("logs", cwd=tmp_path)] == ["success"])
+
+
+def _is_refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 2).close()
+    except ConnectionError:
+        return True
+    return False
 
 
 def test_two_workers_share_the_connections(tmp_path: Path, simulator: SimulatorServer) -> None:

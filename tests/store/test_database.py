@@ -262,3 +262,42 @@ def test_closing_ends_what_waits_for_a_silent_server(postgres: Postgres) -> None
         assert len(errors) == 10
         assert all(map(database_away, errors)), errors
         pipe.let_flow()
+
+
+@pytest.mark.services
+def test_closing_ends_a_first_connection_that_is_still_set_up(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLAlchemy asks the first one for the server's version before it shows it to anybody."""
+    import psycopg
+
+    made = Semaphore(0)
+    errors: list[Exception] = []
+
+    def connect(*args: Any, **options: Any) -> Any:
+        connection = real(*args, **options)
+        pipe.silence()
+        while pipe.flowing.is_set():
+            time.sleep(0.01)
+        made.release()
+        return connection
+
+    def open_it() -> None:
+        try:
+            database.open()
+        except ConfigError as error:
+            errors.append(error)
+
+    real = psycopg.connect
+    monkeypatch.setattr(psycopg, "connect", connect)
+    with Pipe(postgres.port) as pipe:
+        url = sa.make_url(postgres.new_database()).set(port=pipe.port)
+        database = Database(url.render_as_string(hide_password=False))
+        opening = Thread(target=open_it, daemon=True)
+        opening.start()
+        assert made.acquire(timeout=15)
+        database.close()
+        opening.join(15)
+        assert not opening.is_alive()
+        assert len(errors) == 1
+        pipe.let_flow()

@@ -44,9 +44,11 @@ def serve(
     config: ConfigOption = None,
     host: Annotated[str | None, typer.Option(help="Overrides server.host.")] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Overrides server.port; 0 takes any.")
+        int | None, typer.Option(help="Overrides server.port; 0 takes any.", min=0, max=65535)
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; overrides server.workers.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; overrides server.workers.", min=1, max=256)
+    ] = None,
     fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     board_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
@@ -63,7 +65,7 @@ def serve(
 def up(
     config: ConfigOption = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Overrides server.port; 0 takes any.")
+        int | None, typer.Option(help="Overrides server.port; 0 takes any.", min=0, max=65535)
     ] = None,
     once: Annotated[bool, typer.Option(help="Stop after the tour instead of staying up.")] = False,
 ) -> None:

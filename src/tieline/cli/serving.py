@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,8 @@ def serve(
 
     server.log_to_terminal("warning" if quiet else "info")
     if fd is not None:
+        # The parent outlives its terminal, and passes on what is meant for a configuration file, which may not be there.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         own = Place(None if board_fd is None else Board(board_fd), place)
         sock = socket.socket(fileno=fd)
         server.run(config, host=host, port=port, sock=sock, place=own, ready=_teller(ready_fd))
@@ -43,7 +47,8 @@ def serve(
         from tieline.server import workers as several
 
         return several.run(config, host=host, port=port, count=count, quiet=quiet)
-    server.run(config, host=host, port=port, ready=None if quiet else _announce)
+    environ = {**os.environ, "TIELINE_SERVER__WORKERS": "1"}
+    server.run(config, environ=environ, host=host, port=port, ready=None if quiet else _announce)
     return 0
 
 
@@ -52,13 +57,21 @@ def _announce(url: str) -> None:
 
 
 def _teller(ready_fd: int | None) -> Callable[[str], Any] | None:
-    """Tells the parent process that this worker answers."""
+    """Tells the parent process that this worker answers. It does not outlive its parent: nobody could end it, and the port
+    would stay taken."""
     if ready_fd is None:
         return None
 
     def tell(_url: str) -> None:
-        os.write(ready_fd, b"1")
-        os.close(ready_fd)
+        with suppress(BrokenPipeError):
+            os.write(ready_fd, b"1")
+        loop = asyncio.get_running_loop()
+
+        def alone() -> None:
+            loop.remove_reader(ready_fd)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        loop.add_reader(ready_fd, alone)
 
     return tell
 

@@ -45,6 +45,8 @@ def compose(text: str, name: str) -> yaml.Node | None:
         raise _syntax(error, name) from error
     except yaml.YAMLError as error:
         raise Syntax(f"not YAML: {str(error).splitlines()[0]}", place=name) from error
+    except RecursionError:
+        raise Syntax(f"the file is deeper than {MAX_DEPTH} levels.", place=name) from None
     if root is not None:
         _measure(root, name)
     return root

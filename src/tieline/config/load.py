@@ -18,6 +18,7 @@ from tieline.types.errors import ConfigError
 DEFAULT_NAME = "tieline.yaml"
 OVERRIDE_PREFIX = "TIELINE_"
 """``TIELINE_SERVER__PORT=9000`` sets ``server.port``; two underscores go one level down."""
+Signature = tuple[int, int, int] | None
 
 
 class ConfigErrors(ConfigError):
@@ -35,6 +36,8 @@ class Loaded(Struct, frozen=True, kw_only=True):
     path: Path | None = None
     """None: no file, only defaults and the environment."""
     lines: dict[tuple[str, ...], int] = {}
+    signature: Signature = None
+    """The file's, from before it was read: what changes after that is an edit."""
 
     def place(self, *path: str) -> str:
         """``tieline.yaml:12`` of a setting, or its path when no line is known: what ConfigError.place wants."""
@@ -79,11 +82,21 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     path = path or find(environ)
     if path is None:
         return parse("", environ)
+    before = signature(path)
     try:
         text = document.read(path)
     except document.Syntax as error:
         raise ConfigErrors([error]) from error
-    return parse(text, environ, path)
+    return msgspec.structs.replace(parse(text, environ, path), signature=before)
+
+
+def signature(path: Path) -> Signature:
+    """Changes whenever the file does; None while it is not there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def parse(text: str, environ: Mapping[str, str], path: Path | None = None) -> Loaded:

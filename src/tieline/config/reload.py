@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tieline.config.load import ConfigErrors, Loaded, load
+from tieline.config.load import ConfigErrors, Loaded, load, signature
 
 POLL_S = 1.0
 """An edit is seen within this; a stat a second costs about 2 us."""
-
-Signature = tuple[int, int, int] | None
 
 
 class Watcher:
@@ -40,7 +37,7 @@ class Watcher:
         self._on_error = on_error
         self._poll_s = poll_s
         self._poked = asyncio.Event()
-        self._seen = signature(self._path)
+        self._seen = loaded.signature
 
     def poke(self) -> None:
         """Read now, changed or not (SIGHUP: a ``file:`` secret may have changed although this file did not)."""
@@ -75,12 +72,3 @@ class Watcher:
         if loaded.config != self.loaded.config or forced:
             self.loaded = loaded
             self._on_change(loaded)
-
-
-def signature(path: Path) -> Signature:
-    """Changes whenever the file does; None while it is not there."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from struct import Struct as Layout
 from typing import Final
+from weakref import finalize
 
 from tieline.types.errors import ConfigError
 
@@ -184,7 +185,9 @@ class Slot:
 
     def __init__(self, folder: Path, lock: int) -> None:
         self.folder = folder
-        self._lock = lock
+        self.release = finalize(self, os.close, lock)
+        self.release.atexit = False
+        """Idempotent; by itself when nobody has the slot any more."""
 
     @classmethod
     def claim(cls, spool: Path) -> Slot:
@@ -226,11 +229,6 @@ class Slot:
 
     def segments(self) -> list[Path]:
         return sorted(self.folder.glob("*.seg"))
-
-    def release(self) -> None:
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
 
 
 def read_segment(path: Path) -> Iterator[bytes]:

@@ -171,6 +171,9 @@ class Recorder:
     def close(self, timeout_s: float = 5.0) -> bool:
         """Writes what is left within the time; True when nothing stays behind in the journal."""
         if self._worker is None:
+            if self._closing_at is None and self._journal:  # it was never started
+                self._journal.close()
+                self._journal = None
             return True
         self._closing_at = time.monotonic() + timeout_s
         self._hurry()

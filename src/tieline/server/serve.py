@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +38,16 @@ FORCED_S = 2.0
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket. Raises ConfigError in one line: the port is taken, the address is not ours."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((host, port))
-        sock.listen(BACKLOG)
-    except OSError as error:
-        sock.close()
-        raise _cannot_listen(host, port, error) from None
-    return sock
+    with ExitStack() as undo:
+        try:
+            sock = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((host, port))
+            sock.listen(BACKLOG)
+        except OSError as error:
+            raise _cannot_listen(host, port, error) from None
+        undo.pop_all()
+        return sock
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:

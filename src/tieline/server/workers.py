@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -25,10 +26,10 @@ BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Before a dead worker is replaced, by how often its place has died in a row."""
 STEADY_S = 30.0
 """A worker that lived this long died for a reason of its own: its place starts from no backoff."""
-START_S = 30.0
-"""A worker that is not ready by then is killed and replaced."""
-KILL_GRACE_S = 5.0
-"""Beyond ``server.drain_s``: then a worker that still lives is killed."""
+START_S = 90.0
+"""A worker that is not ready by then is killed and replaced. It may wait for journals (``gateway.RECOVERY_S``) before."""
+KILL_GRACE_S = 15.0
+"""Beyond ``server.drain_s``: then a worker that still lives is killed. With a silent database it ends ten seconds after it."""
 MISCONFIGURED = 2
 """The exit code of a start that no restart can help."""
 TICK_S = 0.25
@@ -61,16 +62,19 @@ class Worker:
         self._sock = sock
         self._board = board
         self._arguments = arguments
-        self._ready_fd = -1
+        self._line: socket.socket | None = None
+        """It says there that it is ready, and learns there that its parent is gone."""
         self.process: subprocess.Popen[bytes] | None = None
         self.deaths = 0
         self.started_at = 0.0
         self.start_at = 0.0
         self.is_ready = False
+        self._rereads = False
+        """Was told to while it started, which would have ended it."""
 
     def start(self) -> None:
-        self._ready_fd, told = os.pipe()
-        fds = {"--fd": self._sock.fileno(), "--ready-fd": told, "--board-fd": self._board.fd}
+        self._line, its = socket.socketpair()
+        fds = {"--fd": self._sock.fileno(), "--ready-fd": its.fileno(), "--board-fd": self._board.fd}
         own = [str(part) for option in ({**fds, "--place": self.number}).items() for part in option]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tieline", *self._arguments, *own],
@@ -80,33 +84,37 @@ class Worker:
             # Signals come from the parent alone: a Ctrl-C in the terminal would otherwise reach a worker twice.
             start_new_session=True,
         )
-        os.close(told)
+        its.close()
         self.started_at = time.monotonic()
-        self.is_ready = False
+        self.is_ready = self._rereads = False
 
     def look(self, now: float) -> int | None:
         """Its exit code when it has just died."""
-        if self.process is None:
+        if self.process is None or self._line is None:
             return None
         code = self.process.poll()
         if code is not None:
             self._bury(now)
             return code
-        if not self.is_ready and select.select([self._ready_fd], [], [], 0)[0]:
-            self.is_ready = bool(os.read(self._ready_fd, 1))
+        if not self.is_ready and select.select([self._line], [], [], 0)[0]:
+            self.is_ready = bool(self._line.recv(1))
+            if self.is_ready and self._rereads:
+                self.process.send_signal(signal.SIGHUP)
         if not self.is_ready and now - self.started_at > START_S:
             self.process.kill()
         return None
 
     def _bury(self, now: float) -> None:
-        os.close(self._ready_fd)
+        self._hang_up()
         self.process = None
         self._board.leave(self.number)
         self.deaths = 0 if now - self.started_at > STEADY_S else self.deaths + 1
         self.start_at = now + BACKOFF_S[min(max(self.deaths - 1, 0), len(BACKOFF_S) - 1)]
 
     def signal(self, number: int) -> None:
-        if self.process is not None and self.process.poll() is None:
+        if number == signal.SIGHUP and not self.is_ready:
+            self._rereads = True
+        elif self.process is not None and self.process.poll() is None:
             self.process.send_signal(number)
 
     def end(self) -> None:
@@ -114,6 +122,12 @@ class Worker:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._line is not None:
+            self._line.close()
+            self._line = None
 
 
 class Workers:
@@ -134,6 +148,8 @@ class Workers:
         self._drain_s = drain_s
         self._quiet = quiet
         self._announced = False
+        self._signals: deque[int] = deque()
+        """Came, and are to be passed on."""
         self._stopping_at: float | None = None
         self._forced = False
         self._wake, self._poke = os.pipe()
@@ -144,11 +160,10 @@ class Workers:
         old = {number: signal.signal(number, self._signalled) for number in _FORWARDED}
         old[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, self._nudge)
         try:
-            for worker in self.workers:
-                worker.start()
             while self._stopping_at is None:
                 self._watch()
                 self._sleep()
+                self._pass_on()
             return self._drain()
         finally:
             for worker in self.workers:
@@ -198,16 +213,23 @@ class Workers:
                     worker.signal(signal.SIGKILL)
                     killed = True
             self._sleep()
+            self._pass_on()
         return 130 if self._forced else 1 if killed else 0
 
     def _signalled(self, number: int, _frame: FrameType | None) -> None:
-        if number != signal.SIGHUP:
-            if self._stopping_at is not None and number == signal.SIGINT:
-                self._forced = True
-            self._stopping_at = self._stopping_at or time.monotonic()
-        for worker in self.workers:
-            worker.signal(number)
+        self._signals.append(number)
         self._nudge()
+
+    def _pass_on(self) -> None:
+        """Not from the handler: a worker that was just being started would never hear of it."""
+        while self._signals:
+            number = self._signals.popleft()
+            if number != signal.SIGHUP:
+                if self._stopping_at is not None and number == signal.SIGINT:
+                    self._forced = True
+                self._stopping_at = self._stopping_at or time.monotonic()
+            for worker in self.workers:
+                worker.signal(number)
 
     def _nudge(self, *_: object) -> None:
         try:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, finalize
 
 from tieline.store.schema import prepare
 from tieline.types.errors import ConfigError, DatabaseAway
@@ -264,11 +265,12 @@ class _Lines:
     def __init__(self, engine: Engine) -> None:
         import sqlalchemy as sa
 
-        self._sockets: dict[Any, socket.socket] = {}
+        self._sockets: WeakKeyDictionary[Any, socket.socket] = WeakKeyDictionary()
         self._lock = threading.Lock()
         self._is_cut = False
         sa.event.listen(engine, "do_connect", self._check)
-        sa.event.listen(engine, "connect", self._hold)
+        # Before SQLAlchemy's own, which ask the server; nobody is told when they fail.
+        sa.event.listen(engine, "connect", self._hold, insert=True)
         sa.event.listen(engine, "close", self._let_go)
 
     def cut(self) -> None:
@@ -283,6 +285,7 @@ class _Lines:
 
     def _hold(self, connection: Any, _record: Any) -> None:
         held = socket.socket(fileno=os.dup(connection.fileno()))
+        finalize(connection, held.close)
         with self._lock:
             self._sockets[connection] = held
             if self._is_cut:
