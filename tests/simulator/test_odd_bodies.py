@@ -112,6 +112,16 @@ async def test_a_wrong_type_anywhere_is_answered(
     assert refused > 20
 
 
+async def test_a_wrong_type_in_a_schema_that_is_text() -> None:
+    """Converse takes the schema of an answer as a string."""
+    simulator = SimulatorServer()
+    at = ("outputConfig", "textFormat", "structure", "jsonSchema", "schema")
+    for name, raw in odd.every(odd.SCHEMA):
+        body = odd.spoiled(odd.CONVERSE, at, raw.decode())
+        heard = await _ask(simulator, "/model/sim-echo/converse", json.dumps(body).encode())
+        assert heard.status in (200, 400), name
+
+
 @pytest.mark.parametrize(
     ("path", "body", "says"),
     [

@@ -92,11 +92,13 @@ def read_converse(exchange: Exchange) -> Ask:
 
 def _schema(text: Any) -> Any:
     try:
-        return json.loads(text)
-    except (TypeError, ValueError):
+        schema = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
         raise invalid(
             "The schema at outputConfig.textFormat.structure.jsonSchema is not valid JSON."
         ) from None
+    check_types({"schema": schema}, {"schema": SCHEMA})
+    return schema
 
 
 def _message(ask: Ask, message: Any, index: int, seed: int) -> None:
