@@ -7,25 +7,17 @@ from typing import Any
 import msgspec
 
 from tieline.dialects.base import Garbled
+from tieline.dialects.reading import top_level as top_level
 from tieline.types.errors import InvalidRequest
 from tieline.types.usage import MAX_TOKENS
 
 Json = dict[str, Any]
 
-_TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ANY = msgspec.json.Decoder()
 _ENCODER = msgspec.json.Encoder()
 
 BROKEN_JSON = (msgspec.MsgspecError, RecursionError, ValueError)
 """What decoding can raise: malformed text, nesting beyond the interpreter's limit, bytes that are not UTF-8."""
-
-
-def top_level(body: bytes) -> dict[str, msgspec.Raw]:
-    """A request's fields, undecoded. Raises InvalidRequest."""
-    try:
-        return _TOP.decode(body)
-    except BROKEN_JSON as error:
-        raise InvalidRequest(f"The body is not a JSON object: {_brief(error)}.") from None
 
 
 def request_body(body: bytes) -> Json:
