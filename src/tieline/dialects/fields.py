@@ -179,6 +179,29 @@ def count_of(value: Any) -> int:
     return int(value)
 
 
+def logprobs_of(given: Any) -> list[Json]:
+    """Of an answer: Chat's entries (an object with ``content``, or the list), as far as they are what they should be."""
+    content = given.get("content") if isinstance(given, dict) else given
+    entries = [entry for entry in list_of(content) if isinstance(entry, dict)]
+    return [
+        {
+            **_logprob(entry),
+            "top_logprobs": [_logprob(object_of(one)) for one in list_of(entry.get("top_logprobs"))],
+        }
+        for entry in entries
+    ]
+
+
+def _logprob(entry: Json) -> Json:
+    value = entry.get("logprob")
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    return {
+        "token": text_of(entry.get("token")),
+        "logprob": value if known else 0.0,
+        "bytes": [one for one in list_of(entry.get("bytes")) if isinstance(one, int)],
+    }
+
+
 def without_nulls(source: Json) -> Json:
     return {name: value for name, value in source.items() if value is not None}
 
