@@ -13,8 +13,10 @@ import msgspec
 import pytest
 
 from tests import odd, odd_answers
+from tests.dialects.wire import call, target
 from tieline.dialects import get, get_upstream
 from tieline.dialects.base import Garbled, Peek, StreamFault, Truncated
+from tieline.dialects.operations import operation_of
 from tieline.dialects.transcript import Transcript
 from tieline.providers.errors import classify
 from tieline.relay import Relay
@@ -217,7 +219,7 @@ def test_strange_events_in_between(upstream: str) -> None:
                 _check(upstream, f"{place} {line[:40]}", [*pieces[:place], strange, *pieces[place:], done])
 
 
-# errors -------------------------------------------------------------------------------------------
+# errors, embeddings, counts -------------------------------------------------------------------------------------------
 
 _ERROR: dict[str, Any] = {
     "type": "error",
@@ -276,3 +278,25 @@ def test_errors(upstream: str) -> None:
                 json.loads(get(caller).encode_error(fault, "r"))
         except Exception as error:
             raise AssertionError(f"{upstream} {name}: {error!r}") from error
+
+
+@pytest.mark.parametrize("upstream", sorted(odd_answers.EMBEDDED))
+@pytest.mark.parametrize("caller", ["openai_chat", "gemini"])
+def test_embeddings(upstream: str, caller: str) -> None:
+    if caller == "gemini":
+        part = {"content": {"parts": [{"text": "one"}]}}
+        asked = call(caller, {"requests": [part, part]}, operation="embeddings", model="m")
+        asked.path = "/v1beta/models/m:batchEmbedContents"
+    else:
+        asked = call(caller, odd.EMBEDDINGS | {"encoding_format": "base64"}, operation="embeddings")
+    found = operation_of(asked)
+    assert found is not None
+    for name, raw in odd.every(odd_answers.EMBEDDED[upstream]):
+        try:
+            body = json.loads(found.decode(asked, found.peek(asked), target(upstream), [raw]).body)
+        except (Garbled, StreamFault):
+            continue
+        except Exception as error:
+            raise AssertionError(f"{name}: {error!r}") from error
+        if upstream != caller:
+            assert len(body.get("data") or body["embeddings"]) == 2, f"{name}: one for each input, or none"
