@@ -15,6 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.programs import environment, running, tieline, tieline_json
 from tests.served import chat
@@ -114,6 +115,9 @@ def test_init_then_check(tmp_path: Path) -> None:
     assert "openai" in text
     assert "sk-1234567890" not in text
     assert tieline("check", cwd=tmp_path).returncode == 0
+    used = yaml.safe_load(re.sub("^#  ", "  ", text, flags=re.MULTILINE))
+    assert set(used["providers"]) == {"openai", "my-vllm"}
+    assert set(used["models"]) == {"fast", "smart"}
     again = tieline("init", cwd=tmp_path)
     assert again.returncode == 2
     assert "--force" in again.stderr

@@ -41,14 +41,12 @@ providers:
 #     base_url: http://127.0.0.1:8000/v1
 #     api_key: ${{MY_VLLM_KEY:-none}}
 #     models: [my-model]
-  {{}}
 
 models:                             # public names of your own
 #   fast: openai/gpt-5-mini         # one deployment
 #   smart:
 #     deployments: [openai/gpt-5, azure/gpt-5]
 #     fallbacks: [anthropic/claude-sonnet-4-5]
-  {{}}
 
 routing:
   fallback: equivalent              # the same model elsewhere, then one at least as good

@@ -138,7 +138,10 @@ def _are_tokens(values: list[Any]) -> bool:
 
 
 def encode_response(embeddings: Embeddings, request: EmbeddingsRequest, model: str) -> bytes:
-    """OpenAI's list. Without usage from the provider its figures are 0, as the official SDK requires numbers."""
+    """OpenAI's list. Without usage from the provider its figures are 0, as the official SDK requires numbers.
+
+    Raises Garbled.
+    """
     write: Callable[[list[float]], Any] = _base64 if request.encoding_format == "base64" else list
     tokens = embeddings.usage.input_tokens if embeddings.usage else 0
     data = [
@@ -150,7 +153,10 @@ def encode_response(embeddings: Embeddings, request: EmbeddingsRequest, model: s
 
 
 def _base64(vector: list[float]) -> str:
-    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+    try:
+        return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+    except (struct.error, OverflowError):
+        raise Garbled("an embedding with numbers that are no 32-bit floats") from None
 
 
 # upstream -------------------------------------------------------------------------------------------------------------
@@ -189,6 +195,12 @@ def decode_responses(bodies: list[bytes], target: Target) -> Embeddings:
     counted = [part.usage.input_tokens for part in parts if part.usage is not None]
     usage = Usage(input_tokens=sum(counted)) if len(counted) == len(parts) else None
     return Embeddings(vectors=vectors, usage=usage)
+
+
+def check_count(found: Embeddings, inputs: int) -> None:
+    """One for each input, or they would be taken for those of others. Raises Garbled."""
+    if len(found.vectors) != inputs:
+        raise Garbled(f"{len(found.vectors)} embeddings of {inputs} inputs")
 
 
 def _decode(body: bytes, target: Target) -> Embeddings:

@@ -7,25 +7,17 @@ from typing import Any
 import msgspec
 
 from tieline.dialects.base import Garbled
+from tieline.dialects.reading import top_level as top_level
 from tieline.types.errors import InvalidRequest
 from tieline.types.usage import MAX_TOKENS
 
 Json = dict[str, Any]
 
-_TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ANY = msgspec.json.Decoder()
 _ENCODER = msgspec.json.Encoder()
 
 BROKEN_JSON = (msgspec.MsgspecError, RecursionError, ValueError)
 """What decoding can raise: malformed text, nesting beyond the interpreter's limit, bytes that are not UTF-8."""
-
-
-def top_level(body: bytes) -> dict[str, msgspec.Raw]:
-    """A request's fields, undecoded. Raises InvalidRequest."""
-    try:
-        return _TOP.decode(body)
-    except BROKEN_JSON as error:
-        raise InvalidRequest(f"The body is not a JSON object: {_brief(error)}.") from None
 
 
 def request_body(body: bytes) -> Json:
@@ -185,6 +177,29 @@ def count_of(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MAX_TOKENS:
         return 0
     return int(value)
+
+
+def logprobs_of(given: Any) -> list[Json]:
+    """Of an answer: Chat's entries (an object with ``content``, or the list), as far as they are what they should be."""
+    content = given.get("content") if isinstance(given, dict) else given
+    entries = [entry for entry in list_of(content) if isinstance(entry, dict)]
+    return [
+        {
+            **_logprob(entry),
+            "top_logprobs": [_logprob(object_of(one)) for one in list_of(entry.get("top_logprobs"))],
+        }
+        for entry in entries
+    ]
+
+
+def _logprob(entry: Json) -> Json:
+    value = entry.get("logprob")
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    return {
+        "token": text_of(entry.get("token")),
+        "logprob": value if known else 0.0,
+        "bytes": [one for one in list_of(entry.get("bytes")) if isinstance(one, int)],
+    }
 
 
 def without_nulls(source: Json) -> Json:

@@ -101,6 +101,7 @@ class OpenAIEmbeddings:
         if target.dialect in embeddings.OPENAI_DIALECTS:
             return Answered(bodies[0], found.usage)
         request = embeddings.decode_request(call, peek)
+        embeddings.check_count(found, len(request.texts or request.tokens))
         return Answered(embeddings.encode_response(found, request, target.model), found.usage)
 
     def estimate(self, peek: Peek) -> bytes | None:
@@ -127,6 +128,7 @@ class GeminiEmbeddings:
         found.usage = found.usage or counted
         if gemini_embeddings.is_forwarded(target):
             return Answered(bodies[0], found.usage)
+        embeddings.check_count(found, len(gemini_embeddings.decode_request(call, peek).texts))
         return Answered(gemini_embeddings.encode_response(found, call), found.usage)
 
     def estimate(self, peek: Peek) -> bytes | None:

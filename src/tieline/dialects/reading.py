@@ -17,6 +17,10 @@ MAX_DEPTH_HINT = "Flatten it: nothing that a model reads needs such nesting."
 _TOP = msgspec.json.Decoder(Fields)
 _NULL = Raw(b"null")
 _PLACE = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
+_HALF_CHARACTER = re.compile(
+    rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD])[c-fC-F])"
+)
+"""A surrogate without its other one, which msgspec takes for other faults. JavaScript writes it where a text is cut."""
 
 BOOL = msgspec.json.Decoder(bool)
 INT = msgspec.json.Decoder(int)
@@ -79,6 +83,9 @@ def _plain(what: str) -> str:
 def _malformed(body: bytes, what: str) -> str:
     if not body.strip():
         return "The body is empty; a JSON object is expected."
+    half = _HALF_CHARACTER.search(body)
+    if half is not None and ("truncated" in what or "escape" in what or "surrogate" in what):
+        return f"The body has half a character (byte {half.start()}): a text was cut inside one, an emoji perhaps."
     if "truncated" in what:
         return f"The body is not valid JSON: it ends early, after byte {len(body)}."
     return f"The body is not valid JSON: {what.removeprefix('JSON is malformed: ')}."

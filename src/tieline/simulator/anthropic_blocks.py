@@ -8,6 +8,7 @@ from typing import Any
 
 from tieline.simulator.answer import Ask, Refusal, sign, unsealed
 from tieline.simulator.exchange import Exchange, words
+from tieline.simulator.shapes import Shape, misfit
 
 _TOOL_ID = re.compile(r"[a-zA-Z0-9_-]+")
 
@@ -34,6 +35,16 @@ _BLOCKS = {
 
 def invalid(message: str) -> Refusal:
     return Refusal("invalid", message)
+
+
+_WANTED = {"array": "list", "object": "dictionary"}
+
+
+def check_types(body: dict[str, Any], shape: Shape) -> None:
+    wrong = misfit(body, shape)
+    if wrong is not None:
+        wanted = wrong.wanted[-1]
+        raise invalid(f"{wrong.dotted}: Input should be a valid {_WANTED.get(wanted, wanted)}")
 
 
 def check_text(ask: Ask, block: dict[str, Any], where: str, owner: str = "messages") -> None:

@@ -6,8 +6,9 @@ import re
 from typing import Any
 
 from tieline.simulator.answer import Ask, Tool
-from tieline.simulator.anthropic_blocks import check_block, check_text, check_tool_order, invalid
+from tieline.simulator.anthropic_blocks import check_block, check_text, check_tool_order, check_types, invalid
 from tieline.simulator.exchange import Exchange, words
+from tieline.simulator.shapes import SCHEMA
 
 _FIELDS = words(
     "model messages max_tokens system metadata stop_sequences stream temperature top_k top_p tools tool_choice thinking "
@@ -28,6 +29,18 @@ _TOOL_FIELDS = words(
     "name description input_schema type cache_control strict defer_loading allowed_callers input_examples "
     "eager_input_streaming"
 )
+_BLOCK = {"type": str, "content": (str, [{"type": str, "text": str}])}
+_FORMAT = {"type": str, "schema": SCHEMA}
+_TYPES = {
+    "max_tokens": int,
+    "messages": [{"role": str, "content": (str, [_BLOCK])}],
+    "stream": bool,
+    "tools": [{"type": str, "name": str, "input_schema": SCHEMA}],
+    "tool_choice": {"type": str, "name": str, "disable_parallel_tool_use": bool},
+    "thinking": {"type": str, "budget_tokens": int},
+    "output_config": {"format": _FORMAT},
+    "output_format": _FORMAT,
+}
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _NO_PREFILL = re.compile(r"claude-[a-z]+-(\d+)-(\d{1,2})(?!\d)")
 _MIN_BUDGET = 1024
@@ -40,6 +53,7 @@ def read_messages(exchange: Exchange, counting: bool = False) -> Ask:
     for name in body:
         if name not in (_COUNT_FIELDS if counting else _FIELDS):
             raise invalid(f"{name}: Extra inputs are not permitted")
+    check_types(body, _TYPES)
     ask = Ask(model=exchange.model, stream=body.get("stream") is True)
     _limits(ask, body, counting)
     _system(ask, body.get("system"))

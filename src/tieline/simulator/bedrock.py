@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from tieline.simulator.answer import Answer, Ask, Refusal, Usage, sign
-from tieline.simulator.bedrock_checks import read_converse
+from tieline.simulator.bedrock_checks import check_types, read_converse
 from tieline.simulator.exchange import (
     Exchange,
     Headers,
@@ -25,7 +25,7 @@ from tieline.simulator.exchange import (
 )
 from tieline.simulator.sigv4 import verify
 from tieline.simulator.text import count_tokens, pieces
-from tieline.simulator.vectors import embed
+from tieline.simulator.vectors import MAX_DIMENSIONS, embed
 
 _FINISH = {
     "stop": "end_turn",
@@ -35,6 +35,14 @@ _FINISH = {
     "stop_sequence": "stop_sequence",
 }
 _ARGUMENT_PIECE = 12
+_DIMENSIONS = range(1, MAX_DIMENSIONS + 1)
+_EMBED_TYPES = {
+    "inputText": str,
+    "dimensions": _DIMENSIONS,
+    "texts": [str],
+    "output_dimension": _DIMENSIONS,
+    "embedding_types": [str],
+}
 _STRING = 7
 """The event stream's header type of a string."""
 _KINDS: dict[str, tuple[int, str, str]] = {
@@ -193,6 +201,7 @@ class Bedrock:
     def other(self, exchange: Exchange) -> Reply:
         """``invoke`` of the embedding models: Titan's and Cohere's shapes."""
         body = exchange.body
+        check_types(body, _EMBED_TYPES)
         if "inputText" in body:
             text = str(body["inputText"])
             tokens = count_tokens(text)

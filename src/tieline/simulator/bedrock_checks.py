@@ -12,6 +12,7 @@ from typing import Any
 from tieline.simulator.answer import Ask, Refusal, Tool, sign
 from tieline.simulator.anthropic_checks import refuses_prefill
 from tieline.simulator.exchange import Exchange, words
+from tieline.simulator.shapes import SCHEMA, Shape, misfit
 
 _FIELDS = words(
     "messages system inferenceConfig toolConfig guardrailConfig additionalModelRequestFields promptVariables "
@@ -27,8 +28,38 @@ _IMAGES = ("png", "jpeg", "gif", "webp")
 _DOCUMENTS = ("pdf", "csv", "doc", "docx", "xls", "xlsx", "html", "txt", "md")
 
 
+_NAME = {"name": str}
+_MEDIA = {"format": str, "name": str, "source": {"bytes": str}}
+_BLOCK = {
+    "image": _MEDIA,
+    "document": _MEDIA,
+    "toolUse": {"toolUseId": str, "name": str, "input": dict},
+    "toolResult": {"toolUseId": str, "content": [dict]},
+    "reasoningContent": {"reasoningText": {"text": str, "signature": str}},
+}
+_TYPES = {
+    "messages": [{"role": str, "content": [_BLOCK]}],
+    "system": [dict],
+    "inferenceConfig": {"maxTokens": int, "temperature": float, "topP": float, "stopSequences": [str]},
+    "toolConfig": {
+        "tools": [{"toolSpec": {"name": str, "inputSchema": {"json": SCHEMA}}}],
+        "toolChoice": {"auto": dict, "any": dict, "tool": _NAME},
+    },
+    "additionalModelRequestFields": {"thinking": {"type": str}},
+    "outputConfig": {"textFormat": {"structure": {"jsonSchema": {"schema": str}}}},
+}
+
+
 def invalid(message: str) -> Refusal:
     return Refusal("invalid", message)
+
+
+def check_types(body: dict[str, Any], shape: Shape) -> None:
+    wrong = misfit(body, shape)
+    if wrong is not None:
+        raise invalid(
+            f"The value at {wrong.dotted} is of type {wrong.found}, not {' or '.join(wrong.wanted)}."
+        )
 
 
 def read_converse(exchange: Exchange) -> Ask:
@@ -36,6 +67,7 @@ def read_converse(exchange: Exchange) -> Ask:
     for name in body:
         if name not in _FIELDS:
             raise invalid(f"1 validation error detected: Unexpected field '{name}' in the request")
+    check_types(body, _TYPES)
     ask = Ask(model=exchange.model, stream=exchange.stream)
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
@@ -53,18 +85,20 @@ def read_converse(exchange: Exchange) -> Ask:
     extra = body.get("additionalModelRequestFields") or {}
     ask.thinking = (extra.get("thinking") or {}).get("type") in ("enabled", "adaptive")
     wanted = ((body.get("outputConfig") or {}).get("textFormat") or {}).get("structure") or {}
-    if "jsonSchema" in wanted:
+    if wanted.get("jsonSchema") is not None:
         ask.json_schema = _schema(wanted["jsonSchema"].get("schema"))
     return ask
 
 
 def _schema(text: Any) -> Any:
     try:
-        return json.loads(text)
-    except (TypeError, ValueError):
+        schema = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
         raise invalid(
             "The schema at outputConfig.textFormat.structure.jsonSchema is not valid JSON."
         ) from None
+    check_types({"schema": schema}, {"schema": SCHEMA})
+    return schema
 
 
 def _message(ask: Ask, message: Any, index: int, seed: int) -> None:
@@ -92,6 +126,8 @@ def _block(ask: Ask, block: Any, at: str, seed: int) -> None:
             f"The ContentBlock object at {at} must set one of the following keys: {', '.join(sorted(_BLOCKS))}."
         )
     ((kind, value),) = block.items()
+    if value is None:
+        raise invalid(f"The value at {at}.{kind} is null.")
     if kind == "text":
         if not isinstance(value, str) or not value.strip():
             raise invalid(
@@ -101,13 +137,15 @@ def _block(ask: Ask, block: Any, at: str, seed: int) -> None:
     elif kind in ("image", "document"):
         _media(ask, kind, value, at)
     elif kind == "toolUse":
-        if not _TOOL_ID.fullmatch(str(value.get("toolUseId"))):
+        if not _TOOL_ID.fullmatch(value.get("toolUseId") or ""):
             raise invalid(f"Value at '{at}.toolUse.toolUseId' failed to satisfy constraint: [a-zA-Z0-9_.:-]+")
         if not isinstance(value.get("input"), dict):
             raise invalid(
                 f"The format of the value at {at}.toolUse.input is invalid. Provide a json object for the field."
             )
     elif kind == "toolResult":
+        if not isinstance(value.get("toolUseId"), str):
+            raise invalid(f"The toolResult block at {at} has no toolUseId.")
         if not isinstance(value.get("content"), list):
             raise invalid(f"The toolResult block at {at} has no content list.")
         ask.text_chars += [str(inner.get("text", inner.get("json", ""))) for inner in value["content"]]
@@ -196,7 +234,7 @@ def _config(ask: Ask, config: dict[str, Any]) -> None:
         raise invalid(
             "Value at 'inferenceConfig.maxTokens' failed to satisfy constraint: Member must be greater than or equal to 1"
         )
-    if not 0 <= config.get("temperature", 0) <= 1:
+    if not 0 <= (config.get("temperature") or 0) <= 1:
         raise invalid(
             "Value at 'inferenceConfig.temperature' failed to satisfy constraint: Member must be less than or equal to 1"
         )
@@ -218,10 +256,10 @@ def _tools(ask: Ask, config: Any, messages: list[dict[str, Any]]) -> None:
             "The value at toolConfig.tools is empty. Member must have length greater than or equal to 1"
         )
     for index, tool in enumerate(config["tools"]):
-        if "toolSpec" not in tool:
+        spec = tool.get("toolSpec")
+        if spec is None:
             continue
-        spec = tool["toolSpec"]
-        if not _TOOL_NAME.fullmatch(str(spec.get("name"))):
+        if not _TOOL_NAME.fullmatch(spec.get("name") or ""):
             raise invalid(
                 f"Value at 'toolConfig.tools.{index}.toolSpec.name' failed to satisfy constraint: [a-zA-Z0-9_-]+"
             )

@@ -20,8 +20,9 @@ from tieline.simulator.exchange import (
     sse,
     words,
 )
+from tieline.simulator.shapes import SCHEMA, Shape, misfit
 from tieline.simulator.text import count_tokens, pieces
-from tieline.simulator.vectors import DEFAULT_DIMENSIONS, embed
+from tieline.simulator.vectors import DEFAULT_DIMENSIONS, MAX_DIMENSIONS, embed
 
 _FIELDS = words(
     "model messages stream tools strict_tools documents citation_options response_format safety_mode max_tokens "
@@ -31,6 +32,25 @@ _MESSAGE_FIELDS = words("role content tool_calls tool_plan citations tool_call_i
 _EMBED_FIELDS = words(
     "model texts images inputs input_type embedding_types truncate max_tokens output_dimension priority"
 )
+_TYPES = {
+    "messages": [
+        {
+            "role": str,
+            "content": (str, [{"type": str, "text": str, "document": {"data": (str, dict)}}]),
+            "tool_calls": [{"id": str}],
+            "tool_call_id": str,
+        }
+    ],
+    "stream": bool,
+    "tools": [{"type": str, "function": {"name": str, "parameters": SCHEMA}}],
+    "tool_choice": str,
+    "max_tokens": int,
+    "stop_sequences": [str],
+    "temperature": float,
+    "thinking": {"type": str},
+    "response_format": {"type": str, "json_schema": SCHEMA, "schema": SCHEMA},
+}
+_EMBED_TYPES = {"texts": [str], "input_type": str, "output_dimension": range(1, MAX_DIMENSIONS + 1)}
 _FINISH = {
     "stop": "COMPLETE",
     "length": "MAX_TOKENS",
@@ -74,6 +94,16 @@ def invalid(message: str) -> Refusal:
     return Refusal("invalid", "invalid request: " + message)
 
 
+def _check_types(body: dict[str, Any], shape: Shape) -> None:
+    wrong = misfit(body, shape)
+    if wrong is not None:
+        wanted = " or ".join(wrong.wanted)
+        raise Refusal(
+            "invalid",
+            f"invalid type: parameter {wrong.indexed} is of type {wrong.found} but should be of type {wanted}.",
+        )
+
+
 class Cohere:
     """The Dialect protocol for api.cohere.com."""
 
@@ -96,6 +126,7 @@ class Cohere:
         for name in body:
             if name not in _FIELDS:
                 raise invalid(f"unknown field: parameter '{name}' is not a valid field")
+        _check_types(body, _TYPES)
         ask = Ask(model=exchange.model, stream=bool(body.get("stream")))
         messages = body.get("messages")
         if not isinstance(messages, list) or not messages:
@@ -143,6 +174,7 @@ class Cohere:
         for name in body:
             if name not in _EMBED_FIELDS:
                 raise invalid(f"unknown field: parameter '{name}' is not a valid field")
+        _check_types(body, _EMBED_TYPES)
         texts = body.get("texts")
         if not isinstance(texts, list) or not texts:
             raise invalid("at least one text is required")
@@ -257,9 +289,9 @@ def _text(content: Any) -> str:
 def _conversation(ask: Ask, messages: list[dict[str, Any]]) -> None:
     users = [_text(message["content"]) for message in messages if message["role"] == "user"]
     ask.first_user, ask.last_user = (users[0], users[-1]) if users else ("", "")
-    made: set[str] = set()
+    made: set[str | None] = set()
     for index, message in enumerate(messages):
-        made |= {call["id"] for call in message.get("tool_calls") or []}
+        made |= {call.get("id") for call in message.get("tool_calls") or []}
         if message["role"] == "tool" and message["tool_call_id"] not in made:
             raise invalid(f"messages[{index}]: tool call id not found in previous tool calls")
     if messages[-1]["role"] == "assistant":

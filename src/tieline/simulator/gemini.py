@@ -10,10 +10,20 @@ from typing import Any
 import msgspec
 
 from tieline.simulator.answer import Answer, Ask, Refusal, Usage, input_tokens, sealed
-from tieline.simulator.exchange import Exchange, Headers, Piece, Reply, cdn_page, encode, retry_headers, sse
-from tieline.simulator.gemini_checks import camel, invalid, read_generate
+from tieline.simulator.exchange import (
+    Exchange,
+    Headers,
+    Piece,
+    Reply,
+    cdn_page,
+    encode,
+    retry_headers,
+    sse,
+    words,
+)
+from tieline.simulator.gemini_checks import invalid, known, read_generate
 from tieline.simulator.text import count_tokens, pieces
-from tieline.simulator.vectors import DEFAULT_DIMENSIONS, MAX_DIMENSIONS, embed
+from tieline.simulator.vectors import DEFAULT_DIMENSIONS, embed
 
 _TYPES = "type.googleapis.com/google.rpc."
 _FINISH = {
@@ -316,22 +326,21 @@ def _blocked(exchange: Exchange) -> Reply:
 
 
 def _count(exchange: Exchange) -> Reply:
-    body = {camel(name): value for name, value in exchange.body.items()}
-    inner = body.get("generateContentRequest") or body
+    body = exchange.body
+    inner = body.get("generateContentRequest") or body.get("generate_content_request") or body
     tokens = input_tokens(read_generate(exchange, inner))
     details = [{"modality": "TEXT", "tokenCount": tokens}]
     return _json(200, {"totalTokens": tokens, "promptTokensDetails": details})
 
 
 def _embed(exchange: Exchange) -> Reply:
-    body = {camel(name): value for name, value in exchange.body.items()}
     single = exchange.path.endswith(":embedContent")
-    requests = [body] if single else body.get("requests")
+    requests = [exchange.body] if single else exchange.body.get("requests")
     if not isinstance(requests, list) or not requests:
         raise invalid("* BatchEmbedContentsRequest.requests: at least one request must be specified\n")
     vectors, tokens = [], 0
-    for request in requests:
-        text, dimensions = _embed_request({camel(name): value for name, value in request.items()})
+    for index, request in enumerate(requests):
+        text, dimensions = _embed_request(request, "" if single else f"requests[{index}]")
         tokens += count_tokens(text)
         vectors.append({"values": embed(text, dimensions)})
     answer: dict[str, Any] = {"embedding": vectors[0]} if single else {"embeddings": vectors}
@@ -340,24 +349,21 @@ def _embed(exchange: Exchange) -> Reply:
     return reply
 
 
-def _embed_request(request: dict[str, Any]) -> tuple[str, int]:
-    allowed = ("model", "content", "taskType", "title", "outputDimensionality", "embedContentConfig")
-    for name in request:
-        if name not in allowed:
-            raise invalid(f'Invalid JSON payload received. Unknown name "{name}": Cannot find field.')
-    parts = (request.get("content") or {}).get("parts") or []
+_EMBED_FIELDS = words("model content taskType title outputDimensionality embedContentConfig")
+_EMBED_CONFIG = words("taskType title outputDimensionality autoTruncate documentOcr audioTrackExtraction")
+
+
+def _embed_request(given: Any, at: str) -> tuple[str, int]:
+    request = known(given, _EMBED_FIELDS, at)
+    parts = known(request.get("content") or {}, words("role parts"), f"{at}.content".lstrip(".")).get("parts")
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        raise invalid("* EmbedContentRequest.content: content is empty\n")
     text = "\n".join(str(part.get("text", "")) for part in parts)
     if not text:
         raise invalid("* EmbedContentRequest.content: content is empty\n")
-    config = {camel(name): value for name, value in (request.get("embedContentConfig") or {}).items()}
-    dimensions = (
-        request.get("outputDimensionality") or config.get("outputDimensionality") or DEFAULT_DIMENSIONS
-    )
-    if not 1 <= dimensions <= MAX_DIMENSIONS:
-        raise invalid(
-            f"* EmbedContentRequest.output_dimensionality: must be between 1 and {MAX_DIMENSIONS}\n"
-        )
-    return text, dimensions
+    config = known(request.get("embedContentConfig") or {}, _EMBED_CONFIG, "embed_content_config")
+    wanted = request.get("outputDimensionality") or config.get("outputDimensionality")
+    return text, wanted or DEFAULT_DIMENSIONS
 
 
 def _json(status: int, body: Any) -> Reply:

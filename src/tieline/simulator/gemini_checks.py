@@ -8,6 +8,8 @@ from typing import Any
 
 from tieline.simulator.answer import Ask, Refusal, Tool, unsealed
 from tieline.simulator.exchange import Exchange, words
+from tieline.simulator.shapes import SCHEMA, misfit
+from tieline.simulator.vectors import MAX_DIMENSIONS
 
 _FIELDS = words(
     "contents tools toolConfig safetySettings systemInstruction generationConfig cachedContent model labels serviceTier store"
@@ -53,6 +55,31 @@ _SCHEMA_FIELDS = words(
 )
 _FUNCTION_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}")
 _MAX_STOP = 5
+_TYPES = {
+    name: shape for name, shape in SCHEMA.items() if name not in ("type", "items", "properties", "anyOf")
+} | {
+    "properties": dict,
+    "anyOf": list,
+    "mimeType": str,
+    "role": str,
+    "name": str,
+    "args": dict,
+    "mode": str,
+    "allowedFunctionNames": [str],
+    "parametersJsonSchema": SCHEMA,
+    "responseJsonSchema": SCHEMA,
+    "_responseJsonSchema": SCHEMA,
+    "responseMimeType": str,
+    "maxOutputTokens": int,
+    "temperature": float,
+    "stopSequences": [str],
+    "candidateCount": range(1, 9),
+    "responseLogprobs": bool,
+    "logprobs": range(21),
+    "includeThoughts": bool,
+    "outputDimensionality": range(1, MAX_DIMENSIONS + 1),
+}
+"""By the field's name, which means the same wherever it stands."""
 
 
 def invalid(message: str) -> Refusal:
@@ -69,7 +96,7 @@ def _snake(name: str) -> str:
     return re.sub(r"([A-Z])", lambda match: "_" + match[1].lower(), name)
 
 
-def _known(value: Any, allowed: frozenset[str], at: str) -> dict[str, Any]:
+def known(value: Any, allowed: frozenset[str], at: str) -> dict[str, Any]:
     """``value`` with its names in camelCase; refuses what the message does not have."""
     if not isinstance(value, dict):
         raise invalid(
@@ -80,8 +107,17 @@ def _known(value: Any, allowed: frozenset[str], at: str) -> dict[str, Any]:
         if camel(name) not in allowed:
             place = f" at '{at}'" if at else ""
             raise invalid(f'Invalid JSON payload received. Unknown name "{name}"{place}: Cannot find field.')
+        _check_type(camel(name), inner, at)
         found[camel(name)] = inner
     return found
+
+
+def _check_type(name: str, value: Any, at: str) -> None:
+    shape = _TYPES.get(name)
+    wrong = misfit({name: value}, {name: shape}) if shape is not None else None
+    if wrong is not None:
+        path = f"{at}.{_snake(wrong.indexed)}".lstrip(".")
+        raise invalid(f"Invalid value at '{path}' (TYPE_{wrong.wanted[0].upper()}), {wrong.value!r}")
 
 
 def _list(value: Any, at: str) -> list[Any]:
@@ -91,7 +127,7 @@ def _list(value: Any, at: str) -> list[Any]:
 
 
 def read_generate(exchange: Exchange, body: dict[str, Any] | None = None) -> Ask:
-    body = _known(exchange.body if body is None else body, _FIELDS, "")
+    body = known(exchange.body if body is None else body, _FIELDS, "")
     ask = Ask(model=exchange.model, stream=exchange.stream)
     contents = body.get("contents")
     if not contents:
@@ -102,18 +138,18 @@ def read_generate(exchange: Exchange, body: dict[str, Any] | None = None) -> Ask
     _turn_order(turns)
     _conversation(ask, turns)
     if body.get("systemInstruction") is not None:
-        instruction = _known(body["systemInstruction"], frozenset(("role", "parts")), "system_instruction")
+        instruction = known(body["systemInstruction"], frozenset(("role", "parts")), "system_instruction")
         for index, part in enumerate(_list(instruction.get("parts"), "parts")):
             _part(ask, part, f"system_instruction.parts[{index}]", exchange)
     _tools(ask, body)
-    _config(ask, _known(body.get("generationConfig") or {}, _CONFIG_FIELDS, "generation_config"))
+    _config(ask, known(body.get("generationConfig") or {}, _CONFIG_FIELDS, "generation_config"))
     if exchange.model.startswith("gemini-3") or exchange.behaviour.content == "think":
         _signatures(turns, exchange.seed)
     return ask
 
 
 def _content(ask: Ask, item: Any, at: str, exchange: Exchange) -> tuple[str, list[dict[str, Any]]]:
-    content = _known(item, frozenset(("role", "parts")), at)
+    content = known(item, frozenset(("role", "parts")), at)
     role = content.get("role") or "user"
     if role not in ("user", "model", "function"):
         raise invalid("Please use a valid role: user, model.")
@@ -124,7 +160,7 @@ def _content(ask: Ask, item: Any, at: str, exchange: Exchange) -> tuple[str, lis
 
 
 def _part(ask: Ask, given: Any, at: str, exchange: Exchange) -> dict[str, Any]:
-    part = _known(given, _PART_FIELDS, at)
+    part = known(given, _PART_FIELDS, at)
     data = [name for name in _PART_DATA if name in part]
     if not data and not part.get("thoughtSignature"):
         raise invalid(
@@ -148,7 +184,7 @@ def _part(ask: Ask, given: Any, at: str, exchange: Exchange) -> dict[str, Any]:
 
 def _function(ask: Ask, part: dict[str, Any], at: str) -> None:
     if "functionCall" in part:
-        call = _known(
+        call = known(
             part["functionCall"],
             words("id name args partialArgs willContinue"),
             f"{at}.function_call",
@@ -162,7 +198,7 @@ def _function(ask: Ask, part: dict[str, Any], at: str) -> None:
         ask.text_chars.append(str(call.get("args")))
     if "functionResponse" in part:
         fields = words("id name response willContinue scheduling parts")
-        answer = _known(part["functionResponse"], fields, f"{at}.function_response")
+        answer = known(part["functionResponse"], fields, f"{at}.function_response")
         if not answer.get("name"):
             raise invalid(f"* GenerateContentRequest.{at}.function_response.name: Name cannot be empty.\n")
         if not isinstance(answer.get("response"), dict):
@@ -175,7 +211,7 @@ def _function(ask: Ask, part: dict[str, Any], at: str) -> None:
 
 def _media(ask: Ask, name: str, given: Any, at: str) -> None:
     wanted = "data" if name == "inlineData" else "fileUri"
-    media = _known(given, frozenset(("mimeType", wanted, "displayName")), at)
+    media = known(given, frozenset(("mimeType", wanted, "displayName")), at)
     kind = media.get("mimeType") or ""
     if name == "inlineData" and not kind:
         raise invalid(f"* GenerateContentRequest.{at}.mime_type: The mime_type parameter is not set.\n")
@@ -264,14 +300,14 @@ def _conversation(ask: Ask, turns: list[tuple[str, list[dict[str, Any]]]]) -> No
 
 def _tools(ask: Ask, body: dict[str, Any]) -> None:
     for index, given in enumerate(_list(body.get("tools"), "tools")):
-        tool = _known(given, _TOOL_FIELDS, f"tools[{index}]")
+        tool = known(given, _TOOL_FIELDS, f"tools[{index}]")
         for number, declared in enumerate(_list(tool.get("functionDeclarations"), "tools")):
             ask.tools.append(_declaration(declared, f"tools[{index}].function_declarations[{number}]"))
     ask.text_chars += [tool.name + str(tool.schema) for tool in ask.tools]
-    config = _known(
+    config = known(
         body.get("toolConfig") or {}, frozenset(("functionCallingConfig", "retrievalConfig")), "tool_config"
     )
-    calling = _known(
+    calling = known(
         config.get("functionCallingConfig") or {},
         frozenset(("mode", "allowedFunctionNames", "streamFunctionCallArguments")),
         "tool_config.function_calling_config",
@@ -301,7 +337,7 @@ def _allow(ask: Ask, names: list[str]) -> None:
 
 
 def _declaration(given: Any, at: str) -> Tool:
-    declared = _known(given, _FUNCTION_FIELDS, at)
+    declared = known(given, _FUNCTION_FIELDS, at)
     name = declared.get("name")
     if not isinstance(name, str) or not _FUNCTION_NAME.fullmatch(name):
         raise invalid(
@@ -319,7 +355,7 @@ def _declaration(given: Any, at: str) -> Tool:
 
 def check_schema(given: Any, at: str) -> None:
     """Gemini's Schema is a part of JSON Schema: no ``$schema``, no ``additionalProperties``, no lists of types (WIRE_FACTS 16)."""
-    schema = _known(given, _SCHEMA_FIELDS, at)
+    schema = known(given, _SCHEMA_FIELDS, at)
     kind = schema.get("type")
     if isinstance(kind, list):
         raise invalid(
@@ -357,7 +393,7 @@ def _config(ask: Ask, config: dict[str, Any]) -> None:
         raise invalid("* GenerateContentRequest.generation_config.stop_sequences: at most 5 are supported.\n")
     ask.n = config.get("candidateCount") or 1
     ask.logprobs = (config.get("logprobs") or 0) if config.get("responseLogprobs") else None
-    thinking = _known(
+    thinking = known(
         config.get("thinkingConfig") or {},
         frozenset(("includeThoughts", "thinkingBudget", "thinkingLevel")),
         "generation_config.thinking_config",

@@ -6,7 +6,15 @@ from typing import Any
 
 from tieline.simulator.answer import Ask
 from tieline.simulator.exchange import Exchange, words
-from tieline.simulator.openai_tools import check_calls, check_tool_order, invalid, read_tools, wrong_type
+from tieline.simulator.openai_tools import (
+    check_calls,
+    check_tool_order,
+    check_types,
+    invalid,
+    read_tools,
+    wrong_type,
+)
+from tieline.simulator.shapes import SCHEMA
 
 CHAT_FIELDS = words(
     "messages model audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens "
@@ -24,6 +32,32 @@ _MESSAGE_FIELDS = words(
 _ROLES = ("system", "assistant", "user", "function", "tool", "developer")
 _PARTS = frozenset(("text", "image_url", "input_audio", "file", "refusal"))
 _MAX_STOP = 4
+MAX_CHOICES = 128
+_NAMED = {"name": str}
+FORMAT = {"type": str, "name": str, "schema": SCHEMA, "strict": bool}
+_CHAT_TYPES = {
+    "messages": [
+        {
+            "role": str,
+            "content": (str, [{"type": str, "text": str}]),
+            "tool_calls": [{"type": str, "id": str, "function": _NAMED, "custom": _NAMED}],
+        }
+    ],
+    "tools": [
+        {
+            "type": str,
+            "function": {"name": str, "description": str, "parameters": SCHEMA, "strict": bool},
+            "custom": _NAMED,
+        }
+    ],
+    "tool_choice": (str, {"type": str, "function": _NAMED, "custom": _NAMED, "allowed_tools": {"mode": str}}),
+    "parallel_tool_calls": bool,
+    "stream": bool,
+    "stream_options": {"include_usage": bool},
+    "logprobs": bool,
+    "seed": int,
+    "response_format": {"type": str, "json_schema": FORMAT},
+}
 
 
 def is_openai(exchange: Exchange) -> bool:
@@ -50,6 +84,7 @@ def read_chat(exchange: Exchange) -> Ask:
             "messages",
             "empty_array",
         )
+    check_types(body, _CHAT_TYPES)
     ask = Ask(model=exchange.model, stream=bool(body.get("stream")))
     for index, message in enumerate(messages):
         _message(ask, message, f"messages[{index}]")
@@ -166,8 +201,9 @@ def _options(ask: Ask, body: dict[str, Any]) -> None:
             "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.",
             "max_tokens",
         )
-    for name in ("max_tokens", "max_completion_tokens", "n"):
+    for name in ("max_tokens", "max_completion_tokens"):
         ranged(body, name, 1, 10_000_000, int)
+    ranged(body, "n", 1, MAX_CHOICES, int)
     ranged(body, "temperature", 0, 2, (int, float))
     ranged(body, "top_p", 0, 1, (int, float))
     ranged(body, "top_logprobs", 0, 20, int)

@@ -6,8 +6,9 @@ from typing import Any
 
 from tieline.simulator.answer import Ask, Refusal, Tool, unsealed
 from tieline.simulator.exchange import Exchange, words
-from tieline.simulator.openai_checks import check_fields, check_strict, ranged
-from tieline.simulator.openai_tools import invalid, wrong_type
+from tieline.simulator.openai_checks import FORMAT, check_fields, check_strict, ranged
+from tieline.simulator.openai_tools import check_types, invalid, wrong_type
+from tieline.simulator.shapes import SCHEMA
 
 _FIELDS = words(
     "access_programs background background_options client_metadata context_management conversation image include input instructions "
@@ -24,6 +25,18 @@ _ITEM_FIELDS: dict[str, frozenset[str]] = {
     "reasoning": words("type id summary content encrypted_content status"),
     "item_reference": words("type id"),
 }
+_CONTENT = (str, [{"type": str, "text": str}])
+_TYPES = {
+    "input": (str, [{"type": str, "role": str, "call_id": str, "content": _CONTENT, "output": _CONTENT}]),
+    "previous_response_id": str,
+    "include": [str],
+    "stream": bool,
+    "parallel_tool_calls": bool,
+    "reasoning": {"effort": str, "summary": str},
+    "text": {"format": FORMAT},
+    "tools": [{"type": str, "name": str, "parameters": SCHEMA, "strict": bool}],
+    "tool_choice": (str, {"type": str, "name": str}),
+}
 _PARTS = {
     "user": ("input_text", "input_image", "input_file", "input_audio"),
     "system": ("input_text", "input_image", "input_file"),
@@ -35,6 +48,7 @@ _PARTS = {
 def read_responses(exchange: Exchange) -> Ask:
     body = exchange.body
     check_fields(body, _FIELDS)
+    check_types(body, _TYPES)
     ask = Ask(model=exchange.model, stream=bool(body.get("stream")))
     items = _before(exchange, body.get("previous_response_id")) + _input(body.get("input"))
     ask.extra["input"] = items

@@ -10,8 +10,8 @@ import msgspec
 from tieline.simulator.answer import Answer, Ask, Refusal, Usage
 from tieline.simulator.exchange import Exchange, Piece, Reply, sse, words
 from tieline.simulator.openai_base import OpenAIBase, plain
-from tieline.simulator.openai_checks import check_fields, ranged, read_stop
-from tieline.simulator.openai_tools import invalid
+from tieline.simulator.openai_checks import MAX_CHOICES, check_fields, ranged, read_stop
+from tieline.simulator.openai_tools import check_types, invalid
 from tieline.simulator.text import count_tokens, pieces
 from tieline.simulator.vectors import DEFAULT_DIMENSIONS, MAX_DIMENSIONS, as_base64, embed
 
@@ -19,7 +19,9 @@ _COMPLETION_FIELDS = words(
     "model prompt best_of echo frequency_penalty logit_bias logprobs max_tokens n presence_penalty seed stop stream "
     "stream_options suffix temperature top_p user"
 )
+_COMPLETION_TYPES = {"stream": bool, "stream_options": {"include_usage": bool}}
 _EMBED_FIELDS = words("input model dimensions encoding_format user")
+_EMBED_TYPES = {"input": (str, [(str, int, [int])]), "encoding_format": str}
 _MAX_INPUTS = 2048
 MODELS = ("sim-echo", "sim-tools", "sim-json", "sim-think", "sim-long", "sim-slow", "sim-cache")
 _DEFAULT_MAX_TOKENS = 16
@@ -34,6 +36,7 @@ class OpenAICompletions(OpenAIBase):
     def read(self, exchange: Exchange) -> Ask:
         body = exchange.body
         check_fields(body, _COMPLETION_FIELDS)
+        check_types(body, _COMPLETION_TYPES)
         prompt = body.get("prompt")
         several: list[str] = []
         if isinstance(prompt, list) and prompt and all(isinstance(item, str) for item in prompt):
@@ -41,7 +44,7 @@ class OpenAICompletions(OpenAIBase):
         if not isinstance(prompt, str):
             raise invalid("Missing required parameter: 'prompt'.", "prompt", "missing_required_parameter")
         ranged(body, "max_tokens", 0, 10_000_000, int)
-        ranged(body, "n", 1, 128, int)
+        ranged(body, "n", 1, MAX_CHOICES, int)
         ask = Ask(model=exchange.model, stream=bool(body.get("stream")), first_user=prompt, last_user=prompt)
         ask.prompts = several
         ask.text_chars += several or [prompt]
@@ -86,6 +89,7 @@ def _model(name: str, exchange: Exchange) -> dict[str, Any]:
 def _embeddings(exchange: Exchange) -> Reply:
     body = exchange.body
     check_fields(body, _EMBED_FIELDS)
+    check_types(body, _EMBED_TYPES)
     texts = _inputs(body.get("input"))
     ranged(body, "dimensions", 1, MAX_DIMENSIONS, int)
     form = body.get("encoding_format") or "float"
@@ -115,7 +119,7 @@ def _inputs(given: Any) -> list[str]:
         given = [given]
     if isinstance(given, list) and given and all(isinstance(item, int) for item in given):
         given = [given]
-    if not isinstance(given, list) or not given:
+    if not isinstance(given, list) or not given or any(isinstance(item, int) for item in given):
         raise invalid(
             "'$.input' is invalid. Please check the API reference: https://platform.openai.com/docs/api-reference."
         )

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from tieline.simulator.answer import Ask, Refusal, Tool
+from tieline.simulator.shapes import Misfit, Shape, misfit
 
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
@@ -23,6 +24,17 @@ def wrong_type(param: str, wanted: str, value: Any) -> Refusal:
         param,
         "invalid_type",
     )
+
+
+def check_types(body: dict[str, Any], shape: Shape) -> None:
+    wrong = misfit(body, shape)
+    if wrong is not None:
+        raise wrong_type(wrong.indexed, _wanted(wrong), wrong.value)
+
+
+def _wanted(wrong: Misfit) -> str:
+    named = [f"{'an' if word[0] in 'aeio' else 'a'} {word}" for word in wrong.wanted]
+    return named[0] if len(named) == 1 else "one of " + " or ".join(named)
 
 
 def type_name(value: Any) -> str:

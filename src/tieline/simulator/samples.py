@@ -26,8 +26,11 @@ def sample(schema: Any, random: Random, hints: list[str] | None = None) -> Any:
 
 def _value(schema: Any, root: Any, random: Random, hints: list[str], depth: int) -> Any:
     schema = _resolved(schema, root)
+    if depth > 4 * _MAX_DEPTH:  # alternatives that lead to themselves
+        return None
     if not isinstance(schema, dict):
         return random.choice(_WORDS)
+    schema = {name: inner for name, inner in schema.items() if inner is not None}
     if "const" in schema:
         return schema["const"]
     if schema.get("enum"):

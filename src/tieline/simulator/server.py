@@ -260,7 +260,7 @@ class SimulatorServer:
 def _json(raw: bytes) -> Any:
     try:
         body = msgspec.json.decode(raw)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refusal(
             "invalid", f"We could not parse the JSON body of your request: {error}", code="bad_json"
         ) from None

@@ -11,8 +11,9 @@ from tieline.simulator.anthropic_blocks import invalid as claude_invalid
 from tieline.simulator.exchange import Exchange, Reply, bearer, encode
 from tieline.simulator.gemini import Gemini
 from tieline.simulator.gemini_checks import camel, invalid, read_generate
+from tieline.simulator.shapes import misfit
 from tieline.simulator.text import count_tokens
-from tieline.simulator.vectors import DEFAULT_DIMENSIONS, embed
+from tieline.simulator.vectors import DEFAULT_DIMENSIONS, MAX_DIMENSIONS, embed
 
 ANTHROPIC_VERSIONS = ("vertex-2023-10-16", "2026-10-21")
 """The documented one, and what Anthropic's own Vertex client sends since its version 2."""
@@ -117,7 +118,8 @@ class VertexGemini(Gemini):
         return _admit(exchange)
 
     def read(self, exchange: Exchange) -> Ask:
-        for content in exchange.body.get("contents") or []:
+        contents = exchange.body.get("contents")
+        for content in contents if isinstance(contents, list) else []:
             # Unlike the Gemini API, which takes a missing role for the user's.
             if isinstance(content, dict) and content.get("role") not in ("user", "model"):
                 raise invalid("Please use a valid role: user, model.")
@@ -134,7 +136,7 @@ class VertexGemini(Gemini):
         if exchange.operation == "embed":
             _check_embed(exchange)
         if exchange.operation == "count":
-            read_generate(exchange, {camel(name): value for name, value in exchange.body.items()})
+            read_generate(exchange)
         return super().other(exchange)
 
     def refuse(self, exchange: Exchange, refusal: Refusal) -> Reply:
@@ -146,10 +148,18 @@ def _check_embed(exchange: Exchange) -> None:
     if "gemini" not in exchange.model:
         raise Refusal("model_not_found")
     asked = exchange.body.get("requests") or [exchange.body]
+    if not isinstance(asked, list):
+        raise invalid("Invalid value at 'requests'.")
     for one in asked:
-        for name in one:
+        for name in one if isinstance(one, dict) else ():
             if camel(name) in ("taskType", "outputDimensionality", "title"):
                 raise invalid(f"`{name}` belongs into embedContentConfig.")
+
+
+_PREDICT_TYPES = {
+    "instances": [{"content": str}],
+    "parameters": {"outputDimensionality": range(1, MAX_DIMENSIONS + 1)},
+}
 
 
 def _predict(exchange: Exchange) -> Reply:
@@ -157,6 +167,9 @@ def _predict(exchange: Exchange) -> Reply:
     instances = exchange.body.get("instances")
     if "gemini" in exchange.model or not isinstance(instances, list) or not instances:
         raise invalid("Invalid instances.")
+    wrong = misfit(exchange.body, _PREDICT_TYPES)
+    if wrong is not None:
+        raise invalid(f"Invalid value at '{wrong.indexed}', {wrong.value!r}")
     dimensions = (exchange.body.get("parameters") or {}).get("outputDimensionality") or DEFAULT_DIMENSIONS
     made, tokens = [], 0
     for instance in instances:

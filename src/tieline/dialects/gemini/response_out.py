@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
-from tieline.dialects.fields import BROKEN_JSON, Json, to_json
+from tieline.dialects.fields import BROKEN_JSON, Json, logprobs_of, to_json
 from tieline.dialects.gemini.request_in import NAME
 from tieline.dialects.signatures import seal_base64
 from tieline.dialects.sse import frame
@@ -155,19 +155,19 @@ def _usage(usage: Usage) -> Json:
 
 
 def _logprobs(given: Any) -> Json | None:
-    entries = given.get("content") if isinstance(given, dict) else None
-    if not isinstance(entries, list) or not entries:
+    entries = logprobs_of(given)
+    if not entries:
         return None
     return {
         "chosenCandidates": [_logprob(entry) for entry in entries],
         "topCandidates": [
-            {"candidates": [_logprob(one) for one in entry.get("top_logprobs") or []]} for entry in entries
+            {"candidates": [_logprob(one) for one in entry["top_logprobs"]]} for entry in entries
         ],
     }
 
 
 def _logprob(entry: Json) -> Json:
-    return {"token": entry.get("token", ""), "logProbability": entry.get("logprob", 0.0)}
+    return {"token": entry["token"], "logProbability": entry["logprob"]}
 
 
 def encode_count(tokens: int) -> bytes:

@@ -15,6 +15,7 @@ from tieline.dialects.fields import (
     answer_body,
     count_of,
     list_of,
+    logprobs_of,
     object_of,
     optional_text,
     text_of,
@@ -157,7 +158,7 @@ def _message_part(parts: list[OutputPart], logprobs: list[Any], content: Json) -
         return
     citations = list_of(content.get("annotations")) or None
     parts.append(Text(text_of(content.get("text")), None, citations, NAME if citations else None))
-    logprobs.extend(list_of(content.get("logprobs")))
+    logprobs.extend(logprobs_of(content.get("logprobs")))
 
 
 def _call(item: Json) -> ToolCall:
@@ -243,7 +244,8 @@ class ResponsesDecoder:
         if block is None or block.kind != "text":
             return None
         block.got = True
-        return TextDelta(block.index, event.delta, {"content": event.logprobs} if event.logprobs else None)
+        logprobs = logprobs_of(event.logprobs) if event.logprobs else None
+        return TextDelta(block.index, event.delta, {"content": logprobs} if logprobs else None)
 
     def finish(self) -> list[Event]:
         if not self.complete:
@@ -306,7 +308,7 @@ class ResponsesDecoder:
     def _text_delta(self, event: Json, out: list[Event]) -> None:
         block = self._block(event, "text", out)
         block.got = True
-        logprobs = list_of(event.get("logprobs"))
+        logprobs = logprobs_of(event.get("logprobs"))
         out.append(
             TextDelta(block.index, text_of(event.get("delta")), {"content": logprobs} if logprobs else None)
         )

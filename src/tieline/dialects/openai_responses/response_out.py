@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from tieline.dialects.fields import Json, to_json
+from tieline.dialects.fields import Json, logprobs_of, to_json
 from tieline.dialects.openai_responses.request_in import NAME
 from tieline.dialects.signatures import OF_CALL, REDACTED, seal
 from tieline.dialects.sse import comment, frame
@@ -145,10 +145,10 @@ def _usage(usage: Usage | None) -> Json | None:
 def _items(choice: Choice, stem: str, request: Request) -> list[Json]:
     items: list[Json] = []
     status = "incomplete" if choice.finish_reason in _INCOMPLETE else "completed"
-    logprobs = _logprobs(choice.logprobs)
+    logprobs = logprobs_of(choice.logprobs)
     for part in choice.parts:
         content = _content(part, logprobs)
-        if content is not None and items and items[-1]["type"] == "message":
+        if content is not None and items and items[-1].get("type") == "message":
             items[-1]["content"].append(content)
         elif content is not None:
             items.append(_message(f"msg_{stem}_{len(items)}", [content], status))
@@ -234,32 +234,6 @@ def _call_item(item_id: str, call_id: str, name: Json, arguments: str, status: s
         "call_id": call_id,
         **name,
         "arguments": arguments,
-    }
-
-
-def _logprobs(given: Any) -> list[Any]:
-    """Chat's object {"content": […]} or the list itself."""
-    content = given.get("content") if isinstance(given, dict) else given
-    if not isinstance(content, list):
-        return []
-    return [_logprob(entry) for entry in content if isinstance(entry, dict)]
-
-
-def _logprob(entry: Json) -> Json:
-    top = entry.get("top_logprobs") or []
-    return {
-        "token": entry.get("token", ""),
-        "logprob": entry.get("logprob", 0.0),
-        "bytes": entry.get("bytes") or [],
-        "top_logprobs": [
-            {
-                "token": one.get("token", ""),
-                "logprob": one.get("logprob", 0.0),
-                "bytes": one.get("bytes") or [],
-            }
-            for one in top
-            if isinstance(one, dict)
-        ],
     }
 
 
@@ -463,7 +437,7 @@ class ResponsesStream:
         fields = {**self._where(block), "content_index": 0, "delta": event.text}
         if block.kind == "refusal":
             return self._emit("response.refusal.delta", fields)
-        logprobs = _logprobs(event.logprobs) if event.logprobs else []
+        logprobs = logprobs_of(event.logprobs) if event.logprobs else []
         block.logprobs.extend(logprobs)
         return self._emit("response.output_text.delta", {**fields, "logprobs": logprobs})
 
