@@ -28,12 +28,12 @@ from tieline.dialects.fields import (
     request_body,
     string,
     to_json,
-    top_level,
     value_of,
     without_nulls,
     wrong,
 )
 from tieline.dialects.gemini.request_out import path_of
+from tieline.dialects.reading import top_level
 from tieline.dialects.routing_fields import take_routing
 from tieline.types.call import Call
 from tieline.types.errors import InvalidRequest, Unsupported

@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 
 from tieline.dialects.base import Garbled
-from tieline.dialects.reading import top_level as top_level
 from tieline.types.errors import InvalidRequest
 from tieline.types.usage import MAX_TOKENS
 

@@ -15,11 +15,11 @@ from tieline.dialects.fields import (
     request_body,
     string,
     to_json,
-    top_level,
     without_nulls,
 )
 from tieline.dialects.gemini.request_in import camel
 from tieline.dialects.gemini.request_out import path_of
+from tieline.dialects.reading import top_level
 from tieline.dialects.routing_fields import take_routing
 from tieline.types.call import Call
 from tieline.types.errors import InvalidRequest

@@ -14,6 +14,7 @@ from tieline.dialects import fields as read
 from tieline.dialects.base import Peek
 from tieline.dialects.fields import Json, path, to_text, wrong
 from tieline.dialects.gemini.schema import from_gemini
+from tieline.dialects.reading import top_level
 from tieline.dialects.routing_fields import take_routing
 from tieline.dialects.signatures import unseal_base64
 from tieline.dialects.turns import made_id
@@ -105,7 +106,7 @@ def _camel(name: str) -> str:
 
 
 def peek(call: Call) -> Peek:
-    fields = read.top_level(call.body)
+    fields = top_level(call.body)
     inner = _for_counting(fields) if call.operation == "count_tokens" else fields
     contents = _raw(inner, "contents")
     if contents in (b"", b"null", b"[]", b'""'):
@@ -153,7 +154,7 @@ def _value(fields: dict[str, Raw], name: str) -> Any:
 def _for_counting(fields: dict[str, Raw]) -> dict[str, Raw]:
     """countTokens takes contents, or a whole request under one name."""
     whole = _raw(fields, "generateContentRequest")
-    return read.top_level(whole) if whole and whole != b"null" else fields
+    return top_level(whole) if whole and whole != b"null" else fields
 
 
 def _features(fields: dict[str, Raw], contents: bytes, config: Json) -> tuple[frozenset[str], int]:

@@ -21,10 +21,10 @@ from tieline.dialects.fields import (
     request_body,
     string,
     strings,
-    top_level,
     value_of,
     wrong,
 )
+from tieline.dialects.reading import top_level
 from tieline.dialects.routing_fields import take_routing
 from tieline.dialects.signatures import OF_CALL, REDACTED, unseal
 from tieline.types.call import Call
