@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.admin.client import Admin, administered
+from tests.admin.client import TOKEN, Admin, administered
+from tests.browser import browsing
 
 
 async def refused(answer: tuple[int, Any], status: int, param: str | None, *words: str) -> None:
@@ -180,6 +181,9 @@ async def test_projects_credits_and_spend(tmp_path: Path) -> None:
         assert line["group"] == "a"
         await admin.ask("POST", "/projects/web/archive")
         assert (await admin.chat(key["secret"])).status == 401
+        _, restored = await admin.ask("POST", "/projects/web/restore")
+        assert restored["archived_ms"] is None
+        assert (await admin.chat(key["secret"])).status == 200
 
 
 async def test_bad_input_names_the_field_and_writes_nothing(tmp_path: Path) -> None:
@@ -374,3 +378,30 @@ async def test_it_describes_itself(tmp_path: Path, path: str) -> None:
     async with administered(tmp_path) as admin:
         heard = await admin.raw("GET", path)
         assert heard.status == 200
+
+
+async def test_its_page_in_a_browser(tmp_path: Path) -> None:
+    """What is tried there is sent, with the token; nothing comes from elsewhere."""
+    async with administered(tmp_path) as admin:
+        async with browsing(tmp_path, f"{admin.url}/admin/api/docs#AdminApiKeysCreateKey") as page:
+            assert await page.run("document.querySelectorAll('details[open]').length") == 1
+            heard = await page.run(_TRY)
+        assert heard.startswith("401")
+        async with browsing(tmp_path, f"{admin.url}/admin/api/docs") as page:
+            await page.run(f"document.getElementById('token').value = {TOKEN!r}")
+            heard = await page.run(_TRY)
+            assert heard.startswith("201 Created")
+            assert '"name": "from a browser"' in heard
+            assert await page.run(
+                "performance.getEntriesByType('resource').every(e => e.name.startsWith(location.origin))"
+            )
+        _, [made] = await admin.ask("GET", "/keys")
+        assert made["name"] == "from a browser"
+
+
+_TRY = """new Promise(done => {
+  const form = document.querySelector("#AdminApiKeysCreateKey form"), shown = form.querySelector("pre");
+  form.querySelector("textarea").value = '{"name": "from a browser"}';
+  new MutationObserver(() => done(shown.textContent)).observe(shown, {childList: true});
+  form.requestSubmit();
+})"""

@@ -56,6 +56,9 @@ def test_keys_and_projects(config: Path) -> None:
     verdict = cli(config, "audit", "verify")
     assert verdict == {"ok": True, "records": 0, "writers": 0, "changes": 7, "problems": []}
     assert cli(config, "audit", "log")[0]["action"] == "project.archive"
+    assert cli(config, "projects", "restore", "web")["archived_ms"] is None
+    assert cli(config, "audit", "log")[0]["action"] == "project.restore"
+    cli(config, "keys", "create", "again", "--project", "web")
 
 
 @pytest.mark.parametrize(

@@ -298,9 +298,36 @@ def test_spend_calls_keys_by_their_names(tmp_path: Path) -> None:
             urllib.request.urlopen(request, timeout=20).read()
     shown = tieline("spend", "--by", "key", cwd=tmp_path, COLUMNS="160").stdout
     assert re.search(r"^alone +1 ", shown, re.M)
+    assert re.search(r"^total +4 ", shown, re.M), "and the one of `up` itself"
     for key in ids.values():
         assert re.search(rf"^same {key['id']} +1 ", shown, re.M)
     assert re.search(r"^two +1 ", tieline("spend", "--by", "project", cwd=tmp_path).stdout, re.M)
+    for option in (("--key", "alone"), ("--key", ids["one"]["id"]), ("--project", "two")):
+        assert len(tieline_json("logs", *option, cwd=tmp_path)) == 1
+        [line] = tieline_json("spend", "--by", "total", *option, cwd=tmp_path)
+        assert line["requests"] == 1
+    assert "several keys" in tieline("logs", "--key", "same", cwd=tmp_path).stderr
+    assert "no project 'three'" in tieline("spend", "--project", "three", cwd=tmp_path).stderr
+
+
+def test_logs_and_spend_of_a_tag_and_a_run(tmp_path: Path) -> None:
+    with running("up", "--port", "0", cwd=tmp_path) as server:
+        for tags, run in (("team=web", "one"), ("team=web", "two"), ("team=ops", "two")):
+            request = _asking(server.url, chat("demo"))
+            request.add_header("tieline-tags", tags)
+            request.add_header("tieline-run", run)
+            urllib.request.urlopen(request, timeout=20).read()
+    for options, count in (
+        (("--tag", "team=web"), 2),
+        (("--run", "two"), 2),
+        (("--run", "two", "--tag", "team=ops"), 1),
+        (("--model", "demo"), 4),
+        (("--tag", "team=none"), 0),
+    ):
+        assert len(tieline_json("logs", *options, cwd=tmp_path)) == count, options
+    by_tag = tieline_json("spend", "--tag", "team", "--run", "two", cwd=tmp_path)
+    assert {line["group"]: line["requests"] for line in by_tag} == {"web": 1, "ops": 1}
+    assert "team=web" in tieline("logs", "--tag", "team", cwd=tmp_path).stderr
 
 
 def test_spend_by_a_tag_and_by_nonsense(used: Path) -> None:

@@ -103,9 +103,16 @@ class Accounts:
 
     def archive_project(self, name_or_id: str) -> Project:
         """Its keys stop working; its records stay."""
+        return self._archive(name_or_id, _now_ms(), "project.archive")
+
+    def restore_project(self, name_or_id: str) -> Project:
+        """It is archived no more: its keys work again."""
+        return self._archive(name_or_id, None, "project.restore")
+
+    def _archive(self, name_or_id: str, at_ms: int | None, action: str) -> Project:
         project = self.project(name_or_id)
         with self._database.write() as connection:
-            self._update(connection, "projects", project.id, {"archived_ms": _now_ms()}, "project.archive")
+            self._update(connection, "projects", project.id, {"archived_ms": at_ms}, action)
         return self.project(project.id)
 
     def projects(self) -> list[Project]:
@@ -474,7 +481,7 @@ def _check_alive(project: Project) -> None:
         raise InvalidRequest(
             f"project {project.name!r} is archived: its keys do not work",
             param="project",
-            hint="Choose another project.",
+            hint=f"Choose another project, or `tieline projects restore {project.name}`.",
         )
 
 

@@ -12,6 +12,13 @@ import typer.main
 
 from tieline.cli.types import ConfigOption, JsonOption
 
+SinceOption = Annotated[str | None, typer.Option(help="`2h`, `3d`, or a date.")]
+OfKeyOption = Annotated[str | None, typer.Option(help="Of this virtual key: its name or id.")]
+OfProjectOption = Annotated[str | None, typer.Option(help="Of this project: its name or id.")]
+OfProviderOption = Annotated[str | None, typer.Option(help="That this provider was asked for.")]
+OfModelOption = Annotated[str | None, typer.Option(help="As asked or as served.")]
+OfRunOption = Annotated[str | None, typer.Option(help="Of this run.")]
+
 app = typer.Typer(
     name="tieline",
     help="One line to every model: an AI gateway, self-hosted or in-process.",
@@ -134,15 +141,20 @@ def logs(
     config: ConfigOption = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 20,
     failed: Annotated[bool, typer.Option(help="Only what did not succeed.")] = False,
-    provider: Annotated[str | None, typer.Option()] = None,
-    model: Annotated[str | None, typer.Option()] = None,
-    since: Annotated[str | None, typer.Option(help="`2h`, `3d`, or a date.")] = None,
+    since: SinceOption = None,
+    key: OfKeyOption = None,
+    project: OfProjectOption = None,
+    provider: OfProviderOption = None,
+    model: OfModelOption = None,
+    run: OfRunOption = None,
+    tag: Annotated[str | None, typer.Option(help="`name=value`.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The latest requests."""
-    from tieline.cli.ledger import logs as run
+    """The latest requests, of all or of those that are like what is given."""
+    from tieline.cli import ledger
 
-    run(config, limit, failed, provider, model, since, as_json)
+    narrowed = ledger.Narrowed(since, key, project, provider, model, run, tag, failed)
+    ledger.logs(config, limit, narrowed, as_json)
 
 
 @app.command()
@@ -151,14 +163,21 @@ def spend(
     by: Annotated[
         str, typer.Option(help="model, provider, deployment, key, project, day, tag, outcome, run, total.")
     ] = "model",
-    since: Annotated[str | None, typer.Option(help="`2h`, `3d`, or a date.")] = None,
-    tag: Annotated[str | None, typer.Option(help="By the values of this tag.")] = None,
+    since: SinceOption = None,
+    key: OfKeyOption = None,
+    project: OfProjectOption = None,
+    provider: OfProviderOption = None,
+    model: OfModelOption = None,
+    run: OfRunOption = None,
+    tag: Annotated[
+        str | None, typer.Option(help="`name`: by its values. `name=value`: only what has it.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """What was spent, exactly."""
-    from tieline.cli.ledger import spend as run
+    from tieline.cli import ledger
 
-    run(config, by, since, tag, as_json)
+    ledger.spend(config, by, ledger.Narrowed(since, key, project, provider, model, run, tag), as_json)
 
 
 @app.command()
@@ -218,7 +237,7 @@ _GROUPS = {
 _HELP = {
     "drill": "Rehearse outages against the real server: list, run.",
     "keys": "Virtual keys: create, list, show, edit, rotate, revoke.",
-    "projects": "Projects: create, list, show, edit, archive, credit.",
+    "projects": "Projects: create, list, show, edit, archive, restore, credit.",
     "credentials": "Keys of providers, kept encrypted in the database.",
     "admin": "The token of the admin API.",
     "audit": "Who changed what, and whether records were tampered with.",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import tempfile
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
@@ -16,6 +18,9 @@ from tieline.cli.ledger import plain, records_table
 from tieline.cli.probe import Seen, ask
 from tieline.cli.terminal import console, write_json
 from tieline.config.schema import Config, ModelConfig, ServerConfig, StoreConfig
+
+if TYPE_CHECKING:
+    from tieline.gateway import Gateway
 
 PROMPT = "Why do ships carry bells?"
 _TOOL = {
@@ -71,29 +76,44 @@ def demo(as_json: bool) -> int:
 
 async def _tour(folder: Path, *, quiet: bool) -> tuple[list[Step], list[Any], dict[str, bool]]:
     from tieline.gateway import Gateway
-    from tieline.server.serve import Service, bind
+    from tieline.server.serve import bind
     from tieline.simulator import SimulatorServer
     from tieline.simulator.twins import simulated
     from tieline.store import queries
 
-    simulator = await SimulatorServer().start()
-    base = Config(
-        server=ServerConfig(port=0),
-        store=StoreConfig(database=f"sqlite:///{folder}/demo.db", spool=f"{folder}/spool"),
-        models={
-            "knocked-out": ModelConfig(
-                deployments=["sim-openai/sim-fail-503"], fallbacks=["sim-anthropic/claude-sim"]
-            )
-        },
-        discover=False,
-    )
-    gateway = Gateway(simulated(simulator.url, base), environ={})
-    sock = bind("127.0.0.1", 0)
+    async with SimulatorServer() as simulator:
+        base = Config(
+            server=ServerConfig(port=0),
+            store=StoreConfig(database=f"sqlite:///{folder}/demo.db", spool=f"{folder}/spool"),
+            models={
+                "knocked-out": ModelConfig(
+                    deployments=["sim-openai/sim-fail-503"], fallbacks=["sim-anthropic/claude-sim"]
+                )
+            },
+            discover=False,
+        )
+        gateway = Gateway(simulated(simulator.url, base), environ={})
+        with closing(bind("127.0.0.1", 0)) as sock:
+            steps = await _rides(gateway, sock, quiet=quiet)
+    database = gateway.database
+    assert database is not None
+    database.open()
+    records = queries.logs(database)
+    database.close()
+    return steps, records, _ledger_checks(records, len(steps), simulator)
+
+
+async def _rides(gateway: Gateway, sock: socket.socket, *, quiet: bool) -> list[Step]:
+    from tieline.server.serve import Service
+
     up = asyncio.get_running_loop().create_future()
     service = Service(gateway, sock, ready=up.set_result)
     serving = asyncio.get_running_loop().create_task(service.serve())
     steps: list[Step] = []
     try:
+        await asyncio.wait({up, serving}, return_when=asyncio.FIRST_COMPLETED)
+        if not up.done():  # it did not start, and says why below
+            return steps
         url = await up
         with Progress(
             SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True, disable=quiet
@@ -105,17 +125,10 @@ async def _tour(folder: Path, *, quiet: bool) -> tuple[list[Step], list[Any], di
                 steps.append(step)
                 if not quiet:
                     _print_step(len(steps), step)
+        return steps
     finally:
         service.stop()
         await serving
-        await simulator.stop()
-        sock.close()
-    database = gateway.database
-    assert database is not None
-    database.open()
-    records = queries.logs(database)
-    database.close()
-    return steps, records, _ledger_checks(records, len(steps), simulator)
 
 
 def _ledger_checks(records: list[Any], rides: int, simulator: Any) -> dict[str, bool]:

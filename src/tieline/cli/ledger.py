@@ -6,10 +6,11 @@ import re
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 
+from tieline.admit.accounts import Accounts
 from tieline.cli.terminal import console, escape, milliseconds, outcome_style, rounded_usd, table, write_json
 from tieline.config.load import find, load
 from tieline.store import queries
@@ -55,28 +56,47 @@ def since_ms(text: str | None) -> int | None:
     return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
-def logs(
-    config: Path | None,
-    limit: int,
-    failed: bool,
-    provider: str | None,
-    model: str | None,
-    since: str | None,
-    as_json: bool,
-) -> None:
-    filters = queries.Filters(
-        outcome="failed" if failed else None, provider=provider, model=model, since_ms=since_ms(since)
-    )
+class Narrowed(NamedTuple):
+    """What the commands are asked to look at; keys and projects by name or id, a tag as ``name=value``."""
+
+    since: str | None = None
+    key: str | None = None
+    project: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    run: str | None = None
+    tag: str | None = None
+    failed: bool = False
+
+    def filters(self, database: Database) -> queries.Filters:
+        """Raises NotFound for a key or project that never was, InvalidRequest."""
+        accounts = Accounts(database)
+        name, equals, value = (self.tag or "").partition("=")
+        if self.tag is not None and not (name and equals):
+            raise InvalidRequest(f"--tag {self.tag}: which value?", hint="Write it as --tag team=web.")
+        return queries.Filters(
+            since_ms=since_ms(self.since),
+            key_id=None if self.key is None else accounts.key(self.key).id,
+            project=None if self.project is None else accounts.project(self.project).id,
+            provider=self.provider,
+            model=self.model,
+            run=self.run,
+            tag=(name, value) if equals else None,
+            outcome="failed" if self.failed else None,
+        )
+
+
+def logs(config: Path | None, limit: int, narrowed: Narrowed, as_json: bool) -> None:
     database = opened(config)
-    found = queries.logs(database, filters, limit=limit)
+    found = queries.logs(database, narrowed.filters(database), limit=limit)
     database.close()
     if as_json:
         write_json([plain(record) for record in found])
         return
     if not found:
-        narrowed = failed or provider or model or since
+        anything = narrowed == Narrowed()
         console.print(
-            "No request is like that." if narrowed else "No requests yet. Send one, then look again."
+            "No requests yet. Send one, then look again." if anything else "No request is like that."
         )
         return
     console.print(records_table(found))
@@ -126,22 +146,25 @@ def _when(at_ms: int) -> str:
     return at.strftime("%H:%M:%S" if at.date() == now.date() else "%m-%d %H:%M")
 
 
-def spend(config: Path | None, by: str, since: str | None, tag: str | None, as_json: bool) -> None:
-    by = "tag" if tag else by
+def spend(config: Path | None, by: str, narrowed: Narrowed, as_json: bool) -> None:
+    tag = None
+    if narrowed.tag is not None and "=" not in narrowed.tag:
+        by, tag, narrowed = "tag", narrowed.tag, narrowed._replace(tag=None)
     if by not in get_args(queries.By):
         raise InvalidRequest(f"--by {by}: unknown.", hint=f"One of {', '.join(get_args(queries.By))}.")
     if by == "tag" and not tag:
         raise InvalidRequest("--by tag: which?", hint="Name it: --tag team.")
     database = opened(config)
-    rows = queries.spend(database, by=by, filters=queries.Filters(since_ms=since_ms(since)), tag=tag)  # type: ignore[arg-type]  # checked above
+    filters = narrowed.filters(database)
+    rows = queries.spend(database, by=by, filters=filters, tag=tag)  # type: ignore[arg-type]  # checked above
+    total = queries.spend(database, by="total", filters=filters) if len(rows) > 1 else []
     database.close()
     if as_json:
         write_json([_spend_line(row) for row in rows])
         return
     if not rows:
-        console.print(
-            "Nothing was spent yet." if since is None else f"Nothing was spent since {escape(since)}."
-        )
+        anything = narrowed == Narrowed()
+        console.print("Nothing was spent yet." if anything else "Nothing that is like that was spent.")
         return
     shown = table(
         by,
@@ -156,17 +179,22 @@ def spend(config: Path | None, by: str, since: str | None, tag: str | None, as_j
         wide={by: 38},
     )
     for row in rows:
-        shown.add_row(
-            escape(_called(row, rows)),
-            str(row.requests),
-            str(row.attempts),
-            f"{row.input_tokens:,}",
-            f"{row.output_tokens:,}",
-            "unknown" if row.unknown and not row.cost else format_usd(row.cost),
-            "–" if row.wasted is None else format_usd(row.wasted),
-            str(row.unknown) if row.unknown else "",
-        )
+        shown.add_row(escape(_called(row, rows)), *_figures(row), end_section=row is rows[-1])
+    for row in total:
+        shown.add_row("total", *_figures(row))
     console.print(shown)
+
+
+def _figures(row: queries.Spend) -> tuple[str, ...]:
+    return (
+        str(row.requests),
+        str(row.attempts),
+        f"{row.input_tokens:,}",
+        f"{row.output_tokens:,}",
+        "unknown" if row.unknown and not row.cost else format_usd(row.cost),
+        "–" if row.wasted is None else format_usd(row.wasted),
+        str(row.unknown) if row.unknown else "",
+    )
 
 
 def _called(row: queries.Spend, rows: list[queries.Spend]) -> str:

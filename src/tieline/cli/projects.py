@@ -17,7 +17,7 @@ from tieline.cli.types import ConfigOption, JsonOption
 from tieline.types.errors import InvalidRequest
 from tieline.types.money import format_usd, parse_usd
 
-app = typer.Typer(no_args_is_help=True, help="Projects: create, list, show, edit, archive, credit.")
+app = typer.Typer(no_args_is_help=True, help="Projects: create, list, show, edit, archive, restore, credit.")
 
 ProjectArgument = Annotated[str, typer.Argument(help="Name or id.")]
 
@@ -124,6 +124,16 @@ def archive(project: ProjectArgument, config: ConfigOption = None, as_json: Json
         write_json(msgspec.to_builtins(found))
     else:
         console.print(f"{escape(found.name)} is archived: gateways refuse its keys within 2 s.")
+
+
+@app.command()
+def restore(project: ProjectArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Take an archived project back: its keys work again."""
+    found = options.accounts(config).restore_project(project)
+    if as_json:
+        write_json(msgspec.to_builtins(found))
+    else:
+        console.print(f"{escape(found.name)} is restored: gateways serve its keys within 2 s.")
 
 
 @app.command(context_settings={"ignore_unknown_options": True})

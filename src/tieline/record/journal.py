@@ -185,9 +185,11 @@ class Slot:
 
     def __init__(self, folder: Path, lock: int) -> None:
         self.folder = folder
-        self.release = finalize(self, os.close, lock)
-        self.release.atexit = False
+        self._held = {lock}
+        """A set, because of a compiled class nobody can be told that it is gone."""
+        self.release = finalize(self._held, os.close, lock)
         """Idempotent; by itself when nobody has the slot any more."""
+        self.release.atexit = False
 
     @classmethod
     def claim(cls, spool: Path) -> Slot:

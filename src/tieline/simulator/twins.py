@@ -32,7 +32,10 @@ def simulated(url: str, base: Config | None = None) -> Config:
         )
     }
     base = base or Config()
-    stand_ins = {name: ModelConfig(deployments=[served_by]) for name, served_by in STAND_INS.items()}
+    stand_ins = {
+        name: ModelConfig(deployments=[served_by], fallbacks=["sim-backup/gpt-sim"])
+        for name, served_by in STAND_INS.items()
+    }
     return replace(
         base,
         providers={**base.providers, **providers},

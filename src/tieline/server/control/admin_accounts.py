@@ -180,6 +180,13 @@ def routes(gateway: Gateway) -> list[Any]:
         await desk.follow()
         return await to_thread(desk.project_view, made)
 
+    @post("/projects/{project:str}/restore", status_code=200)
+    async def restore_project(request: AnyRequest, project: ProjectId) -> ProjectView:
+        """It is archived no more: its keys work again within two seconds."""
+        made = await to_thread(desk.for_(request).restore_project, project)
+        await desk.follow()
+        return await to_thread(desk.project_view, made)
+
     @post("/projects/{project:str}/credits")
     async def add_credit(
         request: AnyRequest, project: ProjectId, data: Annotated[NewCredit, Body()]
@@ -280,6 +287,7 @@ def routes(gateway: Gateway) -> list[Any]:
         show_project,
         edit_project,
         archive_project,
+        restore_project,
         add_credit,
         list_keys,
         create_key,

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from litestar import Litestar, MediaType, Request, Response, get, post
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import SwaggerRenderPlugin
 from msgspec import Struct, field
 
 import tieline
 from tieline.dialects import DIALECT_NAMES, paths
 from tieline.server.control import admin
 from tieline.server.control.landing import landing_page
+from tieline.server.control.reference import Reference
 from tieline.types.errors import Fault, InvalidRequest, NotFound, TielineError, fault_of
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def build(gateway: Gateway) -> Litestar:
             title="Tieline",
             version=tieline.__version__,
             path=f"{admin.PATH}/docs",
-            render_plugins=[SwaggerRenderPlugin()],
+            render_plugins=[Reference(path="/")],
             components=admin.components(),
         ),
         debug=False,
