@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from tests.programs import CALM
 from tieline.config.schema import Config, StoreConfig
 from tieline.simulator.twins import simulated
 
@@ -34,6 +35,7 @@ def environment(**more: str) -> dict[str, str]:
         "PYTHONPATH": str(ROOT / "src"),
         "PYTHONUNBUFFERED": "1",
         "PYTHONFAULTHANDLER": "1",
+        **CALM,
         **more,
     }
 

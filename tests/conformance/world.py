@@ -98,7 +98,7 @@ def running(folder: Path, more: tuple[str, ...] = (), **changes: Any) -> Iterato
                 discover=False,
                 store=StoreConfig(database=f"sqlite:///{folder}/records.db", spool=str(folder / "spool")),
                 **{
-                    "server": ServerConfig(port=0, drain_s=0.5),
+                    "server": ServerConfig(port=0, drain_s=0.5, max_lag_ms=0),
                     "routing": _ROUTING,
                     "providers": providers(simulator.url, more),
                     **changes,
