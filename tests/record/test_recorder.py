@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from tieline.record.chain import prune, verify
 from tieline.record.database import GENTLE_ROWS, DatabaseSink
 from tieline.record.items import Begun
 from tieline.record.journal import read_segment
+from tieline.record.metrics import Metrics
 from tieline.record.queued import Item
 from tieline.record.recorder import BATCH, Recorder
 from tieline.record.rows import PLAIN, entry_rows, is_plain, plain_row, record_row
@@ -429,6 +430,30 @@ def test_what_is_written_gently_is_the_same(database: Database, gentle: list[boo
     assert verify(database).ok
 
 
+def test_at_leisure_records_are_counted_in_pieces(lite: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting all at once would hold the interpreter for milliseconds, in which the event loop stands still."""
+    pieces: list[int] = []
+    observe = Metrics.observe
+
+    def seen(metrics: Metrics, records: Iterable[Record]) -> None:
+        some = list(records)
+        pieces.append(len(some))
+        observe(metrics, some)
+
+    monkeypatch.setattr(Metrics, "observe", seen)
+    recorder = Recorder(lite)
+    recorder.start()
+    time.sleep(0.2)
+    for _ in range(300):
+        recorder.put(record())
+    assert recorder.flush()
+    assert sum(pieces) == 300
+    assert max(pieces) == 32
+    assert sum(recorder.metrics.requests.values.values()) == 300
+    assert recorder.health().queued == 0
+    assert recorder.close()
+
+
 def test_no_pause_where_other_processes_write_to_the_same_file(lite: Database, gentle: list[bool]) -> None:
     recorder = Recorder(lite, alone=False)
     recorder.start()
@@ -446,7 +471,7 @@ def test_pauses_end_when_the_transaction_has_taken_long(
 ) -> None:
     """Each of them may take long beside a busy event loop."""
     slept = []
-    monkeypatch.setattr("tieline.record.database.GENTLE_PAUSE_S", 0.04)
+    monkeypatch.setattr("tieline.record.database.PAUSE_S", 0.04)
     monkeypatch.setattr(
         "tieline.record.database.time.sleep", lambda s, sleep=time.sleep: (slept.append(s), sleep(s))
     )

@@ -80,3 +80,13 @@ def test_what_a_limit_leaves_no_room_for_is_refused_and_told(
         assert all(b"retry-after: " in answer.lower() for answer in refused)
         assert f"room for {room} requests at a time instead of 2000" in server.said
         assert "raise it to 4256" in server.said
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_the_table_of_files_is_made_before_anybody_comes(tmp_path: Path, simulator: SimulatorServer) -> None:
+    write_config(tmp_path, simulator)
+    with running("serve", cwd=tmp_path) as server:
+        status = Path(f"/proc/{server.process.pid}/status").read_text()
+        size = int(status.partition("FDSize:")[2].split()[0])
+        assert size >= KEPT + 2 * 2000
+        assert len(list(Path(f"/proc/{server.process.pid}/fd").iterdir())) < 100

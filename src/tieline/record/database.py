@@ -24,7 +24,7 @@ _ID_CHUNK = 500
 _NEVER = (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeError)
 ROWS_AT_ONCE = 128
 """Rows in one statement: below the drivers' bounds for parameters, and built in half a millisecond."""
-GENTLE_ROWS, GENTLE_PAUSE_S = 16, 0.001
+GENTLE_ROWS, PAUSE_S = 16, 0.0003
 """Where there is time: so many, then this long nothing. A batch written in one go keeps a processor for 20 ms, and what comes
 meanwhile waits for one."""
 GENTLE_S = 0.06
@@ -114,7 +114,7 @@ class DatabaseSink:
         while start < len(items):
             if gently and start:
                 if time.monotonic() < until:
-                    time.sleep(GENTLE_PAUSE_S)
+                    time.sleep(PAUSE_S)
                 else:
                     gently, at_once = False, ROWS_AT_ONCE
             plain: list[Any] = []

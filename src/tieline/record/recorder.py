@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tieline.record.database import ROWS_AT_ONCE, DatabaseSink
+from tieline.record.database import PAUSE_S, ROWS_AT_ONCE, DatabaseSink
 from tieline.record.items import Begun, RecorderHealth
 from tieline.record.journal import Journal, Segment, Slot, read_segment
 from tieline.record.metrics import Metrics
@@ -38,8 +38,10 @@ MAX_QUEUE = 20_000
 """Beyond it records are only in the journal until the queue is empty again: about 40 MB."""
 BATCH = 1_024
 _WAKE_AT = BATCH // 2
-_LEISURE = 7_000
+_LEISURE = 10_000
 """Records a second; with fewer there is time to write them with pauses."""
+_AT_ONCE = 32
+"""Records that are counted, or given back to memory, without a pause: this thread holds the interpreter for some 0.2 ms."""
 _RETRY_S = (0.25, 0.5, 1.0, 2.0, 5.0)
 _MAX_INFLIGHT = 50_000
 
@@ -310,9 +312,11 @@ class Recorder:
         while batch := self._next_batch():
             if self._observed < len(batch):
                 self._observe()
+            gently = self._at_leisure(len(batch))
+            self._kept_at = time.monotonic()
             if self._store:
-                self._keep(batch)
-            self._done(batch)
+                self._keep(batch, gently)
+            self._done(batch, gently)
             self._tend_journal()
             self._rests = True
             if len(self._queue) < _WAKE_AT:
@@ -356,20 +360,25 @@ class Recorder:
     def _observe(self) -> None:
         """Metrics of what came since; they go on while the database is away."""
         queue = self._queue
-        self.metrics.observe([queue[index].record for index in range(self._observed, len(queue))])
-        self._observed = max(self._observed, len(queue))
+        gently = self._at_leisure(len(queue) - self._observed)
+        while (start := self._observed) < len(queue):
+            if gently and start:
+                time.sleep(PAUSE_S)
+            end = min(len(queue), start + _AT_ONCE) if gently else len(queue)
+            self.metrics.observe([queue[index].record for index in range(start, end)])
+            self._observed = end
 
-    def _keep(self, batch: Sequence[Queued]) -> None:
-        assert self._store
-        now = time.monotonic()
-        at_leisure = (
-            self._may_pause
-            and self._closing_at is None
+    def _at_leisure(self, count: int) -> bool:
+        """Whether so many since the last batch leave time for pauses, in which the event loop has the interpreter."""
+        return (
+            self._closing_at is None
             and self._failing_since is None
-            and len(batch) < _LEISURE * (now - self._kept_at)
+            and count < _LEISURE * (time.monotonic() - self._kept_at)
         )
-        self._kept_at = now
-        refused = self._store.write(batch, replay=False, gently=at_leisure)
+
+    def _keep(self, batch: Sequence[Queued], gently: bool) -> None:
+        assert self._store
+        refused = self._store.write(batch, replay=False, gently=gently and self._may_pause)
         self._failing_since = None
         self._refuse(refused)
         self._written += len(batch) - len(refused)
@@ -386,7 +395,7 @@ class Recorder:
                 self._lost += len(items)
                 self._last_error = f"journal: {error.strerror}"
 
-    def _done(self, batch: Sequence[Queued]) -> None:
+    def _done(self, batch: list[Queued], gently: bool) -> None:
         for sink in self._sinks:
             try:
                 sink.write(batch, replay=False)
@@ -398,9 +407,14 @@ class Recorder:
                 segment.done += count
         # Outside: only this thread takes from the left, and ``put`` must not wait for a thousand turns.
         popleft = self._queue.popleft
-        for _ in batch:
-            popleft()
-        self._observed -= len(batch)
+        while batch:
+            count = min(len(batch), _AT_ONCE)
+            for _ in range(count):
+                popleft()
+            self._observed -= count
+            del batch[:count]
+            if gently and batch:
+                time.sleep(PAUSE_S)
         self._moved_at = time.monotonic()
 
     def _failed(self, error: Away | OSError) -> None:

@@ -229,6 +229,7 @@ def make_room(gateway: Gateway) -> None:
     """A request that can no longer open a connection would fail as if its provider had; it is refused before."""
     room, wanted = files.room_for_requests(), gateway.config.server.max_concurrency
     gateway.intake.room = room
+    files.make_table(min(room, wanted))
     if room < wanted:
         log.warning(
             "the limit of open files leaves room for %d requests at a time instead of %d (server.max_concurrency): "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -25,8 +26,58 @@ P = TypeVar("P")
 """Of asyncio's protocols; a compiled class cannot inherit from them."""
 
 
+class Lookups:
+    """Addresses of hosts. Who asks while a host is being looked up shares the answer; nothing is kept beyond it."""
+
+    def __init__(self) -> None:
+        self._running: dict[tuple[str, int], _Lookup] = {}
+
+    async def addresses(self, loop: asyncio.AbstractEventLoop, origin: Origin) -> Sequence[Address]:
+        """Never empty. Raises OSError."""
+        if literal := _literal(origin.host, origin.port):
+            return [literal]
+        key = (origin.host, origin.port)
+        lookup = self._running.get(key)
+        if lookup is None:
+            lookup = self._running[key] = _Lookup(loop.create_task(_look_up(loop, *key)))
+        lookup.waiting += 1
+        try:
+            # Whose deadline passes goes without the others.
+            return await asyncio.shield(lookup.task)
+        finally:
+            lookup.waiting -= 1
+            if not lookup.waiting:
+                lookup.task.cancel()
+                del self._running[key]
+
+
+class _Lookup:
+    __slots__ = ("task", "waiting")
+
+    def __init__(self, task: asyncio.Task[Sequence[Address]]) -> None:
+        self.task = task
+        self.waiting = 0
+
+
+def _literal(host: str, port: int) -> Address | None:
+    """Of a host that is an address itself, most often of a model that runs near by."""
+    wheres = ((socket.AF_INET, (host, port)), (socket.AF_INET6, (host, port, 0, 0)))
+    for family, where in wheres:
+        try:
+            socket.inet_pton(family, host)
+        except OSError:
+            continue
+        return family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", where
+    return None
+
+
+async def _look_up(loop: asyncio.AbstractEventLoop, host: str, port: int) -> Sequence[Address]:
+    return await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
 async def dial(
     loop: asyncio.AbstractEventLoop,
+    lookups: Lookups,
     origin: Origin,
     tls: ssl.SSLContext | None,
     protocol: Callable[[], P],
@@ -38,7 +89,7 @@ async def dial(
     stage: Literal["dns", "connect", "tls"] = "dns"
     try:
         async with deadline:
-            addresses = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+            addresses = await lookups.addresses(loop, origin)
             stage = "connect"
             sock = await _first_to_connect(loop, _interleaved(addresses))
             stage = "connect" if tls is None else "tls"
@@ -128,11 +179,35 @@ async def _connect(loop: asyncio.AbstractEventLoop, address: Address) -> socket.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if hasattr(socket, "TCP_KEEPIDLE"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 45)
-        await loop.sock_connect(sock, where)
+        await _reach(loop, sock, where)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+async def _reach(loop: asyncio.AbstractEventLoop, sock: socket.socket, where: Any) -> None:
+    """As ``loop.sock_connect``, which on uvloop has a thread look up what is an address already."""
+    reached = loop.create_future()
+    try:
+        loop.add_writer(sock, _settle, reached)
+    except NotImplementedError:  # Windows
+        await loop.sock_connect(sock, where)
+        return
+    try:
+        code = sock.connect_ex(where)
+        if code in (errno.EINPROGRESS, errno.EINTR):
+            await reached
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    finally:
+        loop.remove_writer(sock)
+    if code:
+        raise OSError(code, os.strerror(code))
+
+
+def _settle(reached: asyncio.Future[None]) -> None:
+    if not reached.done():
+        reached.set_result(None)
 
 
 def _reason(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 
 from tieline.transport.base import TransportError, UpstreamRequest
 from tieline.transport.connection import Connection
-from tieline.transport.dial import dial
+from tieline.transport.dial import Lookups, dial
 from tieline.transport.exchange import Exchange
 from tieline.transport.limits import OriginStats, PoolLimits
 from tieline.transport.origin import Origin, split_url
@@ -50,6 +50,7 @@ class Http1Transport:
         self._pools: dict[Origin, Pool[Connection]] = {}
         self._connections: set[Connection] = set()
         self._dials: set[asyncio.Timeout] = set()
+        self._lookups = Lookups()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
@@ -188,7 +189,9 @@ class Http1Transport:
         self._dials.add(timeout)
         try:
             tls = self._tls_context() if target.origin.scheme == "https" else None
-            connection = await dial(loop, target.origin, tls, lambda: Connection(self, pool, loop), timeout)
+            connection = await dial(
+                loop, self._lookups, target.origin, tls, lambda: Connection(self, pool, loop), timeout
+            )
             if not connection.is_usable:
                 raise TransportError("reset", f"{pool.origin}: closed as soon as opened", sent=False)
         except BaseException as error:
