@@ -30,6 +30,7 @@ from tieline.providers.deployment import Deployment
 from tieline.race import Race
 from tieline.record.ids import new_id
 from tieline.record.items import Begun
+from tieline.route import no_candidate
 from tieline.route.match import Route
 from tieline.route.plan import Plan
 from tieline.route.routing import override
@@ -40,7 +41,6 @@ from tieline.types.errors import (
     FailureClass,
     Fault,
     InvalidRequest,
-    NoCandidate,
     TielineError,
     UpstreamFailed,
     fault_of,
@@ -352,11 +352,7 @@ class Flight:
             raise self.unsupported
         if end.failure is not None:
             raise UpstreamFailed(end.failure, attempts=len(self.record.attempts), hint=self._tried())
-        raise NoCandidate(
-            f"No deployment can serve {self.record.model_asked!r} as asked.",
-            hint=_excluded(end.excluded),
-            details={"excluded": end.excluded},
-        )
+        raise no_candidate.error(self.record.model_asked, end.excluded)
 
     def _tried(self) -> str | None:
         tries = self.record.attempts
@@ -643,8 +639,3 @@ def fault_headers(fault: Fault) -> Headers:
     if fault.retry_after_s is None:
         return []
     return [(b"retry-after", b"%d" % max(1, -int(-fault.retry_after_s // 1)))]
-
-
-def _excluded(excluded: dict[str, str]) -> str | None:
-    """At most eight reasons, for a message."""
-    return "; ".join(f"{name}: {why}" for name, why in list(excluded.items())[:8]) or None

@@ -9,9 +9,10 @@ import pytest
 
 from tieline.config.schema import Config, ModelConfig, PolicyRules, Routing, Timeouts
 from tieline.providers.row import DataPolicy
+from tieline.route import no_candidate
 from tieline.route.breaker import State
 from tieline.route.candidates import policy_reason
-from tieline.route.router import no_candidate
+from tieline.route.decision import MAX_SHOWN
 from tieline.route.steps import GiveUp, Needs, Outcome, Try
 from tieline.types.errors import ErrorInfo, Failure, FailureClass, NoCandidate
 
@@ -334,9 +335,23 @@ def test_policy_and_unknown_policy_exclude_with_reasons(deployment: Any, router:
     denied = made.plan(made.match("a/m"), Needs(rules=(PolicyRules(allow_providers=["z"]),)), 0.0).start()
     assert isinstance(denied, GiveUp)
     assert denied.failure is None
-    error = no_candidate(made.match("a/m"), denied.excluded)
+    error = no_candidate.error("a/m", denied.excluded)
     assert isinstance(error, NoCandidate)
     assert set(error.details["excluded"]) == {"a/m", "b/m", "c/m"}
+
+
+def test_who_is_excluded_is_told_in_few_words() -> None:
+    excluded = {f"p{number}/m": "policy: EU only" for number in range(200)}
+    excluded |= {"q/m": "overloaded"} | {f"r{number}/m": f"reason {number}" for number in range(20)}
+    error = no_candidate.error("anything", excluded)
+    assert error.hint is not None
+    assert error.hint.startswith(
+        "p0/m, p1/m, p2/m and 197 more: policy: EU only; q/m: overloaded; r0/m: reason 0; "
+    )
+    assert error.hint.endswith("; r5/m: reason 5; 14 more reasons")
+    assert error.details["excluded_count"] == 221
+    assert len(error.details["excluded"]) == MAX_SHOWN
+    assert no_candidate.error("nothing", {}).hint == "Configure a provider that has it."
 
 
 @pytest.mark.parametrize(

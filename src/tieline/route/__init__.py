@@ -5,7 +5,7 @@ from tieline.route.decision import Decision
 from tieline.route.health import Health
 from tieline.route.match import Route
 from tieline.route.plan import Plan
-from tieline.route.router import Router, no_candidate
+from tieline.route.router import Router
 from tieline.route.steps import Deadlines, GiveUp, Needs, Outcome, Try
 
 __all__ = [
@@ -21,5 +21,4 @@ __all__ = [
     "Route",
     "Router",
     "Try",
-    "no_candidate",
 ]

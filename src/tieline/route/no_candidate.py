@@ -12,12 +12,32 @@ from tieline.route.candidates import (
     lacking,
     size_reason,
 )
+from tieline.route.decision import MAX_SHOWN
 from tieline.route.health import Lane
 from tieline.route.pool import Pool
 from tieline.route.steps import Needs
-from tieline.types.errors import ErrorInfo, Failure, FailureClass
+from tieline.types.errors import ErrorInfo, Failure, FailureClass, NoCandidate
 
 MAX_NAMED = 8
+_OF_A_REASON = 3
+"""Names that stand for all that one reason excluded."""
+
+
+def error(asked: str, excluded: dict[str, str]) -> NoCandidate:
+    """For more reasons than one. A profile may have hundreds of candidates: in words by reason, the first ones in full."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in excluded.items():
+        by_reason.setdefault(reason, []).append(name)
+    said = [f"{_some(names)}: {reason}" for reason, names in by_reason.items()]
+    more = f"; {len(said) - MAX_NAMED} more reasons" if len(said) > MAX_NAMED else ""
+    return NoCandidate(
+        f"No deployment can serve {asked!r} as asked.",
+        hint="; ".join(said[:MAX_NAMED]) + more if said else "Configure a provider that has it.",
+        details={
+            "excluded": dict(list(excluded.items())[:MAX_SHOWN]),
+            "excluded_count": len(excluded),
+        },
+    )
 
 
 def failure_of(
@@ -65,6 +85,11 @@ def _incapable(pool: Pool, needs: Needs) -> Failure | None:
     first = next(filter(None, (lacking(one, needs, strict=strict) for one in pool.deployments)))
     field = field_of(first[0], needs.dialect)
     return _cannot(f"`{field}`: {_said(reasons)}. Leave it out, or choose a model that can.", field)
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _OF_A_REASON
+    return ", ".join(names[:_OF_A_REASON]) + (f" and {more} more" if more > 0 else "")
 
 
 def _said(reasons: dict[str, str | None]) -> str:

@@ -20,7 +20,6 @@ from tieline.route.plan import Plan
 from tieline.route.pool import Pool
 from tieline.route.preferences import read
 from tieline.route.steps import Needs
-from tieline.types.errors import NoCandidate
 
 MAX_ROUTES = 4096
 """Routes kept: names and, with preferences or fallbacks of the request, their combinations."""
@@ -127,13 +126,3 @@ class Router:
         if self._clock is None:
             raise ValueError("now is needed: the router was built without a clock")
         return self._clock()
-
-
-def no_candidate(route: Route, excluded: dict[str, str]) -> NoCandidate:
-    """The honest error: what excluded each candidate."""
-    shown = "; ".join(f"{name}: {reason}" for name, reason in list(excluded.items())[:8])
-    return NoCandidate(
-        f"Nothing may serve {route.name!r} now.",
-        hint=f"Excluded: {shown}." if shown else "Configure a provider that has it.",
-        details={"excluded": excluded},
-    )

@@ -160,7 +160,7 @@ class BudgetExceeded(Refused):
 
 
 class NoCandidate(Refused):
-    """Nothing eligible. ``details["excluded"]`` maps each candidate to what excluded it."""
+    """Nothing eligible. ``details["excluded"]`` says what excluded each of the first candidates of ``excluded_count``."""
 
     status = 503
     code = "no_candidate"
