@@ -19,6 +19,7 @@ from tieline.record.metrics import Metrics
 from tieline.simulator.behaviour import CHOICE, CONNECTION, CONTENT, REFUSALS, SHAPE, STREAM, allowed_params
 from tieline.simulator.schedule import Phase
 from tieline.types import errors
+from tieline.types.asked import ANSWERED
 from tieline.types.errors import Failure, FailureClass, TielineError, UpstreamFailed, fault_of
 from tieline.types.options import Options
 
@@ -52,6 +53,7 @@ def _sent_headers() -> set[str]:
 
 def test_response_headers() -> None:
     assert {codes(row[0])[0] for row in table("wire.md", "headers")} == _sent_headers()
+    assert {f"tieline-{name.decode()}" for name in ANSWERED} == _sent_headers()
 
 
 def test_paths_of_the_data_plane() -> None:

@@ -56,6 +56,38 @@ async def test_a_request_s_own_policy(
     assert len(served.simulator.log) == (status == 200)
 
 
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("tieline-max-cost-usds: 0.01", ("tieline-max-cost-usds", "Did you mean tieline-max-cost-usd?")),
+        ("Tieline-Polcy: {}", ("tieline-polcy", "Did you mean tieline-policy?")),
+        ("tieline-xyzzy: 1", ("Known options: profile, ",)),
+        ("tieline-: 1", ("Known options: ",)),
+        ("tieline-\xff: 1", ()),
+    ],
+)
+async def test_an_option_that_is_misspelt_is_not_passed_over(
+    tmp_path: Path, header: str, words: tuple[str, ...]
+) -> None:
+    async with serving(tmp_path) as served, await served.connect() as raw:
+        raw.send(post(CHAT, chat("sim-openai/sim-echo"), header))
+        heard = await raw.hear()
+    assert heard.status == 400, heard.body
+    for word in words:
+        assert word in heard.json["error"]["message"]
+    assert not served.simulator.log
+
+
+async def test_headers_of_an_answer_may_be_sent_back(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served, await served.connect() as raw:
+        raw.send(post(CHAT, chat("sim-openai/sim-echo")))
+        answered = await raw.hear()
+        ours = [f"{name}: {value}" for name, value in answered.headers.items() if name.startswith("tieline-")]
+        assert len(ours) >= 7
+        raw.send(post(CHAT, chat("sim-openai/sim-echo"), *ours))
+        assert (await raw.hear()).status == 200
+
+
 async def test_in_the_caller_s_dialect(tmp_path: Path) -> None:
     body = {"model": "sim-openai/sim-echo", "max_tokens": 9, "messages": HELLO}
     async with serving(tmp_path) as served, await served.connect() as raw:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +17,21 @@ MAX_TAG_CHARS = 200
 _NAMES = {name.replace("_", "-").encode(): name for name in Options.__struct_fields__}
 _NUMBERS = {"max_price_ratio", "timeout_s", "first_token_timeout_s", "stall_timeout_s"}
 _PREFIX: Final = b"tieline-"
+ANSWERED: Final = frozenset(
+    (
+        b"request-id",
+        b"attempts",
+        b"cache",
+        b"provider",
+        b"model",
+        b"deployment",
+        b"cost-usd",
+        b"overhead-ms",
+        b"estimated",
+        b"budget-warning",
+    )
+)
+"""What our answers carry with that prefix: who sends it back asks for nothing."""
 
 
 def read_options(body: dict[str, Any], headers: Headers) -> Options:
@@ -26,6 +42,8 @@ def read_options(body: dict[str, Any], headers: Headers) -> Options:
             name = _NAMES.get(key[len(_PREFIX) :])
             if name is not None:
                 asked[name] = _from_header(name, value.decode("latin-1").strip())
+            elif key[len(_PREFIX) :] not in ANSWERED:
+                raise _unknown(key)
     if not asked and not body:
         return NO_OPTIONS
     asked.update(body)
@@ -43,6 +61,15 @@ def read_options(body: dict[str, Any], headers: Headers) -> Options:
         ) from None
     _check(options)
     return options
+
+
+def _unknown(header: bytes) -> InvalidRequest:
+    """A misspelt ceiling or policy must not pass for none."""
+    name = header.decode("latin-1")
+    known = [option.decode() for option in _NAMES]
+    near = get_close_matches(name.removeprefix("tieline-"), known, n=1, cutoff=0.6)
+    hint = f"Did you mean tieline-{near[0]}?" if near else f"Known options: {', '.join(known)}."
+    return InvalidRequest(f"The header {name} is no option of Tieline.", param=name, hint=hint)
 
 
 def _check(options: Options) -> None:
