@@ -454,6 +454,62 @@ def test_at_leisure_records_are_counted_in_pieces(lite: Database, monkeypatch: p
     assert recorder.close()
 
 
+def test_what_comes_while_records_are_counted_does_not_keep_them_from_being_written(
+    lite: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside a busy event loop records come faster than they can be counted with pauses."""
+    coming = [record() for _ in range(20 * 64)]
+    observe = Metrics.observe
+
+    def seen(metrics: Metrics, records: Iterable[Record]) -> None:
+        observe(metrics, records)
+        for _ in range(min(64, len(coming))):
+            recorder.put(coming.pop())
+
+    monkeypatch.setattr(Metrics, "observe", seen)
+    recorder = Recorder(lite)
+    recorder._kept_at -= 10.0
+    for _ in range(320):
+        recorder.put(record())
+    recorder._observe()
+    assert recorder._observed == 320
+    recorder.start()
+    assert recorder.flush()
+    assert recorder.close()
+    assert sum(recorder.metrics.requests.values.values()) == count(lite) == 320 + 20 * 64
+
+
+def test_pauses_end_when_counting_or_forgetting_has_taken_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = []
+    monkeypatch.setattr("tieline.record.recorder.PAUSE_S", 0.04)
+    monkeypatch.setattr(
+        "tieline.record.recorder.time.sleep", lambda s, sleep=time.sleep: (slept.append(s), sleep(s))
+    )
+    recorder = Recorder()
+    recorder._kept_at -= 10.0
+    for _ in range(BATCH):
+        recorder.put(record())
+    recorder._observe()
+    assert slept == [0.04, 0.04]
+    recorder._done(recorder._next_batch(), True)
+    assert slept == [0.04, 0.04, 0.04, 0.04]
+    assert recorder.health().queued == recorder._observed == 0
+    assert sum(recorder.metrics.requests.values.values()) == BATCH
+
+
+def test_no_pause_while_more_waits_than_one_batch_leaves_time_for(lite: Database, gentle: list[bool]) -> None:
+    """A batch that took long because of its pauses is no sign of leisure for the next one."""
+    recorder = Recorder(lite)
+    for _ in range(8 * BATCH):
+        recorder.put(record())
+    recorder._kept_at = time.monotonic() - 0.3
+    recorder.start()
+    assert recorder.flush(30.0)
+    assert recorder.close()
+    assert gentle[0] is False
+    assert count(lite) == 8 * BATCH
+
+
 def test_no_pause_where_other_processes_write_to_the_same_file(lite: Database, gentle: list[bool]) -> None:
     recorder = Recorder(lite, alone=False)
     recorder.start()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tieline.record.database import PAUSE_S, ROWS_AT_ONCE, DatabaseSink
+from tieline.record.database import GENTLE_S, PAUSE_S, ROWS_AT_ONCE, DatabaseSink
 from tieline.record.items import Begun, RecorderHealth
 from tieline.record.journal import Journal, Segment, Slot, read_segment
 from tieline.record.metrics import Metrics
@@ -312,7 +312,7 @@ class Recorder:
         while batch := self._next_batch():
             if self._observed < len(batch):
                 self._observe()
-            gently = self._at_leisure(len(batch))
+            gently = self._at_leisure()
             self._kept_at = time.monotonic()
             if self._store:
                 self._keep(batch, gently)
@@ -360,21 +360,32 @@ class Recorder:
     def _observe(self) -> None:
         """Metrics of what came since; they go on while the database is away."""
         queue = self._queue
-        gently = self._at_leisure(len(queue) - self._observed)
-        while (start := self._observed) < len(queue):
-            if gently and start:
-                time.sleep(PAUSE_S)
-            end = min(len(queue), start + _AT_ONCE) if gently else len(queue)
+        # What comes meanwhile is for the next time: it could come faster than it is counted with pauses.
+        last = len(queue)
+        gently, until = self._at_leisure(), time.monotonic() + GENTLE_S
+        while (start := self._observed) < last:
+            end = min(last, start + _AT_ONCE) if gently else last
             self.metrics.observe([queue[index].record for index in range(start, end)])
             self._observed = end
+            gently = gently and end < last and self._paused(until)
 
-    def _at_leisure(self, count: int) -> bool:
-        """Whether so many since the last batch leave time for pauses, in which the event loop has the interpreter."""
+    def _at_leisure(self) -> bool:
+        """Whether so many since the last batch leave time for pauses, in which the event loop has the interpreter.
+
+        All that waits counts, not only one batch: beside a busy event loop a pause takes as long as that likes.
+        """
         return (
             self._closing_at is None
             and self._failing_since is None
-            and count < _LEISURE * (time.monotonic() - self._kept_at)
+            and len(self._queue) < _LEISURE * (time.monotonic() - self._kept_at)
         )
+
+    def _paused(self, until: float) -> bool:
+        """False when there is no time for pauses any more."""
+        if self._closing_at is not None or time.monotonic() >= until:
+            return False
+        time.sleep(PAUSE_S)
+        return True
 
     def _keep(self, batch: Sequence[Queued], gently: bool) -> None:
         assert self._store
@@ -407,14 +418,14 @@ class Recorder:
                 segment.done += count
         # Outside: only this thread takes from the left, and ``put`` must not wait for a thousand turns.
         popleft = self._queue.popleft
+        until = time.monotonic() + GENTLE_S
         while batch:
             count = min(len(batch), _AT_ONCE)
             for _ in range(count):
                 popleft()
             self._observed -= count
             del batch[:count]
-            if gently and batch:
-                time.sleep(PAUSE_S)
+            gently = gently and bool(batch) and self._paused(until)
         self._moved_at = time.monotonic()
 
     def _failed(self, error: Away | OSError) -> None:
