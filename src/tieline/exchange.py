@@ -65,8 +65,7 @@ class Feed:
 
     def take(self, data: bytes) -> None:
         relay = self.relay
-        relay.feed(data)
-        if relay.done or relay.decoder.complete:
+        if relay.feed(data):
             self.watch.ending(LINGER_S if relay.done or relay.nothing_missing else USAGE_GRACE_S)
         elif self.flight.congested and relay.committed:
             self.response.pause()
@@ -501,8 +500,6 @@ class Exchange:
             entry.outcome = SUCCESS
         else:
             entry.outcome, entry.message = failure.kind.value, failure.message[:1000]
-            if self.relay is not None:
-                self.relay.catch_up()
             self._read_relay()
             self._price()
 

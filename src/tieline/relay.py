@@ -20,9 +20,7 @@ from tieline.dialects.base import (
     Peek,
     StreamDecoder,
     StreamEncoder,
-    StreamFault,
     UpstreamDialect,
-    Weight,
 )
 from tieline.dialects.transcript import Transcript
 from tieline.types.events import (
@@ -40,8 +38,6 @@ from tieline.types.usage import Usage
 _read_string: Final = msgspec.json.Decoder(str).decode
 MAX_MOULDS: Final = 8
 """Frames of one stream that are looked at as a mould for others."""
-MAX_UNREAD: Final = 262_144
-"""Bytes of text that passed through and may stay unread; then they are read in one go."""
 _CONTENT = (TextDelta, ThinkingDelta, ArgumentsDelta)
 
 
@@ -94,6 +90,7 @@ class Relay:
         "committed",
         "cut",
         "decoder",
+        "dialect",
         "done",
         "encoder",
         "finish_reason",
@@ -106,7 +103,6 @@ class Relay:
         "max_gap_s",
         "mould",
         "moulds",
-        "moulds_of",
         "peek",
         "sample",
         "service_tier",
@@ -119,8 +115,6 @@ class Relay:
         "thinking",
         "through",
         "transcript",
-        "unread",
-        "unread_bytes",
         "upstream_id",
         "upstream_model",
         "usage",
@@ -153,18 +147,15 @@ class Relay:
         self.splicer = splicer
         self.spliced = False
         self.spent = spent
+        self.dialect = dialect
         self.splitter = dialect.splitter()
         self.cut = False
         """Whether the splitter holds the beginning of a frame."""
         self.decoder: StreamDecoder = dialect.stream_decoder()
         self.held: list[bytes] = []
-        self.unread: list[bytes] = []
-        """Text that passed through: its events are not in the transcript yet (``catch_up``)."""
-        self.unread_bytes = 0
         self.sample: bytes | None = None
         """A frame of text that the next piece is to be compared with; cut into a mould when that is here, which may be never."""
         self.mould: Mould | None = None
-        self.moulds_of: UpstreamDialect = dialect if through is None else through
         self.moulds = 0
         self.block = 0
         """Whose text the mould is of."""
@@ -187,14 +178,15 @@ class Relay:
         """Spent waiting for the upstream and not taken yet; the rest of a stream's time is ours."""
         self.idle_since = self.clock()
 
-    def feed(self, data: bytes) -> None:
-        """Bytes of the upstream, cut anywhere."""
+    def feed(self, data: bytes) -> bool:
+        """Bytes of the upstream, cut anywhere. Whether the answer is complete now, as far as can be seen."""
         now = self.clock()
         self.waited_s += now - self.idle_since
         if self.sample is not None:
-            self.mould = self.moulds_of.mould(self.sample)
+            self.mould = self.dialect.mould(self.sample)
             self.sample = None
-        if not self.done and not (self.mould is not None and self.committed and self._pass(data, now)):
+        passed = not self.done and self._pass(data, now)
+        if not passed and not self.done:
             untouched = not self.cut
             frames = self.splitter.feed(data)
             self.cut = self.splitter.pending
@@ -202,6 +194,7 @@ class Relay:
             if out:
                 self._send(out)
         self.idle_since = self.clock()
+        return not passed and (self.done or self.decoder.complete)
 
     def finish(self, *, broken: bool = False) -> None:
         """The upstream's EOF: completes the caller's stream, or raises Truncated.
@@ -210,8 +203,6 @@ class Relay:
         """
         if self.done:
             return
-        if not self.counted:
-            self.catch_up()
         frames = [] if broken else self.splitter.finish()
         out = self._forward(b"", frames, False) if self.encoder is None else self._translate(frames)
         if not self.done:
@@ -219,24 +210,6 @@ class Relay:
             self._end(out, self.through.terminator if self.through is not None else b"")
         elif out:
             self._send(out)
-
-    def catch_up(self) -> None:
-        """Reads what passed through unread, as if it came now; the times are those of its coming. What cannot be read ends
-        the reading: the caller has it as it is."""
-        if not self.unread:
-            return
-        unread, self.unread, self.unread_bytes = self.unread, [], 0
-        times = self.last_at, self.max_gap_s, self.thinking
-        try:
-            for data in unread:
-                for frame in self.splitter.feed(data):
-                    for event in self._decode(frame) or ():
-                        self._see(event)
-                        self.transcript.add(event)
-        except (Garbled, StreamFault):
-            self.skipped += 1
-        finally:
-            self.last_at, self.max_gap_s, self.thinking = times
 
     def woke(self) -> None:
         """The upstream said something, or is through."""
@@ -258,50 +231,31 @@ class Relay:
         """The answer is complete and its usage known, though the upstream has not said so (WIRE_FACTS 10)."""
         return self.decoder.complete and self.usage is not None
 
-    @property
-    def counted(self) -> bool:
-        """Whether the upstream has said what it used. Zeros beside an answer say nothing: its text has to be counted."""
-        usage = self.usage
-        return usage is not None and bool(usage.input_tokens or usage.output_tokens)
-
     # ------------------------------------------------------------------------------------------------------------
 
     def _pass(self, data: bytes, now: float) -> bool:
-        """Bytes that carry text and nothing else need no decoding. Where they go out as they are, they are not even read
-        until it turns out that somebody has to know what they say (another block follows, the answer breaks off, nobody
-        counts its tokens): mostly nobody has."""
-        if self.cut or self.mould is None:
+        """Whole frames with a piece of text each and nothing else need no decoding."""
+        if self.mould is None or self.cut or not self.committed:
             return False
         text = _text_of(data, self.mould)
-        if text:
-            self._time(now)
-            self.thinking = False
-            if self.encoder is None:
-                self._keep_unread(data)
-            else:
-                self._pass_on(text)
-            return True
-        if self.unread and self.through is not None:
-            weight = self.through.weigh(data)
-            if weight in (Weight.WEIGHTY, Weight.TEXT) or (weight is Weight.END and not self.counted):
-                self.catch_up()
-        return False
-
-    def _keep_unread(self, data: bytes) -> None:
-        self.unread.append(data)
-        self.unread_bytes += len(data)
-        if self.unread_bytes > MAX_UNREAD:
-            self.catch_up()
-        self.write(data)
-
-    def _pass_on(self, text: str) -> None:
-        self.chars_out += len(text)
-        out: list[bytes] = []
-        self._tell(TextDelta(self.block, text), out)
-        if out:
-            data = out[0] if len(out) == 1 else b"".join(out)
-            if data:
-                self.write(data)
+        if text and self.encoder is None:  # nearly always
+            self.chars_out += len(text)
+            self.transcript.add_text(self.block, text)
+        else:
+            texts = [text] if text else _texts_of(data, self.mould)
+            if not texts:
+                return False
+            out: list[bytes] = []
+            for text in texts:
+                self.chars_out += len(text)
+                self._tell(TextDelta(self.block, text), out)
+            if self.encoder is not None:
+                data = out[0] if len(out) == 1 else b"".join(out)
+        self._time(now)
+        self.thinking = False
+        if data:
+            self.write(data)
+        return True
 
     def _time(self, now: float) -> None:
         if now - self.last_at > self.max_gap_s:
@@ -316,7 +270,7 @@ class Relay:
                 self.moulds += 1
                 self.sample = frame.raw
                 self.block = event.index
-        elif events and self.encoder is not None:
+        elif events:
             # That block may be over.
             self.mould = self.sample = None
 
@@ -488,19 +442,44 @@ class Relay:
 
 
 def _text_of(data: bytes, mould: Mould) -> str:
-    """What the decoder would read in ``data``; empty where it does not fit, or is nothing that the decoder could read: a
-    caller may be given what it can decode and nothing else, and who says nothing has stalled."""
+    """What the decoder would read in ``data``; empty where that is no single frame of the mould, or nothing that the decoder
+    could read: a caller may be given what it can decode and nothing else, and who says nothing has stalled."""
     before, after, end = mould
-    if not data.startswith(before) or not data.endswith(end or after):
+    begin = len(before)
+    if data[:begin] != before:
         return ""
-    stop = len(data) - len(after)
-    if end:
+    if not end:
+        stop = len(data) - len(after)
+        if data[stop:] != after:
+            return ""
+        if stop > 2 * begin + len(after) and data.find(after, begin) != stop:  # there is room for another frame
+            return ""
+    else:
         # Within the text the quote that it begins with would be escaped.
-        stop = data.find(after, len(before))
+        stop = data.find(after, begin)
         padding, rest = stop + len(after), len(data) - len(end)
-        if stop < 0 or padding > rest or (padding < rest and not data[padding:rest].isalnum()):
+        if stop < begin or padding > rest or data[rest:] != end:
+            return ""
+        if padding < rest and not data[padding:rest].isalnum():
             return ""
     try:
-        return _read_string(data[len(before) - 1 : stop + 1])
+        return _read_string(data[begin - 1 : stop + 1])
     except (msgspec.DecodeError, UnicodeDecodeError):
         return ""
+
+
+def _texts_of(data: bytes, mould: Mould) -> list[str]:
+    """The same of several frames that came together; nothing where one of them is none."""
+    before, after, end = mould
+    last = end or after
+    least = len(before) + (len(after) if end else 0)
+    texts: list[str] = []
+    at = 0
+    while at < len(data):
+        close = data.find(last, at + least) + len(last)
+        text = _text_of(data[at:close], mould)
+        if not text:
+            return []
+        texts.append(text)
+        at = close
+    return texts

@@ -23,7 +23,7 @@ RELAY = [
     "tests/server/test_stuck.py",
     "tests/transport",
     "tests/test_keepalive.py",
-    "tests/test_relay_unread.py",
+    "tests/test_relay_moulds.py",
 ]
 INTERPRETED_ONLY = [
     "test_headers_are_read_as_the_parser_reads_them",

@@ -7,7 +7,6 @@ writes what a provider gets and reads what the provider sent. When both sides ar
 
 from __future__ import annotations
 
-from enum import IntEnum
 from functools import lru_cache
 from typing import Protocol
 from urllib.parse import quote
@@ -103,18 +102,6 @@ Mould = tuple[bytes, bytes, bytes]
 """A frame that carries a piece of text, up to the text's opening quote and from its closing one: most of a stream's frames
 differ only between them. Where there is padding too, the second part ends with its opening quote, and the third begins with
 its closing one; else the third is empty."""
-
-
-class Weight(IntEnum):
-    """Of bytes that pass through: whether they must be read before the next ones come."""
-
-    WEIGHTY = 0
-    CLOSING = 1
-    """No content: finish reasons, usage. Text that passed before them may stay unread."""
-    END = 2
-    """The end, without usage in the same bytes: if there was none before, the text has to be counted."""
-    TEXT = 3
-    """Whole frames with a piece of text each, and nothing else that counts."""
 
 
 class Splitter(Protocol):
@@ -240,9 +227,6 @@ class Dialect(UpstreamDialect, Protocol):
 
     def glance(self, body: bytes) -> Glance:
         """Raises StreamFault or Garbled."""
-
-    def weigh(self, data: bytes) -> Weight:
-        """What bytes that fit no mould could change, while text is unread."""
 
     def hides(self, frame: Frame, peek: Peek) -> bool:
         """Pass-through: whether a frame was only sent because we asked (the usage chunk) and the caller did not."""

@@ -173,9 +173,9 @@ def optional_text(value: Any) -> str | None:
 
 def count_of(value: Any) -> int:
     """A token count; nulls, negatives and nonsense are 0 (WIRE_FACTS 30)."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MAX_TOKENS:
+    if type(value) is not int and type(value) is not float:
         return 0
-    return int(value)
+    return int(value) if 0 <= value < MAX_TOKENS else 0
 
 
 def logprobs_of(given: Any) -> list[Json]:

@@ -25,12 +25,11 @@ from tieline.dialects.base import (
     StreamFault,
     Target,
     Truncated,
-    Weight,
 )
 from tieline.dialects.error_bodies import info_of_value, status_of
 from tieline.dialects.fields import value_of
+from tieline.dialects.openai_chat.reading import created_of, finish_of, usage_of, wire_usage
 from tieline.dialects.openai_chat.response import encode_error, error_object
-from tieline.dialects.openai_chat.wire import created_of, finish_of, usage_of, wire_usage
 from tieline.dialects.reading import ANY, BOOL, INT, STR, Fields, given, read, refuse, top_level
 from tieline.dialects.routing_fields import ROUTING, take_routing
 from tieline.dialects.unmapped import left_over
@@ -250,9 +249,6 @@ class OpenAICompletions:
 
     def mould(self, frame: bytes) -> Mould | None:
         return None
-
-    def weigh(self, data: bytes) -> Weight:
-        return Weight.WEIGHTY
 
     def hides(self, frame: Frame, peek: Peek) -> bool:
         """WIRE_FACTS 3: usage was asked for by us; callers who did not ask are not shown it."""

@@ -46,7 +46,7 @@ class SseSplitter:
 
     def feed(self, data: bytes) -> list[Frame]:
         """Raises Garbled for a frame beyond MAX_FRAME_BYTES."""
-        if not self._held and data[-2:] == b"\n\n" and len(data) <= MAX_FRAME_BYTES and b"\r" not in data:
+        if not self._held and data[-2:] == b"\n\n" and len(data) <= MAX_FRAME_BYTES and data.find(b"\r") < 0:
             return _cut_whole(data)
         self._held += data
         return self._cut_held()
@@ -84,6 +84,8 @@ class SseSplitter:
 
 def _cut_whole(data: bytes) -> list[Frame]:
     """The usual chunk: whole events, LF only."""
+    if data.find(b"\n") == len(data) - 2 and data[:6] == b"data: " and len(data) > 8:
+        return [Frame(data, data[6:-2])]  # one event of one line
     frames: list[Frame] = []
     start = 0
     while (end := data.find(b"\n\n", start)) != -1:

@@ -66,25 +66,30 @@ class Transcript:
                 logprobs = event.logprobs  # type: ignore[union-attr]
                 if logprobs is not None:
                     block.logprobs.append(logprobs)
-        elif isinstance(event, ArgumentsDelta):
+        elif type(event) is ArgumentsDelta:
             self._blocks[event.index].pieces.append(event.json)
             self.chars += len(event.json)
-        elif isinstance(event, BlockStart):
+        elif type(event) is BlockStart:
             self._blocks[event.index] = _Block(event)
-        elif isinstance(event, BlockStop):
+        elif type(event) is BlockStop:
             self._blocks[event.index].stopped = True
-        elif isinstance(event, SignatureDelta):
+        elif type(event) is SignatureDelta:
             block = self._blocks[event.index]
             block.signature.append(event.signature)
             block.origin = event.origin or block.origin
-        elif isinstance(event, CitationDelta):
+        elif type(event) is CitationDelta:
             self._blocks[event.index].citations.append(event)
-        elif isinstance(event, UsageReport):
+        elif type(event) is UsageReport:
             self.usage = event.usage
-        elif isinstance(event, Finish):
+        elif type(event) is Finish:
             self._finishes[event.choice] = event
-        elif isinstance(event, Start):
+        elif type(event) is Start:
             self._start = event
+
+    def add_text(self, index: int, text: str) -> None:
+        """A ``TextDelta`` of an open block."""
+        self._blocks[index].pieces.append(text)
+        self.chars += len(text)
 
     @property
     def text(self) -> str:

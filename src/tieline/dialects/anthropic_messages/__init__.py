@@ -21,7 +21,6 @@ from tieline.dialects.base import (
     StreamDecoder,
     StreamEncoder,
     Target,
-    Weight,
 )
 from tieline.types.call import Call, Headers
 from tieline.types.errors import ErrorInfo, Fault
@@ -77,9 +76,6 @@ class AnthropicMessages:
 
     def mould(self, frame: bytes) -> Mould | None:
         return None
-
-    def weigh(self, data: bytes) -> Weight:
-        return Weight.WEIGHTY
 
     def hides(self, frame: Frame, peek: Peek) -> bool:
         """Usage is part of this API's streams: nothing was sent only because we asked."""

@@ -14,7 +14,6 @@ from tieline.dialects.base import (
     StreamDecoder,
     StreamEncoder,
     Target,
-    Weight,
 )
 from tieline.dialects.fields import to_json, value_of
 from tieline.dialects.gemini import answer_in, replayed, request_in, request_out, response_out
@@ -98,9 +97,6 @@ class Gemini:
 
     def mould(self, frame: bytes) -> Mould | None:
         return None
-
-    def weigh(self, data: bytes) -> Weight:
-        return Weight.WEIGHTY
 
     def hides(self, frame: Frame, peek: Peek) -> bool:
         """Usage comes with the chunks, for every caller."""

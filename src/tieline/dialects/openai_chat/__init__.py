@@ -37,7 +37,6 @@ class OpenAIChat:
     encode_error = staticmethod(_response.encode_error)
     encode_request = staticmethod(_encode.encode_request)
     mould = staticmethod(_stream.mould)
-    weigh = staticmethod(_stream.weigh)
     hides = staticmethod(_stream.hides)
 
     def decode_request(self, call: Call, peek: Peek) -> Request:

@@ -13,15 +13,8 @@ from tieline.dialects.base import Peek
 from tieline.dialects.cache_marks import cache_mark
 from tieline.dialects.fields import value_of
 from tieline.dialects.openai_chat.peek import fields_of
-from tieline.dialects.openai_chat.wire import (
-    NAME,
-    ORIGINS,
-    WireFunction,
-    WireToolCall,
-    arguments_of,
-    thinking_of,
-    thought_signature,
-)
+from tieline.dialects.openai_chat.reading import arguments_of, thinking_of, thought_signature
+from tieline.dialects.openai_chat.wire import NAME, ORIGINS, WireFunction, WireToolCall
 from tieline.dialects.reading import refuse
 from tieline.dialects.turns import made_id, paired
 from tieline.types.errors import InvalidRequest

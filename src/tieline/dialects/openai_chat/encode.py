@@ -10,11 +10,7 @@ import msgspec
 from tieline.dialects.base import Outgoing, Quirks, Target
 from tieline.dialects.cache_marks import wire_mark
 from tieline.dialects.effort import effort_of
-from tieline.dialects.openai_chat.wire import (
-    FORMATS,
-    NAME,
-    path_of,
-)
+from tieline.dialects.openai_chat.wire import FORMATS, NAME, path_of
 from tieline.dialects.params import left_to_the_model, without_idle_thought
 from tieline.dialects.schemas import stripped
 from tieline.dialects.structured_tool import as_tool, choice

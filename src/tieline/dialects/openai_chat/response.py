@@ -12,12 +12,7 @@ from tieline.dialects.fields import BROKEN_JSON, loosely
 from tieline.dialects.openai_chat.decode import thinking_of_detail
 from tieline.dialects.openai_chat.encode import reasoning_detail
 from tieline.dialects.openai_chat.partial import READ_PLAIN_ANSWER
-from tieline.dialects.openai_chat.wire import (
-    BROKEN_REASONS,
-    NAME,
-    Chunk,
-    WireChoice,
-    WireMessage,
+from tieline.dialects.openai_chat.reading import (
     arguments_of,
     chunk_usage,
     created_of,
@@ -28,6 +23,7 @@ from tieline.dialects.openai_chat.wire import (
     thought_signature,
     wire_usage,
 )
+from tieline.dialects.openai_chat.wire import BROKEN_REASONS, NAME, Chunk, WireChoice, WireMessage
 from tieline.dialects.structured_tool import NAME as STRUCTURED
 from tieline.dialects.turns import made_id
 from tieline.types.errors import ErrorInfo, Fault

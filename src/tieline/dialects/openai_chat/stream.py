@@ -7,7 +7,18 @@ from typing import Any, Final
 
 import msgspec
 
-from tieline.dialects.base import Frame, Garbled, Mould, Peek, Truncated, Weight
+from tieline.dialects.base import Frame, Garbled, Mould, Peek, Truncated
+from tieline.dialects.openai_chat.reading import (
+    arguments_of,
+    chunk_usage,
+    created_of,
+    finish_of,
+    read_chunk,
+    text_of,
+    thinking_of,
+    thought_signature,
+    wire_usage,
+)
 from tieline.dialects.openai_chat.response import annotation, broken, error_object, fault_in, is_web
 from tieline.dialects.openai_chat.wire import (
     BROKEN_REASONS,
@@ -18,15 +29,6 @@ from tieline.dialects.openai_chat.wire import (
     WireChoice,
     WireMessage,
     WireToolCall,
-    arguments_of,
-    chunk_usage,
-    created_of,
-    finish_of,
-    read_chunk,
-    text_of,
-    thinking_of,
-    thought_signature,
-    wire_usage,
 )
 from tieline.dialects.sse import DONE, comment, frame
 from tieline.dialects.structured_tool import NAME as STRUCTURED
@@ -50,6 +52,7 @@ from tieline.types.request import Request
 from tieline.types.usage import Usage
 
 _encode: Final = msgspec.json.Encoder().encode
+_read_string: Final = msgspec.json.Decoder(str).decode
 MAX_BLOCKS: Final = 10_000
 """Blocks of one stream; parallel calls beyond a hundred have not been seen."""
 
@@ -62,52 +65,45 @@ def is_bare_usage(data: bytes) -> bool:
     return not chunk.choices and bool(chunk.usage) and not chunk.error
 
 
-_WEIGHTY = re.compile(
-    rb'"(?:tool_calls|error|function_call|refusal)"|"reasoning|"(?:logprobs|usage)"\s*+:\s*+\{|"content": ?""'
-)
 _CONTENT = re.compile(rb'"content": ?"((?:[^"\\]|\\.)*)"')
 _PADDING = re.compile(rb'"obfuscation": ?"([A-Za-z0-9]*)"')
 """OpenAI's, of another length in every frame, unless ``stream_options.include_obfuscation`` is false."""
-_SAYS_SOMETHING = re.compile(
-    rb'"content"\s*+:\s*+(?!""|null)|"tool_calls"|"function_call"|"reasoning(?!_tokens)|"refusal"|"error"'
-)
-_USAGE = re.compile(rb'"usage"\s*+:\s*+\{')
-_NOTHING_COUNTED = re.compile(rb'"completion_tokens"\s*+:\s*+(?:0\b|null)')
 
 
 def mould(raw: bytes) -> Mould | None:
-    """Of a frame that is only a piece of text (``weigh``), cut around that text, within its quotes."""
-    if weigh(raw) is not Weight.TEXT or raw.count(b"\n") != 2:
-        return None
+    """Of a frame that is only a piece of text, cut around that text, within its quotes."""
     found = _CONTENT.search(raw)
-    if found is None:
+    if found is None or raw[:7] != b"data: {" or raw[-3:] != b"}\n\n" or raw.count(b"\n") != 2:
+        return None
+    chunk = read_chunk(raw[6:-2])
+    said = _text_alone(chunk)
+    if not said or chunk.x_groq or chunk.choices[0].logprobs:  # type: ignore[index]
         return None
     text, end = found.span(1)
+    # Another field of that name may stand in front of it.
+    if raw.count(b'"content"') != 1 or _read_string(raw[text - 1 : end + 1]) != said:
+        return None
     padded = _PADDING.search(raw, end)
     if padded is None:
         return raw[:text], raw[end:], b""
     return raw[:text], raw[end : padded.start(1)], raw[padded.end(1) :]
 
 
-def weigh(data: bytes) -> Weight:
-    """By what stands in it: within a string a quote is escaped, so these marks are fields."""
-    if data[:7] != b"data: {" or data[-2:] != b"\n\n":
-        return Weight.END if data == DONE else Weight.WEIGHTY
-    frames = data.count(b"\n\n")
+def _text_alone(chunk: Chunk) -> str | None:
+    """What the usual chunk says, perhaps "": a piece of text, which may have its log probabilities, and nothing else."""
+    choices = chunk.choices
+    if choices is None or len(choices) != 1 or chunk.usage is not None or chunk.error:
+        return None
+    choice = choices[0]
+    delta = choice.delta
     if (
-        data.count(b'"content":"') + data.count(b'"content": "') == frames
-        and data.count(b'"finish_reason":null') + data.count(b'"finish_reason": null') == frames
-        and data.count(b"\n") == 2 * frames
-        and data.count(b"}\n\n") == frames
-        and data.count(b"\n\ndata: {") == frames - 1
-        and not _WEIGHTY.search(data)
+        delta is None
+        or choice.finish_reason is not None
+        or (delta.tool_calls or delta.reasoning_content or delta.reasoning or delta.refusal)
+        or (delta.reasoning_details or delta.function_call or choice.usage)
     ):
-        return Weight.TEXT
-    if _SAYS_SOMETHING.search(data):
-        return Weight.WEIGHTY
-    if b"[DONE]" not in data or (_USAGE.search(data) and not _NOTHING_COUNTED.search(data)):
-        return Weight.CLOSING
-    return Weight.END
+        return None
+    return delta.content if type(delta.content) is str else None
 
 
 def hides(frame: Frame, peek: Peek) -> bool:
@@ -180,24 +176,12 @@ class Decoder:
             self.ended = True
             return self._close()
         chunk = read_chunk(data)
-        choices = chunk.choices
-        if self._started and choices is not None and len(choices) == 1 and chunk.usage is None:
-            # The usual chunk: a piece of text for an open block.
-            choice = choices[0]
-            delta = choice.delta
+        said = _text_alone(chunk) if self._started else None
+        if said is not None:
+            choice = chunk.choices[0]  # type: ignore[index]
             state = self._choices.get(choice.index or 0)
-            if (
-                state is not None
-                and delta is not None
-                and state.text >= 0
-                and type(delta.content) is str
-                and choice.finish_reason is None
-                and not (delta.tool_calls or delta.reasoning_content or delta.reasoning or delta.refusal)
-                and not (delta.reasoning_details or delta.function_call or choice.usage or chunk.error)
-            ):
-                if delta.content or choice.logprobs:
-                    return [TextDelta(state.text, delta.content, choice.logprobs)]
-                return []
+            if state is not None and state.text >= 0:
+                return [TextDelta(state.text, said, choice.logprobs)] if said or choice.logprobs else []
         return self._decode(chunk, data, frame.event)
 
     def _decode(self, chunk: Chunk, data: bytes, event: str | None) -> list[Event]:

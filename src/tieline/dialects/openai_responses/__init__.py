@@ -16,7 +16,6 @@ from tieline.dialects.base import (
     StreamDecoder,
     StreamEncoder,
     Target,
-    Weight,
 )
 from tieline.dialects.fields import to_json, value_of
 from tieline.dialects.openai_responses import answer_in, request_in, request_out, response_out
@@ -91,9 +90,6 @@ class OpenAIResponses:
 
     def mould(self, frame: bytes) -> Mould | None:
         return None
-
-    def weigh(self, data: bytes) -> Weight:
-        return Weight.WEIGHTY
 
     def hides(self, frame: Frame, peek: Peek) -> bool:
         """Usage is part of the last event, for every caller."""
