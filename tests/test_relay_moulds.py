@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import cycle
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.test_relay import REQUEST, Caller
 from tieline.dialects import get, get_upstream
+from tieline.dialects.anthropic_messages.stream import mould as mould_of_message
 from tieline.dialects.base import Peek
 from tieline.dialects.openai_chat.stream import mould
 from tieline.dialects.transcript import Transcript
@@ -77,8 +79,8 @@ endings = st.sampled_from(
 class Reading:
     """The same dialect, which decodes everything."""
 
-    def __init__(self) -> None:
-        self._dialect = get("openai_chat")
+    def __init__(self, name: str = "openai_chat") -> None:
+        self._dialect = get(name)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._dialect, name)
@@ -129,9 +131,9 @@ def test_nobody_can_tell_wherever_it_is_cut(
     assert_nobody_can_tell(chunks)
 
 
-def assert_nobody_can_tell(chunks: list[bytes]) -> None:
-    lazy, heard, error = relayed(get("openai_chat"), chunks)
-    eager, expected, wrong = relayed(Reading(), chunks)
+def assert_nobody_can_tell(chunks: list[bytes], name: str = "openai_chat") -> None:
+    lazy, heard, error = relayed(get(name), chunks)
+    eager, expected, wrong = relayed(Reading(name), chunks)
     assert (heard.sent, heard.ends, error) == (expected.sent, expected.ends, wrong)
     assert (lazy.usage, lazy.finish_reason, lazy.done) == (eager.usage, eager.finish_reason, eager.done)
     assert (lazy.chars_out, lazy.thinking) == (eager.chars_out, eager.thinking)
@@ -151,6 +153,95 @@ def test_no_other_dialect_can_tell(middle: list[list[bytes]], ending: list[bytes
     assert (heard.sent, heard.ends, error) == (expected.sent, expected.ends, wrong)
     assert (short.chars_out, short.usage, short.first_at) == (long.chars_out, long.usage, long.first_at)
     assert short.transcript.events() == long.transcript.events()
+
+
+def message_event(kind: str, padding: int = 0, *, spaced: bool = False, **fields: Any) -> bytes:
+    separators = (", ", ": ") if spaced else (",", ":")
+    data = json.dumps({"type": kind, **fields}, separators=separators, ensure_ascii=False)
+    line = data[:-1] + " " * padding + data[-1:]
+    return b"event: %b\ndata: %b\n\n" % (kind.encode(), line.encode("utf-8", "replace"))
+
+
+def text_delta(text: str, padding: int = 0, index: int = 0, *, spaced: bool = False, **more: Any) -> bytes:
+    delta = {"type": "text_delta", "text": text, **more}
+    return message_event("content_block_delta", padding, spaced=spaced, index=index, delta=delta)
+
+
+def block(index: int, kind: str = "text", **fields: Any) -> bytes:
+    return message_event("content_block_start", index=index, content_block={"type": kind, **fields})
+
+
+MESSAGE = {"id": "m1", "type": "message", "role": "assistant", "model": "m", "content": []}
+FIRST_OF_MESSAGE = message_event(
+    "message_start", message={**MESSAGE, "usage": {"input_tokens": 9, "output_tokens": 1}}
+) + block(0, text="")
+inner = st.sampled_from([b"", b"x", b"y"])
+events = st.lists(
+    st.builds(text_delta, nasty, st.integers(0, 3), st.sampled_from([0, 0, 0, 1]), spaced=st.booleans())
+    | st.builds(lambda text: text_delta(text) + text_delta(text, 2), nasty)
+    | st.builds(
+        lambda text: text_delta("x").replace(b'"text_delta",', b'"text_delta","text":"%b",' % text), inner
+    )
+    | st.builds(lambda text: text_delta("x", citation={"text": text}), nasty)
+    | st.just(message_event("ping"))
+    | st.just(message_event("content_block_stop", index=0))
+    | st.just(block(0, text="") + text_delta("y"))
+    | st.just(block(1, "thinking", thinking="hm", signature=""))
+    | st.just(block(1, "tool_use", id="t1", name="f", input={}))
+    | st.just(
+        message_event(
+            "content_block_delta", index=1, delta={"type": "input_json_delta", "partial_json": "{}"}
+        )
+    )
+    | st.just(text_delta("x")[:-3] + b"\n}\n\n"),
+    max_size=12,
+)
+ends_of_message = st.sampled_from(
+    [
+        [
+            message_event("content_block_stop", index=0),
+            message_event("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 7}),
+            message_event("message_stop"),
+        ],
+        [message_event("error", error={"type": "overloaded_error", "message": "busy"})],
+        [],
+    ]
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(middle=events, ending=ends_of_message)
+def test_nobody_can_tell_of_messages(middle: list[bytes], ending: list[bytes]) -> None:
+    assert_nobody_can_tell([FIRST_OF_MESSAGE, *middle, *ending], "anthropic_messages")
+
+
+@settings(max_examples=100, deadline=None)
+@given(middle=events, ending=ends_of_message, to=st.sampled_from(["openai_chat", "gemini"]))
+def test_no_other_dialect_can_tell_of_messages(middle: list[bytes], ending: list[bytes], to: str) -> None:
+    chunks = [FIRST_OF_MESSAGE, *middle, *ending]
+    short, heard, error = relayed(get("anthropic_messages"), chunks, to)
+    long, expected, wrong = relayed(Reading("anthropic_messages"), chunks, to)
+    assert (without_time(heard.sent), heard.ends, error) == (
+        without_time(expected.sent),
+        expected.ends,
+        wrong,
+    )
+    assert (short.chars_out, short.usage) == (long.chars_out, long.usage)
+
+
+def without_time(sent: bytes) -> bytes:
+    return re.sub(rb'"created":\d+', b"", sent)
+
+
+def test_pieces_of_messages_that_fit_are_not_decoded() -> None:
+    relay, caller, _ = relayed(get("anthropic_messages"), [FIRST_OF_MESSAGE, text_delta("Hello")])
+    relay.feed(text_delta(" there", 3))
+    relay.decoder = None  # type: ignore[assignment]
+    pieces = [text_delta(f"word {number} ", number % 4) for number in range(9)]
+    relay.feed(pieces[0])
+    relay.feed(b"".join(pieces[1:]))
+    assert caller.sent.endswith(b"".join(pieces))
+    assert relay.transcript.text == "Hello there" + "".join(f"word {number} " for number in range(9))
 
 
 def test_pieces_for_another_dialect_are_not_decoded_when_they_fit() -> None:
@@ -333,3 +424,33 @@ def test_a_piece_of_text_is_a_mould(data: bytes) -> None:
 )
 def test_what_says_more_is_none(data: bytes) -> None:
     assert mould(data) is None
+
+
+@pytest.mark.parametrize("data", [text_delta("x"), text_delta("x", 3), text_delta("{}", spaced=True)])
+def test_a_piece_of_a_message_is_a_mould(data: bytes) -> None:
+    cut = mould_of_message(data)
+    assert cut is not None
+    assert data.startswith(cut[0])
+    assert data.endswith(cut[2] or cut[1])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        text_delta("x") * 2,
+        text_delta(""),
+        text_delta("x", citation={"text": "y"}),
+        text_delta("x").replace(b'"text_delta",', b'"text_delta","text":"x",'),
+        text_delta("x").replace(b'"text_delta"', b'"text_delta_2"'),
+        text_delta("x").replace(b"event: content_block_delta", b"event: error"),
+        text_delta("x")[:-1],
+        text_delta("x")[:-3] + b"\n}\n\n",
+        message_event(
+            "content_block_delta", index=0, delta={"type": "input_json_delta", "partial_json": "x"}
+        ),
+        message_event("ping"),
+        block(0, text="x"),
+    ],
+)
+def test_what_says_more_of_a_message_is_none(data: bytes) -> None:
+    assert mould_of_message(data) is None

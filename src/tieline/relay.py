@@ -452,15 +452,13 @@ def _text_of(data: bytes, mould: Mould) -> str:
         stop = len(data) - len(after)
         if data[stop:] != after:
             return ""
-        if stop > 2 * begin + len(after) and data.find(after, begin) != stop:  # there is room for another frame
-            return ""
     else:
         # Within the text the quote that it begins with would be escaped.
         stop = data.find(after, begin)
         padding, rest = stop + len(after), len(data) - len(end)
         if stop < begin or padding > rest or data[rest:] != end:
             return ""
-        if padding < rest and not data[padding:rest].isalnum():
+        if padding < rest and data[padding:rest].strip(b" ") and not data[padding:rest].isalnum():
             return ""
     try:
         return _read_string(data[begin - 1 : stop + 1])

@@ -100,8 +100,8 @@ def segment(model: str) -> str:
 
 Mould = tuple[bytes, bytes, bytes]
 """A frame that carries a piece of text, up to the text's opening quote and from its closing one: most of a stream's frames
-differ only between them. Where there is padding too, the second part ends with its opening quote, and the third begins with
-its closing one; else the third is empty."""
+differ only between them. Where there is padding too, letters and digits or blanks, the third part is what stands behind it,
+and the second what is between it and the text; else the third is empty."""
 
 
 class Splitter(Protocol):

@@ -75,7 +75,7 @@ class AnthropicMessages:
         return error_bodies.info_of_body(headers, body)
 
     def mould(self, frame: bytes) -> Mould | None:
-        return None
+        return _stream.mould(frame)
 
     def hides(self, frame: Frame, peek: Peek) -> bool:
         """Usage is part of this API's streams: nothing was sent only because we asked."""
