@@ -104,6 +104,7 @@ class Relay:
         "mould",
         "moulds",
         "peek",
+        "pieces",
         "sample",
         "service_tier",
         "sink",
@@ -159,6 +160,8 @@ class Relay:
         self.moulds = 0
         self.block = 0
         """Whose text the mould is of."""
+        self.pieces: list[str] = []
+        """Of that block in the transcript."""
         self.hold_until_chars = hold_until_chars
         self.holding = False
         self.committed = committed
@@ -185,6 +188,8 @@ class Relay:
         if self.sample is not None:
             self.mould = self.dialect.mould(self.sample)
             self.sample = None
+            if self.encoder is None:
+                self.pieces = self.transcript.pieces(self.block)
         passed = not self.done and self._pass(data, now)
         if not passed and not self.done:
             untouched = not self.cut
@@ -240,7 +245,7 @@ class Relay:
         text = _text_of(data, self.mould)
         if text and self.encoder is None:  # nearly always
             self.chars_out += len(text)
-            self.transcript.add_text(self.block, text)
+            self.pieces.append(text)
         else:
             texts = [text] if text else _texts_of(data, self.mould)
             if not texts:

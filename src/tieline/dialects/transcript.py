@@ -44,13 +44,11 @@ class _Block:
 class Transcript:
     """Everything a stream has said so far, one string per block. ``structured`` is the asker's note to itself."""
 
-    __slots__ = ("_blocks", "_finishes", "_start", "chars", "structured", "usage")
+    __slots__ = ("_blocks", "_finishes", "_start", "structured", "usage")
 
     def __init__(self, *, structured: bool = False) -> None:
         self.structured = structured
         self.usage: Usage | None = None
-        self.chars = 0
-        """Characters of output so far, of all kinds."""
         self._start: Start | None = None
         self._blocks: dict[int, _Block] = {}
         self._finishes: dict[int, Finish] = {}
@@ -59,16 +57,13 @@ class Transcript:
         kind = type(event)
         if kind is TextDelta or kind is ThinkingDelta:
             block = self._blocks[event.index]  # type: ignore[union-attr]
-            text: str = event.text  # type: ignore[union-attr]
-            block.pieces.append(text)
-            self.chars += len(text)
+            block.pieces.append(event.text)  # type: ignore[union-attr]
             if kind is TextDelta:
                 logprobs = event.logprobs  # type: ignore[union-attr]
                 if logprobs is not None:
                     block.logprobs.append(logprobs)
         elif type(event) is ArgumentsDelta:
             self._blocks[event.index].pieces.append(event.json)
-            self.chars += len(event.json)
         elif type(event) is BlockStart:
             self._blocks[event.index] = _Block(event)
         elif type(event) is BlockStop:
@@ -86,10 +81,14 @@ class Transcript:
         elif type(event) is Start:
             self._start = event
 
-    def add_text(self, index: int, text: str) -> None:
-        """A ``TextDelta`` of an open block."""
-        self._blocks[index].pieces.append(text)
-        self.chars += len(text)
+    def pieces(self, index: int) -> list[str]:
+        """Of a block's text, for who adds to it what is a ``TextDelta`` and nothing else."""
+        return self._blocks[index].pieces
+
+    @property
+    def chars(self) -> int:
+        """Characters of output so far, of all kinds."""
+        return sum(len(piece) for block in self._blocks.values() for piece in block.pieces)
 
     @property
     def text(self) -> str:

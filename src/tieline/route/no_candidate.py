@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tieline.route.asked import field_of
 from tieline.route.candidates import (
@@ -18,21 +18,16 @@ from tieline.route.pool import Pool
 from tieline.route.steps import Needs
 from tieline.types.errors import ErrorInfo, Failure, FailureClass, NoCandidate
 
-MAX_NAMED = 8
+MAX_REASONS = 8
 _OF_A_REASON = 3
 """Names that stand for all that one reason excluded."""
 
 
 def error(asked: str, excluded: dict[str, str]) -> NoCandidate:
-    """For more reasons than one. A profile may have hundreds of candidates: in words by reason, the first ones in full."""
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in excluded.items():
-        by_reason.setdefault(reason, []).append(name)
-    said = [f"{_some(names)}: {reason}" for reason, names in by_reason.items()]
-    more = f"; {len(said) - MAX_NAMED} more reasons" if len(said) > MAX_NAMED else ""
+    """For more reasons than one; in full for the first ones."""
     return NoCandidate(
         f"No deployment can serve {asked!r} as asked.",
-        hint="; ".join(said[:MAX_NAMED]) + more if said else "Configure a provider that has it.",
+        hint=_said(excluded) or "Configure a provider that has it.",
         details={
             "excluded": dict(list(excluded.items())[:MAX_SHOWN]),
             "excluded_count": len(excluded),
@@ -87,13 +82,19 @@ def _incapable(pool: Pool, needs: Needs) -> Failure | None:
     return _cannot(f"`{field}`: {_said(reasons)}. Leave it out, or choose a model that can.", field)
 
 
+def _said(reasons: Mapping[str, str | None]) -> str:
+    """Each reason once, with the first of those whom it excludes: a profile may have hundreds of candidates."""
+    names: dict[str | None, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    said = [f"{_some(of_it)}: {reason}" for reason, of_it in names.items()]
+    more = f"; {len(said) - MAX_REASONS} more reasons" if len(said) > MAX_REASONS else ""
+    return "; ".join(said[:MAX_REASONS]) + more
+
+
 def _some(names: list[str]) -> str:
     more = len(names) - _OF_A_REASON
     return ", ".join(names[:_OF_A_REASON]) + (f" and {more} more" if more > 0 else "")
-
-
-def _said(reasons: dict[str, str | None]) -> str:
-    return "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:MAX_NAMED])
 
 
 def _cannot(message: str, field: str) -> Failure:
