@@ -99,11 +99,19 @@ follow_imports = skip
 """Checked already: large libraries off the path of a request are not read again."""
 _BUILD = """
 import sys
+from pathlib import Path
+import mypyc
 from mypyc.build import mypycify
 from setuptools import setup
-setup(name="tieline", ext_modules=mypycify(sys.argv[3:], group_name="tieline", opt_level="2", debug_level="0"),
+modules = mypycify(sys.argv[3:], group_name="tieline", opt_level="2", debug_level="0")
+runtime = Path(mypyc.__file__).with_name("lib-rt") / "bytes_ops.c"
+Path("build/bytes_ops.c").write_text(runtime.read_text().replace("= endn - startn;", "= endn > startn ? endn - startn : 0;"))
+for module in modules:
+    module.include_dirs.insert(0, "build")
+setup(name="tieline", ext_modules=modules,
       script_args=["-q", "build_ext", "--build-lib", sys.argv[1], "--build-temp", sys.argv[2]])
 """
+"""A slice of bytes that ends before it begins is empty; the runtime of mypyc 2.4.1 raises SystemError."""
 
 
 class CustomBuildHook(BuildHookInterface):  # type: ignore[misc]

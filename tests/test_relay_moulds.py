@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
 from itertools import cycle
 from typing import Any
 
@@ -47,6 +48,7 @@ USAGE = {"prompt_tokens": 9, "completion_tokens": 7, "total_tokens": 16}
 TOOL = {
     "tool_calls": [{"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
 }
+of_logprobs = st.sampled_from([b'"logprobs":{}', b'"logprobs":[]', b'"logprobs":{"content":[]}'])
 pieces = st.lists(
     st.builds(lambda text, spaced: frame({"content": text}, spaced=spaced), nasty, st.booleans())
     | st.builds(lambda text: frame({"content": text}) + frame({"content": text}), nasty)
@@ -56,6 +58,10 @@ pieces = st.lists(
         st.sampled_from(["", "x7", "a" * 9, "a b", '"']),
     )
     | st.builds(lambda text: frame({"reasoning_content": text}), nasty)
+    | st.builds(lambda text: frame({"content": text}).replace(b"\n\n", b"\r: x}\n\n"), nasty)
+    | st.builds(
+        lambda text, end: frame({"content": text}).replace(b'"logprobs":null', end), nasty, of_logprobs
+    )
     | st.just(frame({}, usage=None))
     | st.just(b": comment\n\n"),
     max_size=12,
@@ -193,7 +199,9 @@ events = st.lists(
             "content_block_delta", index=1, delta={"type": "input_json_delta", "partial_json": "{}"}
         )
     )
-    | st.just(text_delta("x")[:-3] + b"\n}\n\n"),
+    | st.just(text_delta("x")[:-3] + b"\n}\n\n")
+    | st.just(text_delta("x")[:-3] + b"abc}\n\n")
+    | st.just(text_delta("x")[:-2] + b"\r: x\n\n"),
     max_size=12,
 )
 ends_of_message = st.sampled_from(
@@ -319,6 +327,25 @@ def test_what_no_caller_can_decode_is_not_passed_on_as_text(inside: bytes) -> No
     assert (heard.sent, error) == (expected.sent, wrong)
 
 
+def test_what_follows_a_complete_answer_is_read() -> None:
+    """It may be all that is still to come, and who waits for it has to be told again that it is complete."""
+    relay, _, _ = relayed(get("openai_chat"), [FIRST])
+    text = frame({"content": "x"})
+    assert [relay.feed(text), relay.feed(text)] == [False, False]
+    assert relay.feed(frame({}, finish="stop"))
+    assert relay.feed(text)
+    assert relay.transcript.text == "Helloxxx"
+
+
+def test_to_cut_a_long_text_takes_no_memory_for_each_of_its_letters() -> None:
+    for long, cut in ((made("x" * 1_000_000), mould), (text_delta('\\"' * 300_000), mould_of_message)):
+        tracemalloc.start()
+        assert cut(long) is not None
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < 10 * len(long)
+
+
 def test_an_upstream_that_says_nothing_again_and_again_has_stalled() -> None:
     now = 0.0
     relay = Relay(
@@ -404,8 +431,14 @@ def test_a_piece_of_text_is_a_mould(data: bytes) -> None:
         made(usage=USAGE),
         made(x_groq={"usage": USAGE}),
         made(error={"message": "x"}),
-        made(content=""),
-        made(also={"content": "x"}),
+        made().replace(b'"choices"', b'"also":{"content":"x"},"choices"'),
+        made().replace(b'"delta":{', b'"delta":{"content":"y",'),
+        made()
+        .replace(b'{"content"', b'{"\\u0063ontent"')
+        .replace(b'"choices"', b'"also":{"content":"x"},"choices"'),
+        made().replace(b"\n\n", b"\r: x}\n\n"),
+        made().replace(b'"choices"', b'\rdata: "choices"'),
+        made().replace(b'"logprobs":null', b'"logprobs":{}'),
         made()[:-1],
         made()[:-9] + b"\n\n",
         b": comment\n" + made(),
@@ -438,8 +471,9 @@ def test_a_piece_of_a_message_is_a_mould(data: bytes) -> None:
     "data",
     [
         text_delta("x") * 2,
-        text_delta(""),
-        text_delta("x", citation={"text": "y"}),
+        text_delta("x").replace(b'"delta"', b'"of":{"text":"y"},"delta"'),
+        text_delta("x").replace(b"\n\n", b"\r: ping\n\n"),
+        text_delta("x").replace(b"\n\n", b"\rid: 5\n\n"),
         text_delta("x").replace(b'"text_delta",', b'"text_delta","text":"x",'),
         text_delta("x").replace(b'"text_delta"', b'"text_delta_2"'),
         text_delta("x").replace(b"event: content_block_delta", b"event: error"),

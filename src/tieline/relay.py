@@ -198,6 +198,8 @@ class Relay:
             out = self._forward(data, frames, untouched) if self.encoder is None else self._translate(frames)
             if out:
                 self._send(out)
+            if self.decoder.complete:
+                self.mould = self.sample = None  # what may follow is read
         self.idle_since = self.clock()
         return not passed and (self.done or self.decoder.complete)
 
@@ -455,7 +457,7 @@ def _text_of(data: bytes, mould: Mould) -> str:
         return ""
     if not end:
         stop = len(data) - len(after)
-        if data[stop:] != after:
+        if stop < begin or data[stop:] != after:
             return ""
     else:
         # Within the text the quote that it begins with would be escaped.
@@ -463,12 +465,16 @@ def _text_of(data: bytes, mould: Mould) -> str:
         padding, rest = stop + len(after), len(data) - len(end)
         if stop < begin or padding > rest or data[rest:] != end:
             return ""
-        if padding < rest and data[padding:rest].strip(b" ") and not data[padding:rest].isalnum():
+        if padding < rest and not _is_padding(data[padding:rest], end):
             return ""
     try:
         return _read_string(data[begin - 1 : stop + 1])
     except (msgspec.DecodeError, UnicodeDecodeError):
         return ""
+
+
+def _is_padding(data: bytes, end: bytes) -> bool:
+    return data.isalnum() if end[:1] == b'"' else not data.strip(b" ")
 
 
 def _texts_of(data: bytes, mould: Mould) -> list[str]:
@@ -479,10 +485,10 @@ def _texts_of(data: bytes, mould: Mould) -> list[str]:
     texts: list[str] = []
     at = 0
     while at < len(data):
-        close = data.find(last, at + least) + len(last)
-        text = _text_of(data[at:close], mould)
+        found = data.find(last, at + least)
+        text = _text_of(data[at : found + len(last)], mould) if found >= 0 else ""
         if not text:
             return []
         texts.append(text)
-        at = close
+        at = found + len(last)
     return texts

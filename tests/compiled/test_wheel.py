@@ -17,6 +17,7 @@ from tests.programs import ROOT, environment
 UNPACKED = ROOT / "build" / "compiled"
 RELAY = [
     "tests/server/test_door.py",
+    "tests/server/test_known_heads.py",
     "tests/server/test_no_cycles.py",
     "tests/server/test_overload.py",
     "tests/server/test_streams.py",
@@ -84,6 +85,12 @@ def test_every_module_of_the_list_is_compiled(unpacked: Path, tmp_path: Path) ->
     files = [Path(file) for file in json.loads(python(unpacked, "-c", code, cwd=tmp_path))]
     assert [file for file in files if file.suffix != ".so"] == []
     assert all(file.is_relative_to(unpacked) for file in files)
+
+
+def test_a_slice_that_ends_before_it_begins_is_empty(unpacked: Path, tmp_path: Path) -> None:
+    """As in Python. The runtime of mypyc raises SystemError (``hatch_build._BUILD``)."""
+    code = "from tieline.relay import _text_of; print(repr(_text_of(b'x\"yz', (b'', b'\"', b'yz'))))"
+    assert python(unpacked, "-c", code, cwd=tmp_path) == "''\n"
 
 
 def test_the_wheel_is_for_this_platform_and_has_the_source_too(unpacked: Path) -> None:

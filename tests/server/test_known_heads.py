@@ -79,21 +79,28 @@ class Gateway:
         return b"no", []
 
 
+class Heard:
+    """What a parser tells a door; heads are counted."""
+
+    def __init__(self, door: Door) -> None:
+        self.heads = 0
+        self._door = door
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._door, name)
+
+    def on_message_begin(self) -> None:
+        self.heads += 1
+        self._door.on_message_begin()
+
+
 async def served(segments: list[bytes], **limits: Any) -> tuple[list[Any], bytes, int]:
     """The calls that one connection makes of ``segments``, what it answers, and how often it read a head."""
     gateway, wire = Gateway(**limits), Wire()
     config: Any = SimpleNamespace(loaded_app=None)
     door = Door(Hall(gateway, Place()), config, ServerState(), {}, asyncio.get_running_loop())  # type: ignore[arg-type]
-    heads = 0
-    begin = door.on_message_begin
-
-    def counted() -> None:
-        nonlocal heads
-        heads += 1
-        begin()
-
-    door.on_message_begin = counted  # type: ignore[method-assign]
-    door.parser.__init__(door)
+    heard = Heard(door)
+    door.parser.__init__(heard)
     door.connection_made(wire)
     for segment in segments:
         if not wire.closed:
@@ -108,7 +115,7 @@ async def served(segments: list[bytes], **limits: Any) -> tuple[list[Any], bytes
         for call in gateway.calls
     ]
     door.connection_lost(None)
-    return calls, wire.said, heads
+    return calls, wire.said, heard.heads
 
 
 @settings(max_examples=150, deadline=None)

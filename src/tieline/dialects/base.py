@@ -100,8 +100,10 @@ def segment(model: str) -> str:
 
 Mould = tuple[bytes, bytes, bytes]
 """A frame that carries a piece of text, up to the text's opening quote and from its closing one: most of a stream's frames
-differ only between them. Where there is padding too, letters and digits or blanks, the third part is what stands behind it,
-and the second what is between it and the text; else the third is empty."""
+differ only between them. Where there is padding too, the second part ends where it begins, and the third begins where it ends:
+with a quote, so that it is letters and digits, or without, so that it is blanks. Else the third part is empty."""
+PROBE = "tieline"
+"""A text that is tried in a mould, to see whether it is read there."""
 
 
 class Splitter(Protocol):

@@ -295,6 +295,8 @@ class Door(Sender):
             return False
         at = len(before)
         end = data.find(b"\r", at)
+        if end < 0:
+            return False
         start = end + len(after)
         length = len(data) - start
         said = b"%d" % length

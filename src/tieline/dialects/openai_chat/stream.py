@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tieline.dialects.base import Frame, Garbled, Mould, Peek, Truncated
+from tieline.dialects.base import PROBE, Frame, Garbled, Mould, Peek, Truncated
 from tieline.dialects.openai_chat.reading import (
     arguments_of,
     chunk_usage,
@@ -52,7 +52,6 @@ from tieline.types.request import Request
 from tieline.types.usage import Usage
 
 _encode: Final = msgspec.json.Encoder().encode
-_read_string: Final = msgspec.json.Decoder(str).decode
 MAX_BLOCKS: Final = 10_000
 """Blocks of one stream; parallel calls beyond a hundred have not been seen."""
 
@@ -65,7 +64,7 @@ def is_bare_usage(data: bytes) -> bool:
     return not chunk.choices and bool(chunk.usage) and not chunk.error
 
 
-_CONTENT = re.compile(rb'"content": ?"((?:[^"\\]|\\.)*)"')
+_CONTENT = re.compile(rb'"content": ?"([^"\\]*+(?:\\.[^"\\]*+)*+)"')
 _PADDING = re.compile(rb'"obfuscation": ?"([A-Za-z0-9]*)"')
 """OpenAI's, of another length in every frame, unless ``stream_options.include_obfuscation`` is false."""
 
@@ -73,20 +72,26 @@ _PADDING = re.compile(rb'"obfuscation": ?"([A-Za-z0-9]*)"')
 def mould(raw: bytes) -> Mould | None:
     """Of a frame that is only a piece of text, cut around that text, within its quotes."""
     found = _CONTENT.search(raw)
-    if found is None or raw[:7] != b"data: {" or raw[-3:] != b"}\n\n" or raw.count(b"\n") != 2:
-        return None
-    chunk = read_chunk(raw[6:-2])
-    said = _text_alone(chunk)
-    if not said or chunk.x_groq or chunk.choices[0].logprobs:  # type: ignore[index]
+    if (
+        found is None
+        or raw[:7] != b"data: {"
+        or raw[-3:] != b"}\n\n"
+        or raw.count(b"\n") != 2
+        or b"\r" in raw
+    ):
         return None
     text, end = found.span(1)
-    # Another field of that name may stand in front of it.
-    if raw.count(b'"content"') != 1 or _read_string(raw[text - 1 : end + 1]) != said:
-        return None
+    before, after, rest = raw[:text], raw[end:], b""
     padded = _PADDING.search(raw, end)
-    if padded is None:
-        return raw[:text], raw[end:], b""
-    return raw[:text], raw[end : padded.start(1)], raw[padded.end(1) :]
+    if padded is not None:
+        after, rest = raw[end : padded.start(1)], raw[padded.end(1) :]
+    try:
+        chunk = read_chunk((before + PROBE.encode() + after + rest)[6:-2])
+    except Garbled:
+        return None
+    if _text_alone(chunk) != PROBE or chunk.x_groq or chunk.choices[0].logprobs is not None:  # type: ignore[index]
+        return None
+    return before, after, rest
 
 
 def _text_alone(chunk: Chunk) -> str | None:
