@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -30,13 +31,9 @@ def total(metrics: Metrics, name: str, **labels: str) -> float:
 def test_what_was_observed_is_shown() -> None:
     metrics = Metrics()
     failed = attempt(1, provider="azure", outcome="stall", reason="first", cost=None, usage=None)
-    metrics.observe(
-        [
-            record(),
-            record(attempts=[failed, attempt(2, reason="failover")], first_token_ms=300.0, wasted=None),
-            record(attempts=[], provider=None, model=None, outcome="refused", status=429),
-        ]
-    )
+    metrics.note(record())
+    metrics.note(record(attempts=[failed, attempt(2, reason="failover")], first_token_ms=300.0, wasted=None))
+    metrics.note(record(attempts=[], provider=None, model=None, outcome="refused", status=429))
     assert total(metrics, "tieline_requests_total") == 3
     assert total(metrics, "tieline_requests_total", outcome="refused", provider="none", status="429") == 1
     assert total(metrics, "tieline_attempts_total", provider="azure", outcome="stall") == 1
@@ -78,9 +75,10 @@ def test_a_batch_adds_up_as_its_records_do() -> None:
         for number in range(200)
     ]
     together, apart = Metrics(), Metrics()
-    together.observe(made)
     for one in made:
-        apart.observe([one])
+        together.note(one)
+        apart.note(one)
+        apart.settle()
     assert samples(together).keys() == samples(apart).keys()
     for name, value in samples(together).items():
         assert value == pytest.approx(samples(apart)[name]), name
@@ -92,9 +90,39 @@ def test_a_batch_adds_up_as_its_records_do() -> None:
     )
 
 
+def test_each_record_is_counted_once_from_many_threads() -> None:
+    metrics = Metrics()
+    one = record()
+
+    def work() -> None:
+        for _ in range(3_000):
+            metrics.note(one)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        assert total(metrics, "tieline_requests_total") <= 12_000
+    for thread in threads:
+        thread.join()
+    assert total(metrics, "tieline_requests_total") == 12_000
+    assert total(metrics, "tieline_overhead_seconds_count") == 12_000
+    assert not metrics._noted
+
+
+def test_few_records_wait_to_be_counted() -> None:
+    metrics = Metrics()
+    waiting = []
+    for _ in range(100):
+        metrics.note(record())
+        waiting.append(len(metrics._noted))
+    assert max(waiting) == 31
+
+
 def test_labels_are_bounded() -> None:
     metrics = Metrics()
-    metrics.observe(record(model=f"m{index}", deployment="x", attempts=[]) for index in range(MAX_SERIES * 3))
+    for index in range(MAX_SERIES * 3):
+        metrics.note(record(model=f"m{index}", deployment="x", attempts=[]))
     text, _ = metrics.exposition()
     assert len(text) < 4_000_000
     assert total(metrics, "tieline_requests_total") == MAX_SERIES * 3

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,10 @@ from tieline.record.chain import prune, verify
 from tieline.record.database import GENTLE_ROWS, DatabaseSink
 from tieline.record.items import Begun
 from tieline.record.journal import read_segment
-from tieline.record.metrics import Metrics
 from tieline.record.queued import Item
 from tieline.record.recorder import BATCH, Recorder
-from tieline.record.rows import PLAIN, entry_rows, is_plain, plain_row, record_row
-from tieline.record.sinks import JsonLines
+from tieline.record.rows import CHAINED, PLAIN, Charges, entry_rows, plain_row, record_row
+from tieline.record.sinks import Away, JsonLines
 from tieline.store.database import Database
 from tieline.store.queries import logs
 from tieline.store.tables import entries, record_tags, records, spend, writers
@@ -84,11 +83,15 @@ def test_rows_follow_the_tables() -> None:
 
 def test_the_row_of_a_plain_record_is_its_row() -> None:
     for one in (record(), record(model_asked="nul\0", usage=None, attempts=[attempt(usage=None)])):
-        assert is_plain(astuple(one))
         row = dict(zip(records.columns.keys(), record_row(astuple(one), "w", 1, b"h", b"b"), strict=True))
         assert PLAIN.items() <= row.items()
-        bound = [value for name, value in row.items() if name not in PLAIN and name != "writer"]
-        assert list(plain_row(astuple(one), 1, b"h", b"b")) == bound
+        told = {"writer", *CHAINED, *PLAIN}
+        plain = plain_row(astuple(one))
+        assert plain == tuple(value for name, value in row.items() if name not in told)
+        charges, plain_charges = Charges(), Charges()
+        charges.add(astuple(one))
+        plain_charges.add_plain(plain)
+        assert plain_charges.values() == charges.values() != []
 
 
 @pytest.mark.parametrize(
@@ -100,6 +103,7 @@ def test_the_row_of_a_plain_record_is_its_row() -> None:
         {"wasted": None},
         {"session": "s"},
         {"run": "r"},
+        {"tags": {"team": "a"}},
         {"attempts": []},
         {"attempts": [attempt(cost=None)]},
         {"attempts": [attempt(model="other")]},
@@ -109,9 +113,24 @@ def test_the_row_of_a_plain_record_is_its_row() -> None:
 )
 def test_what_is_not_plain(changes: dict[str, Any]) -> None:
     one = record(**changes)
-    assert not is_plain(astuple(one))
+    assert plain_row(astuple(one)) is None
     row = dict(zip(records.columns.keys(), record_row(astuple(one), "w", 1, b"h", b"b"), strict=True))
     assert (row["alone"] == 1) == (entry_rows(one) == [] and one.attempts != [])
+
+
+def test_of_a_plain_record_only_its_row_is_kept(lite: Database) -> None:
+    """What waits for the database is small, and nobody's last reference to what a request was made of."""
+    recorder = Recorder(lite)
+    recorder.put(record())
+    recorder.put(record(tags={"team": "a"}))
+    plain, tagged = recorder._queue
+    assert plain._record is None and plain.row
+    assert tagged._record and tagged.row is None
+    lines = JsonLines(Path(os.devnull))
+    further = Recorder(lite, sinks=[lines])
+    further.put(record())
+    assert further._queue[0]._record, "a sink would have to decode it"
+    lines.close()
 
 
 def test_what_is_put_is_kept(database: Database, tmp_path: Path) -> None:
@@ -446,71 +465,18 @@ class Clock:
         return time.time_ns()
 
 
-def test_at_leisure_records_are_counted_in_pieces(lite: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counting all at once would hold the interpreter for milliseconds, in which the event loop stands still."""
-    pieces: list[int] = []
-    observe = Metrics.observe
+def test_metrics_do_not_wait_for_the_database(lite: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(sink: DatabaseSink, batch: Sequence[Item], *, replay: bool, gently: bool = False) -> list[Item]:
+        raise Away("gone")
 
-    def seen(metrics: Metrics, records: Iterable[Record]) -> None:
-        some = list(records)
-        pieces.append(len(some))
-        observe(metrics, some)
-
-    monkeypatch.setattr(Metrics, "observe", seen)
-    monkeypatch.setattr("tieline.record.recorder.GENTLE_S", 60.0)
-    recorder = Recorder(lite)
-    recorder._kept_at -= 60.0
-    for _ in range(300):
-        recorder.put(record())
+    monkeypatch.setattr(DatabaseSink, "write", away)
+    recorder = Recorder(lite, max_queue=10)
     recorder.start()
-    assert recorder.flush()
-    assert sum(pieces) == 300
-    assert max(pieces) == 32
-    assert sum(recorder.metrics.requests.values.values()) == 300
-    assert recorder.health().queued == 0
-    assert recorder.close()
-
-
-def test_what_comes_while_records_are_counted_does_not_keep_them_from_being_written(
-    lite: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Beside a busy event loop records come faster than they can be counted with pauses."""
-    coming = [record() for _ in range(20 * 64)]
-    observe = Metrics.observe
-
-    def seen(metrics: Metrics, records: Iterable[Record]) -> None:
-        observe(metrics, records)
-        for _ in range(min(64, len(coming))):
-            recorder.put(coming.pop())
-
-    monkeypatch.setattr(Metrics, "observe", seen)
-    recorder = Recorder(lite)
-    recorder._kept_at -= 10.0
-    for _ in range(320):
+    for _ in range(20):
         recorder.put(record())
-    recorder._observe()
-    assert recorder._observed == 320
-    recorder.start()
-    assert recorder.flush()
-    assert recorder.close()
-    assert sum(recorder.metrics.requests.values.values()) == count(lite) == 320 + 20 * 64
-
-
-def test_pauses_end_when_counting_or_forgetting_has_taken_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock()
-    slept = clock.slept
-    monkeypatch.setattr("tieline.record.recorder.PAUSE_S", 0.04)
-    monkeypatch.setattr("tieline.record.recorder.time", clock)
-    recorder = Recorder()
-    recorder._kept_at -= 10.0
-    for _ in range(BATCH):
-        recorder.put(record())
-    recorder._observe()
-    assert slept == [0.04, 0.04]
-    recorder._done(recorder._next_batch(), True)
-    assert slept == [0.04, 0.04, 0.04, 0.04]
-    assert recorder.health().queued == recorder._observed == 0
-    assert sum(recorder.metrics.requests.values.values()) == BATCH
+    text, _ = recorder.metrics.exposition()
+    assert b'outcome="success",provider="openai",status="200"} 20.0' in text
+    assert not recorder.close(0)
 
 
 def test_no_pause_while_more_waits_than_one_batch_leaves_time_for(lite: Database, gentle: list[bool]) -> None:
@@ -547,7 +513,7 @@ def test_pauses_end_when_the_transaction_has_taken_long(
     monkeypatch.setattr("tieline.record.database.time", clock)
     sink = DatabaseSink(lite, "w")
     recorder = Recorder()
-    items = [Item(one, recorder._encode(one)) for one in (record() for _ in range(20 * GENTLE_ROWS))]
+    items = [recorder._item(record()) for _ in range(20 * GENTLE_ROWS)]
     assert sink.write(items, replay=False, gently=True) == []
     assert clock.slept == [0.04, 0.04]
     assert count(lite) == len(items)

@@ -11,7 +11,16 @@ from msgspec.structs import astuple
 
 from tieline.record.chain import GENESIS, link
 from tieline.record.queued import Item
-from tieline.record.rows import PLAIN, TAGS, Charges, entry_rows, is_plain, plain_row, record_row, tag_rows
+from tieline.record.rows import (
+    CHAINED,
+    PLAIN,
+    TAGS,
+    Charges,
+    bound,
+    entry_rows,
+    record_row,
+    tag_rows,
+)
 from tieline.record.sinks import Away
 from tieline.types.errors import DatabaseAway
 
@@ -24,7 +33,7 @@ _ID_CHUNK = 500
 _NEVER = (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeError)
 ROWS_AT_ONCE = 128
 """Rows in one statement: below the drivers' bounds for parameters, and built in half a millisecond."""
-GENTLE_ROWS, PAUSE_S = 16, 0.0003
+GENTLE_ROWS, PAUSE_S = 64, 0.0003
 """Where there is time: so many, then this long nothing. A batch written in one go keeps a processor for 20 ms, and what comes
 meanwhile waits for one."""
 GENTLE_S = 0.06
@@ -41,14 +50,14 @@ class DatabaseSink:
         self._writer = writer
         mark = "?" if database.is_sqlite else "%s"
         self._records = Rows(records, mark)
-        self._plain = Rows(records, mark, {**PLAIN, "writer": writer})
+        self._plain = Rows(records, mark, {**PLAIN, "writer": writer}, first=CHAINED)
         self._entries = Rows(entries, mark)
         self._tags = Rows(record_tags, mark)
         self._spend = Rows(
             spend,
             mark,
             {"writer": writer},
-            " ON CONFLICT (scope, slot, writer) DO UPDATE SET micros = spend.micros + excluded.micros, "
+            clash=" ON CONFLICT (scope, slot, writer) DO UPDATE SET micros = spend.micros + excluded.micros, "
             "rest = spend.rest + excluded.rest, requests = spend.requests + excluded.requests, "
             "unknown = spend.unknown + excluded.unknown",
         )
@@ -122,16 +131,19 @@ class DatabaseSink:
             entries: list[Any] = []
             tags: list[Any] = []
             for item in items[start : start + at_once]:
-                record, body = item.record, item.body
-                fields = astuple(record)
+                body, row = item.body, item.row
                 seq += 1
                 head = link(head, body)
-                if is_plain(fields):
-                    plain += plain_row(fields, seq, head, body)
-                else:
-                    others += record_row(fields, self._writer, seq, head, body)
-                    for entry in entry_rows(record):
-                        entries += entry
+                if row is not None:
+                    plain += (seq, bound(head), bound(body))
+                    plain += row
+                    charges.add_plain(row)
+                    continue
+                record = item.record
+                fields = astuple(record)
+                others += record_row(fields, self._writer, seq, head, body)
+                for entry in entry_rows(record):
+                    entries += entry
                 if fields[TAGS]:
                     for tag in tag_rows(record):
                         tags += tag
@@ -154,14 +166,20 @@ class Rows:
     """
 
     def __init__(
-        self, table: Table, mark: str, fixed: Mapping[str, int | str | None] | None = None, clash: str = ""
+        self,
+        table: Table,
+        mark: str,
+        fixed: Mapping[str, int | str | None] | None = None,
+        *,
+        first: Sequence[str] = (),
+        clash: str = "",
     ) -> None:
-        """``clash``: what is done with a row that the table has already."""
+        """``first``: columns that come before the others; ``clash``: what is done with a row that the table has already."""
         fixed = fixed or {}
-        names = ", ".join(table.columns.keys())
-        values = [_literal(fixed[name]) if name in fixed else mark for name in table.columns.keys()]  # noqa: SIM118
+        names = [*first, *(name for name in table.columns.keys() if name not in first)]  # noqa: SIM118
+        values = [_literal(fixed[name]) if name in fixed else mark for name in names]
         row = f"({', '.join(values)})"
-        insert = f"INSERT INTO {table.name} ({names}) VALUES "  # noqa: S608
+        insert = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES "  # noqa: S608
         self._width = values.count(mark)
         self._statements = {
             count: insert + ", ".join([row] * count) + clash

@@ -13,16 +13,19 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import astuple
 
-from tieline.record.database import GENTLE_S, PAUSE_S, ROWS_AT_ONCE, DatabaseSink
+from tieline.record.database import ROWS_AT_ONCE, DatabaseSink
 from tieline.record.items import Begun, RecorderHealth
 from tieline.record.journal import Journal, Segment, Slot, read_segment
 from tieline.record.metrics import Metrics
 from tieline.record.queued import Item, Queued
+from tieline.record.rows import plain_row
 from tieline.record.sinks import Away, Sink
 from tieline.store.body import Bodies, decode
 from tieline.types.record import Record, as_dict
@@ -40,8 +43,6 @@ BATCH = 1_024
 _WAKE_AT = BATCH // 2
 _LEISURE = 10_000
 """Records a second; with fewer there is time to write them with pauses."""
-_AT_ONCE = 32
-"""Records that are counted, or given back to memory, without a pause: this thread holds the interpreter for some 0.2 ms."""
 _RETRY_S = (0.25, 0.5, 1.0, 2.0, 5.0)
 _MAX_INFLIGHT = 50_000
 
@@ -89,7 +90,6 @@ class Recorder:
         """The thread waits for ``_stir``, however long: nothing is queued."""
         self._idle = threading.Condition()
         self._worker: threading.Thread | None = None
-        self._observed = 0
         self._unrecovered = self._journal is not None
         self._closing_at: float | None = None
         self._closed = False
@@ -143,15 +143,19 @@ class Recorder:
             body = self._encode(record)
         except (UnicodeError, OverflowError, TypeError, ValueError, RecursionError):
             body = self._encoded_without(record)
+        self.metrics.note(record)
+        # Made here, where all of it is in the nearest cache; of nearly every record nothing else is kept.
+        row = plain_row(astuple(record))
+        kept = record if row is None or self._sinks else None
         queue = self._queue
         with self._lock:
             self._accepted += 1
             begun = self._inflight.pop(record.id, None)
             segment = self._append(body)
             if len(queue) < self._room:
-                queue.append(Queued(record, body, segment, begun))
+                queue.append(Queued(body, kept, row, segment, begun))
             else:
-                self._overflow(record, segment, begun)
+                self._overflow(segment, begun)
         if self._asleep:
             self._moved_at = time.monotonic()
             self._asleep = False
@@ -161,6 +165,7 @@ class Recorder:
 
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Waits until all that was put is in the database; False when that takes longer."""
+        self.metrics.settle()
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if self._settled():
@@ -229,7 +234,7 @@ class Recorder:
         self._journal_failing = False
         return segment
 
-    def _overflow(self, record: Record, segment: Segment | None, begun: Segment | None) -> None:
+    def _overflow(self, segment: Segment | None, begun: Segment | None) -> None:
         if segment is None or self._closed:
             self._lost += 1
             return
@@ -238,7 +243,6 @@ class Recorder:
         segment.spooled = True
         if begun:
             begun.spooled = True
-        self.metrics.observe([record])
 
     def _encoded_without(self, record: Record) -> bytes:
         """Never the caller's problem: what cannot be written down is left out, and the record says so."""
@@ -270,7 +274,6 @@ class Recorder:
             self._wake.clear()
             if not self._queue:
                 self._moved_at = time.monotonic()
-            self._observe()
             try:
                 self._recover()
                 self._drain()
@@ -310,13 +313,11 @@ class Recorder:
 
     def _drain(self) -> None:
         while batch := self._next_batch():
-            if self._observed < len(batch):
-                self._observe()
             gently = self._at_leisure()
             self._kept_at = time.monotonic()
             if self._store:
                 self._keep(batch, gently)
-            self._done(batch, gently)
+            self._done(batch)
             self._tend_journal()
             self._rests = True
             if len(self._queue) < _WAKE_AT:
@@ -347,8 +348,8 @@ class Recorder:
 
     def _peek(self, most: int) -> list[Queued]:
         """The head of the queue stays there until it is safe: a failure changes nothing."""
-        queue = self._queue
-        return [queue[index] for index in range(min(most, len(queue)))]
+        # In one go, so that what is put meanwhile changes nothing.
+        return list(islice(self._queue, most))
 
     def _next_batch(self) -> list[Queued]:
         """Full statements where there are enough for one: each takes several turns with the event loop, which are dear."""
@@ -356,18 +357,6 @@ class Recorder:
         if self._closing_at is not None:  # there may be no time for a second one
             return self._peek(waiting)
         return self._peek(waiting - waiting % ROWS_AT_ONCE or waiting)
-
-    def _observe(self) -> None:
-        """Metrics of what came since; they go on while the database is away."""
-        queue = self._queue
-        # What comes meanwhile is for the next time: it could come faster than it is counted with pauses.
-        last = len(queue)
-        gently, until = self._at_leisure(), time.monotonic() + GENTLE_S
-        while (start := self._observed) < last:
-            end = min(last, start + _AT_ONCE) if gently else last
-            self.metrics.observe([queue[index].record for index in range(start, end)])
-            self._observed = end
-            gently = gently and end < last and self._paused(until)
 
     def _at_leisure(self) -> bool:
         """Whether so many since the last batch leave time for pauses, in which the event loop has the interpreter.
@@ -379,13 +368,6 @@ class Recorder:
             and self._failing_since is None
             and len(self._queue) < _LEISURE * (time.monotonic() - self._kept_at)
         )
-
-    def _paused(self, until: float) -> bool:
-        """False when there is no time for pauses any more."""
-        if self._closing_at is not None or time.monotonic() >= until:
-            return False
-        time.sleep(PAUSE_S)
-        return True
 
     def _keep(self, batch: Sequence[Queued], gently: bool) -> None:
         assert self._store
@@ -406,7 +388,7 @@ class Recorder:
                 self._lost += len(items)
                 self._last_error = f"journal: {error.strerror}"
 
-    def _done(self, batch: list[Queued], gently: bool) -> None:
+    def _done(self, batch: Sequence[Queued]) -> None:
         for sink in self._sinks:
             try:
                 sink.write(batch, replay=False)
@@ -418,14 +400,8 @@ class Recorder:
                 segment.done += count
         # Outside: only this thread takes from the left, and ``put`` must not wait for a thousand turns.
         popleft = self._queue.popleft
-        until = time.monotonic() + GENTLE_S
-        while batch:
-            count = min(len(batch), _AT_ONCE)
-            for _ in range(count):
-                popleft()
-            self._observed -= count
-            del batch[:count]
-            gently = gently and bool(batch) and self._paused(until)
+        for _ in range(len(batch)):
+            popleft()
         self._moved_at = time.monotonic()
 
     def _failed(self, error: Away | OSError) -> None:
@@ -500,7 +476,7 @@ class Recorder:
             left.pop(entry.id, None)
             if begun is not None:
                 begun.pop(entry.id, None)
-            items.append(Item(entry, body))
+            items.append(Item(body, entry))
             if len(items) >= BATCH:
                 self._write_items(items, count=begun is not None)
                 items = []
@@ -516,7 +492,7 @@ class Recorder:
                 self._recovered += len(items) - len(refused)
 
     def _item(self, record: Record) -> Item:
-        return Item(record, self._encode(record))
+        return Item(self._encode(record), record)
 
     def _settled(self) -> bool:
         return not self._queue and not self._spooled

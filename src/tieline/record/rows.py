@@ -52,27 +52,33 @@ PLAIN: dict[str, int | str | None] = {
 """What the row of nearly every request says in these columns, so that it need not be bound for each."""
 
 
-def is_plain(fields: Fields) -> bool:
-    return (
-        fields[STATUS] == 200
-        and fields[OUTCOME] == SUCCESS
-        and fields[WASTED] == 0
-        and fields[SESSION] is None
-        and fields[RUN] is None
-        and _is_alone(fields)
-    )
+CHAINED: Final = ("seq", "hash", "body")
+"""What is known of a row when it is written."""
+
+PlainRow = tuple[Any, ...]
 
 
-def plain_row(fields: Fields, seq: int, value: bytes, body: bytes) -> tuple[Any, ...]:
-    """``record_row`` of a plain record without the writer and the columns in PLAIN."""
+def plain_row(fields: Fields) -> PlainRow | None:
+    """``record_row`` without the writer and the columns in CHAINED and PLAIN; None unless those are all there is to say."""
+    if (
+        fields[STATUS] != 200
+        or fields[OUTCOME] != SUCCESS
+        or fields[WASTED] != 0
+        or fields[SESSION] is not None
+        or fields[RUN] is not None
+        or fields[TAGS]
+        or not _is_alone(fields)
+    ):
+        return None
+    return _row(fields)
+
+
+def _row(fields: Fields) -> PlainRow:
     asked: str = fields[MODEL_ASKED]
     usage: Usage | None = fields[USAGE]
     return (
         fields[ID],
         fields[AT_MS],
-        seq,
-        # SQLite's driver takes it as it is, and asks for each bytes object whether somebody wants it adapted: 0.8 us.
-        bytearray(value),
         fields[KEY_ID],
         fields[PROJECT],
         asked if "\0" not in asked else _clean(asked),
@@ -83,16 +89,17 @@ def plain_row(fields: Fields, seq: int, value: bytes, body: bytes) -> tuple[Any,
         usage.output_tokens if usage is not None else None,
         fields[COST],
         fields[CHARGED],
-        bytearray(body),
     )
 
 
 def record_row(fields: Fields, writer: str, seq: int, value: bytes, body: bytes) -> tuple[Any, ...]:
-    row = plain_row(fields, seq, value, body)
+    row = _row(fields)
     return (
         *row[:2],
         writer,
-        *row[2:-1],
+        seq,
+        bound(value),
+        *row[2:],
         fields[WASTED],
         fields[STATUS],
         fields[OUTCOME],
@@ -100,8 +107,13 @@ def record_row(fields: Fields, writer: str, seq: int, value: bytes, body: bytes)
         int(_is_alone(fields)),
         _text(fields[SESSION]),
         _text(fields[RUN]),
-        row[-1],
+        bound(body),
     )
+
+
+def bound(value: bytes) -> bytearray:
+    """SQLite's driver takes it as it is, and asks for each bytes object whether somebody wants it adapted: 0.8 us."""
+    return bytearray(value)
 
 
 def _is_alone(fields: Fields) -> bool:
@@ -201,14 +213,34 @@ class Charges:
         self._sums: dict[tuple[Any, ...], _Sum] = {}
 
     def add(self, fields: Fields) -> None:
-        charged: int | None = fields[CHARGED]
+        tags: dict[str, str] = fields[TAGS]
+        self._add(
+            fields[CHARGED],
+            fields[AT_MS],
+            fields[KEY_ID],
+            fields[PROJECT],
+            fields[MODEL_ASKED],
+            fields[RUN],
+            tuple(tags.items()) if tags else None,
+        )
+
+    def add_plain(self, row: PlainRow) -> None:
+        _id, at_ms, key_id, project, model, _provider, _model, _deployment, _in, _out, _cost, charged = row
+        self._add(charged, at_ms, key_id, project, model, None, None)
+
+    def _add(
+        self,
+        charged: int | None,
+        at_ms: int,
+        key_id: str | None,
+        project: str | None,
+        model: str,
+        run: str | None,
+        tags: tuple[tuple[str, str], ...] | None,
+    ) -> None:
         if charged == 0:
             return
-        at_ms: int = fields[AT_MS]
-        slot = at_ms // (1_000 * SLOT_S)
-        tags: dict[str, str] = fields[TAGS]
-        labels = tuple(tags.items()) if tags else None
-        alike = (slot, fields[KEY_ID], fields[PROJECT], fields[MODEL_ASKED], fields[RUN], labels)
+        alike = (at_ms // (1_000 * SLOT_S), key_id, project, model, run, tags)
         total = self._sums.get(alike)
         if total is None:
             total = self._sums[alike] = _Sum()
