@@ -33,9 +33,9 @@ _ID_CHUNK = 500
 _NEVER = (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeError)
 ROWS_AT_ONCE = 128
 """Rows in one statement: below the drivers' bounds for parameters, and built in half a millisecond."""
-GENTLE_ROWS, PAUSE_S = 64, 0.0003
-"""Where there is time: so many, then this long nothing. A batch written in one go keeps a processor for 20 ms, and what comes
-meanwhile waits for one."""
+GENTLE_ROWS, PAUSE_S = 32, 0.0003
+"""Where there is time: so many, then this long nothing. A batch written in one go keeps a processor for 5 to 10 ms, and what
+comes meanwhile waits for one."""
 GENTLE_S = 0.06
 """Then the rest is written in one go: the transaction keeps others from writing to the same file (a key that is made or revoked)."""
 
