@@ -479,6 +479,31 @@ def test_metrics_do_not_wait_for_the_database(lite: Database, monkeypatch: pytes
     assert not recorder.close(0)
 
 
+def test_what_is_put_while_a_batch_is_looked_at_changes_nothing() -> None:
+    """An iterator over a queue that grows raises, which would end the writer's thread."""
+    recorder = Recorder()
+    one, over = record(), threading.Event()
+    recorder.put(one)
+
+    def work() -> None:
+        while not over.is_set():
+            recorder.put(one)
+
+    putting = threading.Thread(target=work)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        putting.start()
+        for _ in range(10_000):
+            assert recorder._peek(10)
+            while len(recorder._queue) > 100:
+                recorder._queue.popleft()
+    finally:
+        over.set()
+        sys.setswitchinterval(interval)
+        putting.join()
+
+
 def test_no_pause_while_more_waits_than_one_batch_leaves_time_for(lite: Database, gentle: list[bool]) -> None:
     """A batch that took long because of its pauses is no sign of leisure for the next one."""
     recorder = Recorder(lite)

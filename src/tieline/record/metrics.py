@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MAX_SERIES = 500
 _TOGETHER = 32
-"""Records are counted so many at a time: one by one each takes three times as long."""
+"""Records are counted so many at a time: one by one each takes four times as long."""
 OTHER = "other"
 NOBODY = "none"
 """The provider and model of a request that nobody served."""

@@ -13,7 +13,6 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -348,8 +347,9 @@ class Recorder:
 
     def _peek(self, most: int) -> list[Queued]:
         """The head of the queue stays there until it is safe: a failure changes nothing."""
-        # In one go, so that what is put meanwhile changes nothing.
-        return list(islice(self._queue, most))
+        queue = self._queue
+        # Not by an iterator: what is put meanwhile would end it with an error.
+        return [queue[index] for index in range(min(most, len(queue)))]
 
     def _next_batch(self) -> list[Queued]:
         """Full statements where there are enough for one: each takes several turns with the event loop, which are dear."""
