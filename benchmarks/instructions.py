@@ -21,18 +21,19 @@ from benchmarks.stage import Bench, Running, started
 
 _SLOWER = 8.0
 """Times as long may a start take."""
-_AT_A_TIME = 8
-_IDLE_S = 3.0
+_IDLE_S = 4.0
+"""Each second a gateway looks for changed keys, every other one it tells other processes that it lives."""
 _BATCH_S = 1.0
 """Records are written in batches, half a second after they were put: they belong to what came before."""
 
 
 class Work(NamedTuple):
-    """``warm`` requests that are not counted, then ``counted`` that are."""
+    """``warm`` requests that are not counted, then ``counted`` that are, so many ``at_a_time``."""
 
     cell: Cell
     warm: int
     counted: int
+    at_a_time: int = 8
 
 
 def available() -> bool:
@@ -49,7 +50,7 @@ def count(bench: Bench, contender: Contender, works: list[Work]) -> dict[str, fl
         found: dict[str, float] = {}
         idle_s = 0.0
         for work in works:
-            _serve(bench, running, work.cell, work.warm)
+            _serve(bench, running, work, work.warm)
             idle_s = _idle(running, counts) if not found else idle_s
             found[work.cell.name] = _counted(bench, running, work, counts, idle_s)
         return found
@@ -57,8 +58,8 @@ def count(bench: Bench, contender: Contender, works: list[Work]) -> dict[str, fl
 
 def _idle(running: Running, counts: Path) -> float:
     """Instructions a second of what runs by the clock: they would count the more the slower the machine is."""
-    process.at_rest(running.pid or 0, polls=10 * process.REST_POLLS)
     time.sleep(_BATCH_S)
+    process.at_rest(running.pid or 0, polls=10 * process.REST_POLLS)
     _tell(running, "zero")
     time.sleep(_IDLE_S)
     return _dumped(running, counts) / _IDLE_S
@@ -67,7 +68,7 @@ def _idle(running: Running, counts: Path) -> float:
 def _counted(bench: Bench, running: Running, work: Work, counts: Path, idle_s: float) -> float:
     _tell(running, "zero")
     begun = time.monotonic()
-    _serve(bench, running, work.cell, work.counted)
+    _serve(bench, running, work, work.counted)
     time.sleep(_BATCH_S)
     elapsed_s = time.monotonic() - begun
     counted = _dumped(running, counts)
@@ -82,9 +83,9 @@ def _dumped(running: Running, counts: Path) -> int:
     return total(newest.read_text())
 
 
-def _serve(bench: Bench, running: Running, cell: Cell, requests: int) -> None:
-    job = {"mode": "closed", "concurrency": _AT_A_TIME, "requests": requests, "limit_s": 120}
-    result = generate(job | {"target": target(bench, cell, running)})
+def _serve(bench: Bench, running: Running, work: Work, requests: int) -> None:
+    job = {"mode": "closed", "concurrency": work.at_a_time, "requests": requests, "limit_s": 120}
+    result = generate(job | {"target": target(bench, work.cell, running)})
     if result["errors"] or result["requests"] != requests:
         name, wrong = running.contender.name, result["error_statuses"]
         raise RuntimeError(f"{name}: {wrong} of {result['requests']} failed under callgrind")

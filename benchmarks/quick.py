@@ -38,11 +38,12 @@ TIMED_ROUNDS = 3
 _TIMED_S = 1.0
 _PACED = "stream-50-50"
 """So slow that under callgrind too every chunk is read alone."""
-_PACED_STREAMS = 8
+_STREAMS = 16
+"""At a time: of few what runs by the clock would be more than half of what is counted."""
 COUNTED = [
     Work(Cell(name="nonstream", kind="whole"), 200, 400),
-    Work(Cell(name="stream", kind="stream", route=_PACED), _PACED_STREAMS, 2 * _PACED_STREAMS),
-    Work(Cell(name="translated", kind="stream", route=_PACED, dialect="anthropic"), _PACED_STREAMS, 2 * _PACED_STREAMS),
+    Work(Cell(name="stream", kind="stream", route=_PACED), _STREAMS, 2 * _STREAMS, _STREAMS),
+    Work(Cell(name="translated", kind="stream", route=_PACED, dialect="anthropic"), _STREAMS, 2 * _STREAMS, _STREAMS),
 ]  # fmt: skip
 TIMED = [
     Cell(name="nonstream", kind="whole", requests=1),

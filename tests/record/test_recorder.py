@@ -321,6 +321,68 @@ def test_one_impossible_record_does_not_stop_the_others(database: Database, tmp_
     assert len(refused) == (health.refused > 0)
 
 
+def test_a_record_that_is_wrong_in_itself_does_not_stop_the_others(
+    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault of ours: no database says anything, our own code raises."""
+    recorder = Recorder(database, spool=tmp_path / "spool")
+    recorder.start()
+    for index in range(50):
+        wrong: dict[str, Any] = {10: {"run": ["r"]}, 20: {"model_asked": None}}.get(index, {})
+        recorder.put(record(cost=5, **wrong))
+    assert recorder.close()
+    health = recorder.health()
+    assert (health.accepted, health.written, health.refused) == (50, 48, 2)
+    assert count(database) == 48
+    assert verify(database).ok
+    (refused,) = (tmp_path / "spool").glob("*/refused.jsonl")
+    assert len(refused.read_text().splitlines()) == 2
+    assert caplog.text.count("refused.jsonl") == 1
+
+
+def test_no_fault_ends_the_writers_thread(
+    lite: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, faults = DatabaseSink.write, [RuntimeError("one"), MemoryError(), KeyError("two")]
+
+    def faulty(
+        sink: DatabaseSink, batch: Sequence[Item], *, replay: bool, gently: bool = False
+    ) -> list[Item]:
+        if faults:
+            raise faults.pop()
+        return write(sink, batch, replay=replay, gently=gently)
+
+    monkeypatch.setattr(DatabaseSink, "write", faulty)
+    recorder = Recorder(lite, spool=tmp_path / "spool")
+    recorder.start()
+    recorder.put(record())
+    while len(faults) == 3:
+        time.sleep(0.01)
+    assert recorder.health().last_error == "recorder: KeyError"
+    assert recorder.flush(10)
+    assert recorder.health().failing_since is None
+    assert recorder.close()
+    assert count(lite) == 1
+
+
+def test_a_sink_of_somebody_else_that_raises_takes_nothing_along(lite: Database) -> None:
+    class Theirs:
+        def write(self, batch: Sequence[Item], *, replay: bool) -> list[Item]:
+            raise ValueError("no")
+
+        def close(self) -> None:
+            return
+
+    recorder = Recorder(lite, sinks=[Theirs()])
+    recorder.start()
+    for _ in range(2):
+        recorder.put(record())
+        assert recorder.flush(10)
+    assert recorder.health().last_error == "Theirs: ValueError"
+    assert recorder.close()
+    assert count(lite) == 2
+
+
 def test_tags_that_a_database_cannot_tell_apart_are_one(database: Database) -> None:
     recorder = Recorder(database)
     recorder.start()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tieline.store.database import Database, Execute
 
 _ID_CHUNK = 500
-_NEVER = (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeError)
+_NEVER = (sqlite3.IntegrityError, sqlite3.DataError)
 ROWS_AT_ONCE = 128
 """Rows in one statement: below the drivers' bounds for parameters, and built in half a millisecond."""
 GENTLE_ROWS, PAUSE_S = 32, 0.0003
@@ -70,9 +70,11 @@ class DatabaseSink:
         self._get_head = f"SELECT seq, hash FROM writers WHERE id = {mark}{lock}"  # noqa: S608
         self._mark = mark
         self._in_doubt = False
+        self.refused_for = ""
+        """Why the last record was given back."""
 
     def write(self, batch: Sequence[Item], *, replay: bool, gently: bool = False) -> list[Item]:
-        """One transaction; gives back what the database can never take, found by halving. ``gently``: with pauses."""
+        """One transaction; gives back what can never be written, found by halving. ``gently``: with pauses."""
         import sqlalchemy as sa
 
         replay = replay or self._in_doubt
@@ -80,17 +82,22 @@ class DatabaseSink:
             self._write(batch, replay, gently)
             self._in_doubt = False
             return []
-        except (*_NEVER, sa.exc.IntegrityError, sa.exc.DataError):
+        except Exception as error:
+            # What no database said is a fault of ours with one of the records: the others are written all the same.
+            away = isinstance(
+                error, (sa.exc.SQLAlchemyError, sqlite3.Error, OSError, DatabaseAway, MemoryError)
+            )
+            if away and not isinstance(error, (*_NEVER, sa.exc.IntegrityError, sa.exc.DataError)):
+                # A connection that broke during COMMIT may have committed.
+                self._in_doubt = True
+                raise Away(_reason(error)) from error
             if not replay:
                 return self.write(batch, replay=True)
             if len(batch) == 1:
+                self.refused_for = _reason(error)
                 return list(batch)
-            middle = len(batch) // 2
-            return self.write(batch[:middle], replay=True) + self.write(batch[middle:], replay=True)
-        except (sa.exc.SQLAlchemyError, sqlite3.Error, OSError, DatabaseAway) as error:
-            # A connection that broke during COMMIT may have committed.
-            self._in_doubt = True
-            raise Away(_reason(error)) from error
+        middle = len(batch) // 2
+        return self.write(batch[:middle], replay=True) + self.write(batch[middle:], replay=True)
 
     def close(self) -> None:
         return
@@ -103,7 +110,7 @@ class DatabaseSink:
 
     def _unknown(self, execute: Execute, batch: Sequence[Item]) -> list[Item]:
         """Those of the batch that the database does not have, each once."""
-        items = {item.record.id: item for item in batch}
+        items = {item.id: item for item in batch}
         ids = list(items)
         for start in range(0, len(ids), _ID_CHUNK):
             chunk = tuple(ids[start : start + _ID_CHUNK])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tieline.record.journal import Segment
-from tieline.record.rows import PlainRow
+from tieline.record.rows import ID, PlainRow
 from tieline.store.body import decode
 from tieline.types.record import Record
 
@@ -17,6 +17,10 @@ class Item:
         self.body = body
         self.row = row
         self._record = record
+
+    @property
+    def id(self) -> str:
+        return self.row[ID] if self.row is not None else self.record.id
 
     @property
     def record(self) -> Record:

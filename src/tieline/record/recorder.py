@@ -8,6 +8,7 @@ and is written later, also by the next process.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import time
@@ -31,6 +32,8 @@ from tieline.types.record import Record, as_dict
 
 if TYPE_CHECKING:
     from tieline.store.database import Database
+
+log = logging.getLogger("tieline")
 
 FLUSH_INTERVAL_S = 0.1
 """A record reaches the database this long after it was put, when none was for a while."""
@@ -142,9 +145,13 @@ class Recorder:
             body = self._encode(record)
         except (UnicodeError, OverflowError, TypeError, ValueError, RecursionError):
             body = self._encoded_without(record)
-        self.metrics.note(record)
-        # Made here, where all of it is in the nearest cache; of nearly every record nothing else is kept.
-        row = plain_row(astuple(record))
+        try:
+            self.metrics.note(record)
+            # Made here, where all of it is in the nearest cache; of nearly every record nothing else is kept.
+            row = plain_row(astuple(record))
+        except Exception as error:  # a fault of ours is not the caller's problem
+            row = None
+            self._last_error = f"record {record.id}: {type(error).__name__}"
         kept = record if row is None or self._sinks else None
         queue = self._queue
         with self._lock:
@@ -278,10 +285,9 @@ class Recorder:
                 self._drain()
                 failures = 0
                 self._failing_since = None
-            except (Away, OSError) as error:  # the latter of our own folder
+            except Exception as error:  # whatever it is: this thread lives as long as records come
                 failures += 1
                 self._failed(error)
-                self._tend_journal()
             with self._idle:
                 self._idle.notify_all()
             if self._closing_at is not None and (self._settled() or time.monotonic() >= self._closing_at):
@@ -378,8 +384,14 @@ class Recorder:
 
     def _refuse(self, items: Sequence[Item]) -> None:
         """What the database can never take is kept as a line of JSON beside the journal."""
+        if not items or self._store is None:
+            return
+        if not self._refused:
+            log.error(
+                "a record cannot be written to the database (%s): see refused.jsonl", self._store.refused_for
+            )
         self._refused += len(items)
-        if items and self._journal:
+        if self._journal:
             lines = msgspec.json.Encoder(enc_hook=str).encode_lines([as_dict(item.record) for item in items])
             try:
                 with (self._journal.slot.folder / "refused.jsonl").open("ab") as file:
@@ -392,8 +404,9 @@ class Recorder:
         for sink in self._sinks:
             try:
                 sink.write(batch, replay=False)
-            except Away as error:
-                self._last_error = f"{type(sink).__name__}: {error}"
+            except Exception as error:  # a sink may be somebody else's
+                why = error if isinstance(error, Away) else type(error).__name__
+                self._last_error = f"{type(sink).__name__}: {why}"
         counts = Counter(_segments(batch))
         with self._lock:
             for segment, count in counts.items():
@@ -404,10 +417,18 @@ class Recorder:
             popleft()
         self._moved_at = time.monotonic()
 
-    def _failed(self, error: Away | OSError) -> None:
-        self._last_error = str(error) if isinstance(error, Away) else f"journal: {error.strerror}"
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, Away):
+            self._last_error = str(error)
+        elif isinstance(error, OSError):  # of our own folder
+            self._last_error = f"journal: {error.strerror}"
+        else:
+            self._last_error = f"recorder: {type(error).__name__}"
+            if self._failing_since is None:
+                log.error("records cannot be written and wait in the journal (%s)", type(error).__name__)
         if self._failing_since is None:
             self._failing_since = time.time()
+        self._tend_journal()
         if self._journal:
             with self._lock:
                 segments = list(self._journal.segments)
