@@ -122,7 +122,7 @@ setup(name="tieline", ext_modules=modules,
       script_args=["-q", "build_ext", "--build-lib", sys.argv[1], "--build-temp", sys.argv[2]])
 '''
 """A slice of bytes that ends before it begins is empty; the runtime of mypyc 2.4.1 raises SystemError. What leads to an
-error is said to be rare, so that it does not lie between what runs each time (a third of the code), and functions are known
+error is said to be rare, so that it does not lie between what runs each time (a quarter of the code), and functions are known
 not to be replaced from outside, so they call each other directly."""
 
 
