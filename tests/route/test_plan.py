@@ -89,6 +89,23 @@ def test_a_told_pause_is_honoured_by_the_next_request(deployment: Any, router: A
     assert isinstance(made.plan(made.match("m"), NEEDS, 31.0).start(), Try)
 
 
+def test_a_pause_of_the_only_alternative_is_waited_for_too(deployment: Any, router: Any) -> None:
+    """Whom a policy leaves is only away for now, so the caller is told when to come again."""
+    made = router([deployment("a", "m"), deployment("c", "n", quality=90)])
+    (other,) = [one for one in made.deployments if one.id == "c/n"]
+    made.health.begin(other, other.credentials[0], 0.0)
+    failure = Failure(kind=FailureClass.RATE_LIMITED, message="x", status=429, retry_after_s=30.0)
+    made.health.observe(other, other.credentials[0], 0.0, failure=failure)
+    needs = Needs(rules=(PolicyRules(deny_providers=["a"]),))
+    early = made.plan(made.match("a/m"), needs, 1.0).start()
+    assert isinstance(early, GiveUp)
+    assert early.failure is not None
+    assert early.failure.retry_after_s == pytest.approx(29.0)
+    late = made.plan(made.match("a/m"), needs, 31.0).start()
+    assert isinstance(late, Try)
+    assert late.deployment.id == "c/n"
+
+
 def test_context_length_goes_only_to_larger_windows_or_listed_unknown_ones(
     deployment: Any, router: Any
 ) -> None:

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 from msgspec.structs import replace
+from openai import AsyncOpenAI
 
 from tests.served import HELLO, chat, configuration, post, serving
 from tieline.config.schema import PolicyRules
@@ -21,8 +23,8 @@ CHAT = "/v1/chat/completions"
     ("policy", "status", "words"),
     [
         ({"deny_providers": ["openai"]}, 200, ()),
-        ({"deny_providers": ["sim-openai"]}, 503, ("sim-openai is denied",)),
-        ({"allow_providers": ["openai"]}, 503, ("not among allow_providers",)),
+        ({"deny_providers": ["sim-openai"]}, 404, ("sim-openai is denied",)),
+        ({"allow_providers": ["openai"]}, 404, ("not among allow_providers",)),
         ({"no_training": True, "jurisdictions": ["EU"]}, 200, ()),
         (
             {"deny_providers": ["openai", "sim-opnai"]},
@@ -86,6 +88,21 @@ async def test_headers_of_an_answer_may_be_sent_back(tmp_path: Path) -> None:
         assert len(ours) >= 7
         raw.send(post(CHAT, chat("sim-openai/sim-echo"), *ours))
         assert (await raw.hear()).status == 200
+
+
+async def test_an_sdk_does_not_try_again_what_nobody_may_serve(tmp_path: Path) -> None:
+    policy = {"tieline-policy": '{"deny_providers": ["sim-openai"]}'}
+    async with serving(tmp_path) as served:
+        async with AsyncOpenAI(base_url=f"{served.url}/v1", api_key="unused", max_retries=2) as client:
+            with pytest.raises(openai.NotFoundError) as caught:
+                await client.chat.completions.create(
+                    model="sim-openai/sim-echo",
+                    messages=[{"role": "user", "content": "hi"}],
+                    extra_headers=policy,
+                )
+        assert caught.value.code == "no_candidate"
+        assert "sim-openai is denied" in caught.value.message
+        assert len(await served.records()) == 1
 
 
 async def test_in_the_caller_s_dialect(tmp_path: Path) -> None:

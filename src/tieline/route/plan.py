@@ -626,7 +626,7 @@ class Plan:
     def _nothing_sent(self, unsupported: str | None) -> Failure | None:
         waiting = [
             (lane, self._told_wait(lane))
-            for tier in self.pool.named
+            for tier in self.tiers()
             for lane in tier.lanes
             if self.eligible(tier, lane)
         ]

@@ -13,7 +13,7 @@
     │   ├── NotFound                 404  path, record
     │   ├── LimitExceeded            429  rate or concurrency of ours
     │   ├── BudgetExceeded           402  a budget of ours (429 when it renews soon)
-    │   ├── NoCandidate              503  every candidate was excluded; says by what
+    │   ├── NoCandidate              404  every candidate is excluded for good; says by what
     │   └── Shedding                 503  overloaded or draining
     ├── UpstreamFailed               as its class says: what the last attempt died of
     └── ConfigError                  one line for the terminal, with place and fix
@@ -160,9 +160,12 @@ class BudgetExceeded(Refused):
 
 
 class NoCandidate(Refused):
-    """Nothing eligible. ``details["excluded"]`` says what excluded each of the first candidates of ``excluded_count``."""
+    """Nothing eligible, and waiting changes nothing, so that no SDK tries it again.
 
-    status = 503
+    ``details["excluded"]`` says what excluded each of the first candidates of ``excluded_count``.
+    """
+
+    status = 404
     code = "no_candidate"
 
 
