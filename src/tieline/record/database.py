@@ -29,8 +29,13 @@ if TYPE_CHECKING:
 
     from tieline.store.database import Database, Execute
 
+
+class Unwritable(Exception):
+    """A record that no row can be made of, by a fault of ours."""
+
+
 _ID_CHUNK = 500
-_NEVER = (sqlite3.IntegrityError, sqlite3.DataError)
+_NEVER = (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeError, Unwritable)
 ROWS_AT_ONCE = 128
 """Rows in one statement: below the drivers' bounds for parameters, and built in half a millisecond."""
 GENTLE_ROWS, PAUSE_S = 32, 0.0003
@@ -82,20 +87,16 @@ class DatabaseSink:
             self._write(batch, replay, gently)
             self._in_doubt = False
             return []
-        except Exception as error:
-            # What no database said is a fault of ours with one of the records: the others are written all the same.
-            away = isinstance(
-                error, (sa.exc.SQLAlchemyError, sqlite3.Error, OSError, DatabaseAway, MemoryError)
-            )
-            if away and not isinstance(error, (*_NEVER, sa.exc.IntegrityError, sa.exc.DataError)):
-                # A connection that broke during COMMIT may have committed.
-                self._in_doubt = True
-                raise Away(_reason(error)) from error
+        except (*_NEVER, sa.exc.IntegrityError, sa.exc.DataError) as error:
             if not replay:
                 return self.write(batch, replay=True)
             if len(batch) == 1:
                 self.refused_for = _reason(error)
                 return list(batch)
+        except (sa.exc.SQLAlchemyError, sqlite3.Error, OSError, DatabaseAway) as error:
+            # A connection that broke during COMMIT may have committed.
+            self._in_doubt = True
+            raise Away(_reason(error)) from error
         middle = len(batch) // 2
         return self.write(batch[:middle], replay=True) + self.write(batch[middle:], replay=True)
 
@@ -146,15 +147,18 @@ class DatabaseSink:
                     plain += row
                     charges.add_plain(row)
                     continue
-                record = item.record
-                fields = astuple(record)
-                others += record_row(fields, self._writer, seq, head, body)
-                for entry in entry_rows(record):
-                    entries += entry
-                if fields[TAGS]:
-                    for tag in tag_rows(record):
-                        tags += tag
-                charges.add(fields)
+                try:
+                    record = item.record
+                    fields = astuple(record)
+                    others += record_row(fields, self._writer, seq, head, body)
+                    for entry in entry_rows(record):
+                        entries += entry
+                    if fields[TAGS]:
+                        for tag in tag_rows(record):
+                            tags += tag
+                    charges.add(fields)
+                except Exception as error:
+                    raise Unwritable(type(error).__name__) from error
             start += at_once
             self._plain.insert(execute, plain)
             self._records.insert(execute, others)
@@ -216,4 +220,6 @@ def _marks(count: int, mark: str) -> str:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, Unwritable):
+        return str(error)
     return type(getattr(error, "orig", None) or error).__name__

@@ -45,6 +45,8 @@ BATCH = 1_024
 _WAKE_AT = BATCH // 2
 _LEISURE = 10_000
 """Records a second; with fewer there is time to write them with pauses."""
+REFUSED = "refused.jsonl"
+"""Beside the journal: what the database can never take."""
 _RETRY_S = (0.25, 0.5, 1.0, 2.0, 5.0)
 _MAX_INFLIGHT = 50_000
 
@@ -387,14 +389,15 @@ class Recorder:
         if not items or self._store is None:
             return
         if not self._refused:
-            log.error(
-                "a record cannot be written to the database (%s): see refused.jsonl", self._store.refused_for
+            kept = (
+                f"in {self._journal.slot.folder / REFUSED}" if self._journal else "nowhere, without a spool"
             )
+            log.error("a record cannot be written (%s) and is kept %s", self._store.refused_for, kept)
         self._refused += len(items)
         if self._journal:
             lines = msgspec.json.Encoder(enc_hook=str).encode_lines([as_dict(item.record) for item in items])
             try:
-                with (self._journal.slot.folder / "refused.jsonl").open("ab") as file:
+                with (self._journal.slot.folder / REFUSED).open("ab") as file:
                     file.write(lines)
             except OSError as error:
                 self._lost += len(items)
