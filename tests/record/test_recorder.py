@@ -329,12 +329,17 @@ def test_a_record_that_is_wrong_in_itself_does_not_stop_the_others(
     recorder = Recorder(database, spool=tmp_path / "spool")
     recorder.start()
     for index in range(50):
-        wrong: dict[str, Any] = {10: {"run": ["r"]}, 20: {"model_asked": None}}.get(index, {})
-        recorder.put(record(cost=5, **wrong))
+        wrong: dict[int, dict[str, Any]] = {
+            10: {"run": ["r"]},
+            20: {"model_asked": None},
+            30: {"attempts": None},
+        }
+        recorder.put(record(cost=5, **wrong.get(index, {})))
     assert recorder.close()
     health = recorder.health()
-    assert (health.accepted, health.written, health.refused) == (50, 48, 2)
-    assert count(database) == 48
+    assert (health.accepted, health.written, health.refused) == (50, 47, 3)
+    assert health.lost == 1  # of the last one not even a line can be made
+    assert count(database) == 47
     assert verify(database).ok
     (refused,) = (tmp_path / "spool").glob("*/refused.jsonl")
     assert len(refused.read_text().splitlines()) == 2

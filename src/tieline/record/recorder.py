@@ -394,14 +394,17 @@ class Recorder:
             )
             log.error("a record cannot be written (%s) and is kept %s", self._store.refused_for, kept)
         self._refused += len(items)
-        if self._journal:
-            lines = msgspec.json.Encoder(enc_hook=str).encode_lines([as_dict(item.record) for item in items])
+        encode = msgspec.json.Encoder(enc_hook=str).encode
+        for item in items if self._journal else ():
+            assert self._journal
             try:
+                line = encode(as_dict(item.record)) + b"\n"
                 with (self._journal.slot.folder / REFUSED).open("ab") as file:
-                    file.write(lines)
-            except OSError as error:
-                self._lost += len(items)
-                self._last_error = f"journal: {error.strerror}"
+                    file.write(line)
+            except Exception as error:  # no room, or not even a line can be made of it
+                self._lost += 1
+                why = error.strerror if isinstance(error, OSError) else type(error).__name__
+                self._last_error = f"journal: {why}"
 
     def _done(self, batch: Sequence[Queued]) -> None:
         for sink in self._sinks:
