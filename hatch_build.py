@@ -26,6 +26,7 @@ COMPILED = [
     "admit/overload.py",
     "dialects/anthropic_messages/stream.py",
     "dialects/fields.py",
+    "dialects/mould.py",
     "dialects/openai_chat/peek.py",
     "dialects/openai_chat/reading.py",
     "dialects/openai_chat/response.py",

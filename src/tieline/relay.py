@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Protocol
 
-import msgspec
-
 from tieline.dialects.base import (
     Dialect,
     Frame,
@@ -22,6 +20,7 @@ from tieline.dialects.base import (
     StreamEncoder,
     UpstreamDialect,
 )
+from tieline.dialects.mould import text_of, texts_of
 from tieline.dialects.transcript import Transcript
 from tieline.types.events import (
     ArgumentsDelta,
@@ -35,7 +34,6 @@ from tieline.types.events import (
 )
 from tieline.types.usage import Usage
 
-_read_string: Final = msgspec.json.Decoder(str).decode
 MAX_MOULDS: Final = 8
 """Frames of one stream that are looked at as a mould for others."""
 _CONTENT = (TextDelta, ThinkingDelta, ArgumentsDelta)
@@ -244,12 +242,12 @@ class Relay:
         """Whole frames with a piece of text each and nothing else need no decoding."""
         if self.mould is None or self.cut or not self.committed:
             return False
-        text = _text_of(data, self.mould)
+        text = text_of(data, self.mould)
         if text and self.encoder is None:  # nearly always
             self.chars_out += len(text)
             self.pieces.append(text)
         else:
-            texts = [text] if text else _texts_of(data, self.mould)
+            texts = [text] if text else texts_of(data, self.mould)
             if not texts:
                 return False
             out: list[bytes] = []
@@ -446,49 +444,3 @@ class Relay:
         for event in self.splicer.finish() if self.splicer is not None else ():
             self._to_caller(event, out)
         return b"".join(out)
-
-
-def _text_of(data: bytes, mould: Mould) -> str:
-    """What the decoder would read in ``data``; empty where that is no single frame of the mould, or nothing that the decoder
-    could read: a caller may be given what it can decode and nothing else, and who says nothing has stalled."""
-    before, after, end = mould
-    begin = len(before)
-    if data[:begin] != before:
-        return ""
-    if not end:
-        stop = len(data) - len(after)
-        if stop < begin or data[stop:] != after:
-            return ""
-    else:
-        # Within the text the quote that it begins with would be escaped.
-        stop = data.find(after, begin)
-        padding, rest = stop + len(after), len(data) - len(end)
-        if stop < begin or padding > rest or data[rest:] != end:
-            return ""
-        if padding < rest and not _is_padding(data[padding:rest], end):
-            return ""
-    try:
-        return _read_string(data[begin - 1 : stop + 1])
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return ""
-
-
-def _is_padding(data: bytes, end: bytes) -> bool:
-    return data.isalnum() if end[:1] == b'"' else not data.strip(b" ")
-
-
-def _texts_of(data: bytes, mould: Mould) -> list[str]:
-    """The same of several frames that came together; nothing where one of them is none."""
-    before, after, end = mould
-    last = end or after
-    least = len(before) + (len(after) if end else 0)
-    texts: list[str] = []
-    at = 0
-    while at < len(data):
-        found = data.find(last, at + least)
-        text = _text_of(data[at : found + len(last)], mould) if found >= 0 else ""
-        if not text:
-            return []
-        texts.append(text)
-        at = found + len(last)
-    return texts

@@ -89,7 +89,7 @@ def test_every_module_of_the_list_is_compiled(unpacked: Path, tmp_path: Path) ->
 
 def test_a_slice_that_ends_before_it_begins_is_empty(unpacked: Path, tmp_path: Path) -> None:
     """As in Python. The runtime of mypyc raises SystemError (``hatch_build._BUILD``)."""
-    code = "from tieline.relay import _text_of; print(repr(_text_of(b'x\"yz', (b'', b'\"', b'yz'))))"
+    code = "from tieline.dialects.mould import text_of; print(repr(text_of(b'x\"yz', (b'', b'\"', b'yz'))))"
     assert python(unpacked, "-c", code, cwd=tmp_path) == "''\n"
 
 

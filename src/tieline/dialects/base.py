@@ -102,8 +102,6 @@ Mould = tuple[bytes, bytes, bytes]
 """A frame that carries a piece of text, up to the text's opening quote and from its closing one: most of a stream's frames
 differ only between them. Where there is padding too, the second part ends where it begins, and the third begins where it ends:
 with a quote, so that it is letters and digits, or without, so that it is blanks. Else the third part is empty."""
-PROBE = "tieline"
-"""A text that is tried in a mould, to see whether it is read there."""
 
 
 class Splitter(Protocol):

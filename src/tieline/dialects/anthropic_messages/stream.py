@@ -24,9 +24,10 @@ from tieline.dialects.anthropic_messages.wire import (
     usage_of,
     wire_usage,
 )
-from tieline.dialects.base import PROBE, Frame, Garbled, Mould, StreamFault, Truncated
+from tieline.dialects.base import Frame, Garbled, Mould, StreamFault, Truncated
 from tieline.dialects.error_bodies import info_of_body, info_of_value, status_of
 from tieline.dialects.fields import answer_body, loosely
+from tieline.dialects.mould import cut
 from tieline.dialects.sse import frame
 from tieline.dialects.structured_tool import NAME as STRUCTURED
 from tieline.dialects.turns import made_id
@@ -49,41 +50,22 @@ from tieline.types.usage import Usage
 _encode: Final = msgspec.json.Encoder().encode
 MESSAGE_STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
-_HEAD = b"event: content_block_delta\ndata: {"
 _TEXT = re.compile(rb'"text": ?"([^"\\]*+(?:\\.[^"\\]*+)*+)"')
 _PADDING = re.compile(rb"\}( *)\}\n\n")
 """Blanks of another number in every frame, as some hosts send them."""
 
 
 def mould(raw: bytes) -> Mould | None:
-    """Of a frame that is only a piece of a text block, cut around that text, within its quotes."""
-    found = _TEXT.search(raw)
-    if (
-        found is None
-        or not raw.startswith(_HEAD)
-        or raw[-2:] != b"\n\n"
-        or raw.count(b"\n") != 3
-        or b"\r" in raw
-    ):
-        return None
-    text, end = found.span(1)
-    before, after, rest = raw[:text], raw[end:], b""
-    padded = _PADDING.match(raw, end + 1)
-    if padded is not None:
-        after, rest = raw[end : padded.start(1)], raw[padded.end(1) :]
-    try:
-        event = read_event((before + PROBE.encode() + after + rest)[len(_HEAD) - 1 : -2])
-    except Garbled:
-        return None
+    """Of a frame that is only a piece of a text block."""
+    return cut(raw, b"event: content_block_delta\ndata: {", _TEXT, _PADDING, _said)
+
+
+def _said(data: bytes) -> str | None:
+    event = read_event(data)
     delta = event.delta
-    if (
-        event.type != "content_block_delta"
-        or delta is None
-        or delta.type != "text_delta"
-        or delta.text != PROBE
-    ):
+    if event.type != "content_block_delta" or delta is None or delta.type != "text_delta":
         return None
-    return before, after, rest
+    return delta.text
 
 
 # upstream -------------------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
-from tieline.dialects.base import PROBE, Frame, Garbled, Mould, Peek, Truncated
+from tieline.dialects.base import Frame, Garbled, Mould, Peek, Truncated
+from tieline.dialects.mould import cut
 from tieline.dialects.openai_chat.reading import (
     arguments_of,
     chunk_usage,
@@ -70,28 +71,16 @@ _PADDING = re.compile(rb'"obfuscation": ?"([A-Za-z0-9]*)"')
 
 
 def mould(raw: bytes) -> Mould | None:
-    """Of a frame that is only a piece of text, cut around that text, within its quotes."""
-    found = _CONTENT.search(raw)
-    if (
-        found is None
-        or raw[:7] != b"data: {"
-        or raw[-3:] != b"}\n\n"
-        or raw.count(b"\n") != 2
-        or b"\r" in raw
-    ):
+    """Of a frame that is only a piece of text."""
+    return cut(raw, b"data: {", _CONTENT, _PADDING, _said)
+
+
+def _said(data: bytes) -> str | None:
+    chunk = read_chunk(data)
+    text = _text_alone(chunk)
+    if text is None or chunk.x_groq or chunk.choices[0].logprobs is not None:  # type: ignore[index]
         return None
-    text, end = found.span(1)
-    before, after, rest = raw[:text], raw[end:], b""
-    padded = _PADDING.search(raw, end)
-    if padded is not None:
-        after, rest = raw[end : padded.start(1)], raw[padded.end(1) :]
-    try:
-        chunk = read_chunk((before + PROBE.encode() + after + rest)[6:-2])
-    except Garbled:
-        return None
-    if _text_alone(chunk) != PROBE or chunk.x_groq or chunk.choices[0].logprobs is not None:  # type: ignore[index]
-        return None
-    return before, after, rest
+    return text
 
 
 def _text_alone(chunk: Chunk) -> str | None:
