@@ -290,6 +290,20 @@ def test_what_dies_while_it_is_held_leaves_no_trace() -> None:
     assert (caller.commits, caller.sent) == (0, b"")
 
 
+@pytest.mark.parametrize("hold", [0, 1000])
+@pytest.mark.parametrize("downstream", DIALECTS)
+def test_what_came_with_a_late_error_in_one_read_is_not_lost(downstream: str, hold: int) -> None:
+    """Nothing was sent yet; the answer is complete, so what follows it does not count, but what came before it does."""
+    caller = Caller()
+    one = relay("openai_chat", downstream, caller, hold_until_chars=hold)
+    data = stream("openai_chat", said(TEXT)).removesuffix(b"data: [DONE]\n\n")
+    with pytest.raises(StreamFault):
+        one.feed(data + b'data: {"error":{"message":"late","code":500}}\n\n')
+    one.finish(broken=True)
+    heard = caller.heard(downstream)
+    assert (heard.text, heard.complete, heard.error) == (TEXT, True, None)
+
+
 @pytest.mark.parametrize("downstream", DIALECTS)
 @pytest.mark.parametrize("upstream", DIALECTS)
 def test_an_error_in_the_stream_ends_it_without_an_end(upstream: str, downstream: str) -> None:

@@ -488,3 +488,15 @@ def test_a_piece_of_a_message_is_a_mould(data: bytes) -> None:
 )
 def test_what_says_more_of_a_message_is_none(data: bytes) -> None:
     assert mould_of_message(data) is None
+
+
+def test_a_mould_is_cut_around_the_text_that_is_read_whatever_it_says() -> None:
+    """Another field of the same name, and a model that says what a mould might be tried with."""
+
+    def chunk(also: str, text: str) -> bytes:
+        choice = {"index": 0, "message": {"content": also}, "delta": {"content": text}, "finish_reason": None}
+        return b"data: " + json.dumps({"id": "r", "choices": [choice]}).encode() + b"\n\n"
+
+    chunks = [chunk("", "The "), chunk("The ", "tieline"), chunk("The tieline", "tieline")]
+    one = relayed(get("openai_chat"), chunks, "")[0]
+    assert one.transcript.text == "The tielinetieline"

@@ -155,13 +155,16 @@ class Exchange:
             now = self.clock()
             self._close_entry(now)
             self._tell_health(now)
+            unsaid = self.relay is not None and self.relay.unsaid
             self.relay = None  # which knows us: the two would wait for the cycle collector
         return Outcome(
             failure=self.failure,
             elapsed_s=now - flight.received_at,
             committed=flight.committed,
             cost=self.entry.cost,
-            resumable=self.failure is None or not flight.committed or resume.resumable(flight.transcript),
+            resumable=self.failure is None
+            or not flight.committed
+            or (not unsaid and resume.resumable(flight.transcript)),
         )
 
     @property
@@ -346,6 +349,9 @@ class Exchange:
         feed = Feed(flight, relay, response, watch)
         broken = False
         if self.resuming:
+            flight.congested = (
+                False  # the caller may have caught up while nobody listened; else the next write tells
+            )
             flight.reply.on_drain(self._drained)
         try:
             await response.pipe(feed.take)

@@ -18,6 +18,7 @@ from tieline.dialects.base import (
     Peek,
     StreamDecoder,
     StreamEncoder,
+    StreamFault,
     UpstreamDialect,
 )
 from tieline.dialects.mould import text_of, texts_of
@@ -208,13 +209,27 @@ class Relay:
         """
         if self.done:
             return
-        frames = [] if broken else self.splitter.finish()
-        out = self._forward(b"", frames, False) if self.encoder is None else self._translate(frames)
+        out = b"" if broken else self._last()
         if not self.done:
             out = self._whole(out, lambda: self._encode(self.decoder.finish()))
             self._end(out, self.through.terminator if self.through is not None else b"")
         elif out:
             self._send(out)
+
+    def _last(self) -> bytes:
+        """What stands at the end without its blank line. After a complete answer no fault counts any more (WIRE_FACTS 10)."""
+        try:
+            frames = self.splitter.finish()
+            return self._forward(b"", frames, False) if self.encoder is None else self._translate(frames)
+        except (StreamFault, Garbled):
+            if not self.decoder.complete:
+                raise
+            return b""
+
+    @property
+    def unsaid(self) -> bool:
+        """Whether the caller has seen the beginning of something that the transcript does not know of."""
+        return self.committed and self.encoder is None and self.decoder.unsaid
 
     def woke(self) -> None:
         """The upstream said something, or is through."""
@@ -355,9 +370,12 @@ class Relay:
         out.append(self.encoder.encode(event))
 
     def _hand_over(self, out: list[bytes]) -> None:
-        """What came in front of a fault is the caller's, once it has seen anything: the transcript has it too."""
-        if self.committed and out and not self.done:
-            self.write(b"".join(out))
+        """What came in front of a fault is the caller's, as the transcript has it too; held until it has seen anything."""
+        if out and not self.done:
+            if self.committed:
+                self.write(b"".join(out))
+            else:
+                self.held += out
 
     def _whole(self, out: bytes, rest: Callable[[], bytes]) -> bytes:
         """``out`` and what ``rest`` makes; ``out`` alone is handed over when that raises."""
@@ -419,8 +437,8 @@ class Relay:
 
     def commit(self) -> None:
         """From here on the caller has seen something of this attempt."""
+        self.sink.commit()  # another may have been first
         self.committed = True
-        self.sink.commit()
         held, self.held = b"".join(self.held), []
         if held:
             self.write(held)

@@ -151,6 +151,10 @@ class StreamDecoder(Protocol):
     ended: bool
     """The terminator was seen (`[DONE]`, `message_stop`): nothing more will come."""
 
+    @property
+    def unsaid(self) -> bool:
+        """Whether something has begun that no event has told yet: a call without its arguments, a block of no kind of ours."""
+
     def decode(self, frame: Frame) -> list[Event]:
         """Raises StreamFault or Garbled."""
 

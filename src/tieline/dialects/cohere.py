@@ -388,6 +388,8 @@ class CohereDecoder:
 
     __slots__ = ("_blocks", "_clock", "_next", "_started", "complete", "ended")
 
+    unsaid = False
+
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.complete = False
         self.ended = False

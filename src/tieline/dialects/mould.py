@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from typing import Final
@@ -11,8 +12,8 @@ import msgspec
 from tieline.dialects.base import Garbled, Mould
 
 _read_string: Final = msgspec.json.Decoder(str).decode
-_PROBE: Final = "tieline"
-"""A text that is tried in a mould, to see whether it is read there."""
+_PROBE: Final = f"tieline {os.urandom(8).hex()}"
+"""A text that is tried in a mould, to see whether it is read there; none that a model could say."""
 
 
 def cut(

@@ -360,6 +360,8 @@ class Decoder:
 
     __slots__ = ("_blocks", "_native", "_started", "complete", "ended")
 
+    unsaid = False
+
     def __init__(self) -> None:
         self.complete = False
         self.ended = False

@@ -122,6 +122,10 @@ class Decoder:
         self._structured = False
         self._finished = False
 
+    @property
+    def unsaid(self) -> bool:
+        return any(block.kind == "opaque" for block in self._blocks.values())
+
     def decode(self, frame: Frame) -> list[Event]:
         if not frame.data:
             return []

@@ -177,6 +177,8 @@ class ConverseDecoder:
 
     __slots__ = ("_blocks", "_called", "_clock", "_next", "_started", "_structured", "complete", "ended")
 
+    unsaid = False
+
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.complete = False
         self.ended = False

@@ -315,6 +315,8 @@ class GeminiDecoder:
 
     __slots__ = ("_candidates", "_clock", "_id", "_next", "_started", "_usage", "complete", "ended")
 
+    unsaid = False
+
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.complete = False
         self.ended = False

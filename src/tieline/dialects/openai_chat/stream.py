@@ -160,6 +160,10 @@ class Decoder:
         self._id = ""
         self._choices: dict[int, _ChoiceState] = {}
 
+    @property
+    def unsaid(self) -> bool:
+        return any(call.block < 0 for state in self._choices.values() for call in state.order)
+
     def decode(self, frame: Frame) -> list[Event]:
         data = frame.data
         if not data or self._done:

@@ -200,7 +200,7 @@ _CONTENT_MARKS = (b"delta", b"done", b"output_item", b"completed", b"incomplete"
 class ResponsesDecoder:
     """Typed events back to ours. ``response.completed`` (or ``incomplete``) ends the stream."""
 
-    __slots__ = ("_blocks", "_called", "_next", "_started", "complete", "ended")
+    __slots__ = ("_blocks", "_called", "_next", "_others", "_started", "complete", "ended")
 
     def __init__(self) -> None:
         self.complete = False
@@ -209,6 +209,12 @@ class ResponsesDecoder:
         self._next = 0
         self._called = False
         self._started = False
+        self._others: set[int] = set()
+        """Places of open items that are announced when they are done: searches, images."""
+
+    @property
+    def unsaid(self) -> bool:
+        return bool(self._others)
 
     def decode(self, frame: Frame) -> list[Event]:
         if frame.event == "response.output_text.delta":
@@ -290,6 +296,8 @@ class ResponsesDecoder:
             self._open(key, "tool_call", out, id=call.id, name=call.name)
         elif item.get("type") == "reasoning":
             self._open(key, "thinking", out, id=optional_text(item.get("id")))
+        elif item.get("type") != "message":
+            self._others.add(key[0])
 
     def _part_added(self, event: Json, out: list[Event]) -> None:
         kind = object_of(event.get("part")).get("type")
@@ -351,6 +359,7 @@ class ResponsesDecoder:
         item = object_of(event.get("item"))
         at = count_of(event.get("output_index"))
         kind = item.get("type")
+        self._others.discard(at)
         if kind == "function_call":
             self._call_done(item, (at, 0), out)
         elif kind == "reasoning":
