@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from tests.record.samples import attempt, record
 from tieline.record.recorder import Recorder
 from tieline.store.database import Database
-from tieline.store.queries import Filters, Spend, logs, show, spend
+from tieline.store.queries import By, Filters, Spend, _by_request, logs, show, spend
 from tieline.types.record import Record
 
 DAY = 86_400_000
@@ -87,7 +89,7 @@ def by(lines: list[Spend]) -> dict[str | None, Spend]:
 
 def test_spend_is_exact_beyond_64_bits(database: Database) -> None:
     [total] = spend(database, by="total")
-    assert total.cost == 2 * HUGE + 1_234_567
+    assert total.cost == 2 * HUGE + 1_234_567 + 5
     assert (total.requests, total.attempts, total.unknown) == (5, 5, 1)
     assert total.charged == 20 + 4 * 1_234_567
     assert total.wasted == 10
@@ -105,7 +107,7 @@ def test_spend_by_key_day_and_tag(database: Database) -> None:
     keys = by(spend(database, by="key"))
     assert keys["b"].cost == HUGE
     assert keys["a"].requests == 2
-    assert keys[None].unknown == 1
+    assert (keys[None].cost, keys[None].unknown) == (5, 1)
     days = spend(database, by="day")
     assert [(line.group, line.requests) for line in days] == [
         ("1970-01-02", 3),
@@ -116,6 +118,29 @@ def test_spend_by_key_day_and_tag(database: Database) -> None:
     assert {group: line.requests for group, line in tags.items()} == {"x": 1, "y": 1, None: 3}
     with pytest.raises(ValueError, match="tag"):
         spend(database, by="tag")
+
+
+@pytest.mark.parametrize("grouping", ["key", "project", "day", "outcome", "run", "total"])
+def test_spend_has_what_is_known_however_it_is_grouped(database: Database, grouping: By) -> None:
+    attempts, requests = spend(database, by="deployment"), spend(database, by=grouping)
+    assert sum(line.cost for line in requests) == sum(line.cost for line in attempts)
+    assert sum(line.unknown for line in requests) == 1
+
+
+def test_known_costs_are_looked_up_by_their_request(database: Database) -> None:
+    plan = []
+
+    def explain(connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if statement.startswith("SELECT"):
+            plan.extend(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all())
+
+    if not database.is_sqlite:
+        pytest.skip("PostgreSQL reads so few rows without an index")
+    with database.read() as connection:
+        sa.event.listen(connection, "before_cursor_execute", explain)
+        _by_request(connection, "total", Filters(), None)
+    assert "SEARCH entries USING INDEX" in str(plan)
+    assert "SCAN entries" not in str(plan)
 
 
 def test_spend_of_nothing(database: Database) -> None:

@@ -165,14 +165,15 @@ def _added(one: Spend, other: Spend) -> Spend:
 def _by_request(connection: Connection, by: str, filters: Filters, tag: str | None) -> list[Spend]:
     import sqlalchemy as sa
 
-    from tieline.store.tables import record_tags, records
+    from tieline.store.tables import entries, record_tags, records
 
     group = _request_group(by)
+    known = map(_known, _parts(records.c.cost), _parts(entries.c.cost))
     query = sa.select(
         group,
         sa.func.count(),
         *_sums(records.c.attempts, records.c.input_tokens, records.c.output_tokens),
-        *_money(records.c.cost),
+        *_sums(*known),
         sa.func.count() - sa.func.count(records.c.cost),
         *_money(records.c.wasted),
         *_money(records.c.charged),
@@ -199,6 +200,20 @@ def _by_request(connection: Connection, by: str, filters: Filters, tag: str | No
         for row in connection.execute(_filtered(query, filters))
         if row[1]
     ]
+
+
+def _known(whole: ColumnElement[Any], of_attempt: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Of a request whose cost is unknown as a whole, what is known of its attempts."""
+    import sqlalchemy as sa
+
+    from tieline.store.tables import entries, records
+
+    attempts = sa.select(sa.func.sum(of_attempt)).where(entries.c.record_id == records.c.id)
+    # Only those with entries are looked up: where models have no price, every row's cost is unknown.
+    return sa.case(
+        (records.c.cost.is_not(None), whole),
+        (records.c.alone == 0, attempts.correlate(records).scalar_subquery()),
+    )
 
 
 def _named(connection: Connection, by: str, found: list[Spend]) -> list[Spend]:
@@ -244,11 +259,16 @@ def _sums(*columns: ColumnElement[Any]) -> list[ColumnElement[Any]]:
 
 
 def _money(column: ColumnElement[Any]) -> list[ColumnElement[Any]]:
-    """Two sums that cannot overflow where the one would (``tables``); literals make both databases divide integers."""
+    """Two sums that cannot overflow where the one would (``tables``)."""
+    return _sums(*_parts(column))
+
+
+def _parts(column: ColumnElement[Any]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
+    """Whole micro-dollars and what is left; literals make both databases divide integers."""
     import sqlalchemy as sa
 
     micro: ColumnElement[int] = sa.literal_column(str(_MICRO))
-    return _sums(column.op("/")(micro), column.op("%")(micro))
+    return column.op("/")(micro), column.op("%")(micro)
 
 
 def _pico(row: Row[Any] | Sequence[Any], at: int) -> Pico:
