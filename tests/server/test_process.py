@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 import urllib.request
@@ -170,6 +171,18 @@ def test_an_unusable_database_is_one_line(tmp_path: Path, database: str, says: s
     done = tieline("serve", cwd=tmp_path)
     _refused(done, says, "store.database")
     assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [("serve",), ("up", "--once")])
+def test_a_start_that_fails_as_nobody_thought_of_is_one_line(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    (tmp_path / "tieline.yaml").write_text("discover: false\nserver: {port: 0}\n")
+    assert tieline("keys", "create", "ci", cwd=tmp_path).returncode == 0
+    with sqlite3.connect(tmp_path / "tieline.db") as database:
+        database.execute("UPDATE meta SET value = 'odd' WHERE name = 'accounts_revision'")
+    database.close()
+    _refused(tieline(*command, cwd=tmp_path), "Cannot start: ValueError", "'odd'")
 
 
 def test_an_unusable_spool_is_one_line(tmp_path: Path) -> None:

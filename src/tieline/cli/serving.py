@@ -104,8 +104,9 @@ async def _up(path: Path | None, port: int | None, once: bool) -> None:
     serving = asyncio.get_running_loop().create_task(service.serve())
     try:
         await asyncio.wait({tour, serving}, return_when=asyncio.FIRST_COMPLETED)
-        if gateway.failed is not None:
-            raise gateway.failed
+        if serving.done():
+            await serving  # which says why
+            return
         await _show(gateway, tour.result(), simulated=simulator is not None)
         if once:
             service.stop()

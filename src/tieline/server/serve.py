@@ -146,9 +146,7 @@ class Service:
         try:
             await self.server.serve(sockets=[self.sock])
         except SystemExit:  # uvicorn's way to say that the lifespan did not start
-            if self.gateway.failed is not None:
-                raise self.gateway.failed from None
-            raise
+            raise self.gateway.failed or ConfigError("The server did not start.") from None
         finally:
             if self._sweeper is not None:
                 self._sweeper.cancel()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 import tieline
+from tieline.record.redact import redact
 from tieline.types.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,8 +61,10 @@ class ControlPlane:
             self._gateway.failed = error
             await send({"type": "lifespan.startup.failed"})
             return
-        except OSError as error:
-            self._gateway.failed = ConfigError(f"Cannot start: {error}.")
+        except Exception as error:
+            # Also what nobody thought of: the server would end without a word.
+            log.debug("the start failed", exc_info=error)
+            self._gateway.failed = ConfigError(f"Cannot start: {_said(error)}.")
             await send({"type": "lifespan.startup.failed"})
             return
         await send({"type": "lifespan.startup.complete"})
@@ -76,6 +79,13 @@ async def _answer(send: Any, status: int, value: Any) -> None:
     headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": msgspec.json.encode(value)})
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return str(error)
+    first = str(error).strip().partition("\n")[0].rstrip(".")
+    return redact(f"{type(error).__name__}: {first}", limit=300)
 
 
 def _built(gateway: Gateway) -> Any:
