@@ -50,6 +50,11 @@ def degraded(gateway: Gateway) -> list[str]:
         gateway.watch.last_error is not None or (gateway.admission.known and gateway.watch.stale_s > STALE_S)
     ):
         found.append("keys: those known stay in force, changes are not seen")
+    if gateway.watch is not None and gateway.watch.unreadable:
+        ids = ", ".join([*gateway.watch.unreadable][:5])
+        found.append(
+            f"keys: refused as their rules cannot be read, {len(gateway.watch.unreadable)} in all: {ids}"
+        )
     if gateway.leases is not None and gateway.leases.last_error is not None:
         found.append("redis: budgets and limits are spent out of the shares that are left")
     if gateway.replicas is not None and gateway.replicas.unshared:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -364,6 +365,31 @@ async def test_changes_from_elsewhere_are_seen_within_two_seconds(tmp_path: Path
         await until(admin, made["secret"], 200)
         await asyncio.to_thread(cli, config, "keys", "revoke", "ci")
         await until(admin, made["secret"], 401)
+
+
+async def test_a_key_that_cannot_be_read_is_refused_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Under a running gateway: the others go on, and it can be revoked."""
+    async with administered(tmp_path) as admin:
+        made = [(await admin.ask("POST", "/keys", {"name": name}))[1] for name in ("fine", "odd")]
+        fine, odd = (one["secret"] for one in made)
+        assert (await admin.chat(odd)).status == 200
+        with sqlite3.connect(tmp_path / "tieline.db") as database:
+            database.execute("UPDATE keys SET rules = '{\"later\": 1}' WHERE name = 'odd'")
+        database.close()
+        await admin.ask("POST", "/keys", {"name": "third"})
+        assert (await admin.chat(odd)).status == 403
+        assert (await admin.chat(fine)).status == 200
+        await admin.ask("POST", "/keys", {"name": "fourth"})
+        state = admin.gateway.readiness()
+        told = f"keys: refused as their rules cannot be read, 1 in all: {made[1]['key']['id']}"
+        assert (state["ready"], state["degraded"]) == (True, [told])
+        assert sum("'odd'" in line and "unknown field" in line for line in caplog.messages) == 1
+        assert (await admin.ask("GET", "/keys/odd"))[1]["unreadable"]
+        assert (await admin.ask("POST", "/keys/odd/revoke"))[0] == 200
+        assert admin.gateway.readiness()["degraded"] == []
+        assert (await admin.chat(odd)).status == 401
 
 
 async def until(admin: Admin, secret: str, status: int) -> None:

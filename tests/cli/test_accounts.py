@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,8 @@ def test_keys_and_projects(config: Path) -> None:
             "policy.deny_providers[0]: there is no provider",
         ),
         (("projects", "create", "x", "--allow-provider", "sim-openia"), "Did you mean sim-openai?"),
+        (("keys", "create", "x", "--jurisdiction", "EU,US"), "--jurisdiction EU,US: not a place."),
+        (("projects", "create", "x", "--jurisdiction", "Germany"), "--jurisdiction Germany: not a place."),
         (("projects", "credit", "default", "0"), "amount_usd"),
         (("credentials", "add", "openay"), "openai"),
         (("keys", "rotate", "x", "--overlap", "never"), "--overlap never: not a duration."),
@@ -133,6 +136,33 @@ def test_names_that_nothing_has(config: Path) -> None:
         "openai",
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_places_in_lower_case(config: Path) -> None:
+    cli(config, "keys", "create", "x", "--jurisdiction", "eu", "--jurisdiction", "LOCAL")
+    assert cli(config, "keys", "show", "x")["rules"]["policy"]["jurisdictions"] == ["EU", "local"]
+
+
+def test_what_cannot_be_read_is_shown_and_can_be_ended(config: Path) -> None:
+    """Written by a later version, or by hand."""
+    cli(config, "keys", "create", "odd")
+    cli(config, "projects", "create", "strange")
+    with sqlite3.connect(config.parent / "tieline.db") as database:
+        for table, name in (("keys", "odd"), ("projects", "strange")):
+            database.execute(f"UPDATE {table} SET rules = ? WHERE name = ?", ('{"later": 1}', name))
+    database.close()
+    assert "unreadable" in run(config, "keys", "list").stdout
+    assert "unreadable" in run(config, "projects", "list", COLUMNS="100").stdout
+    for kind, name in (("keys", "odd"), ("projects", "strange")):
+        shown = run(config, kind, "show", name).stdout
+        assert "unreadable: Object contains unknown field `later`" in shown
+        assert "limits" not in shown
+        assert cli(config, kind, "show", name)["unreadable"]
+    done = run(config, "keys", "edit", "odd", "--rpm", "5")
+    assert (done.returncode, "or revoke it" in done.stderr) == (2, True)
+    cli(config, "keys", "revoke", "odd")
+    cli(config, "projects", "archive", "strange")
+    assert cli(config, "keys", "list") == []
 
 
 def test_a_time_no_calendar_has() -> None:

@@ -16,7 +16,7 @@ from msgspec import UNSET, Struct, UnsetType, field
 
 from tieline.admit.budgets import KEPT_SLOTS
 from tieline.admit.keys import digest_of, hint_of, make_secret
-from tieline.admit.rules import Rules, check_rules, decode_rules, encode_rules
+from tieline.admit.rules import CLOSED, Rules, check_rules, encode_rules, read_rules
 from tieline.admit.snapshot import Key, Project, Secret, Snapshot
 from tieline.record.rows import SLOT_S
 from tieline.store import audit
@@ -399,25 +399,37 @@ def _tables() -> Any:
 
 
 def _project(row: Any) -> Project:
+    rules, unreadable = _rules(row, of_project=True)
     return Project(
         id=row.id,
         name=row.name,
-        rules=decode_rules(row.rules),
+        rules=rules,
         created_ms=row.created_ms,
         archived_ms=row.archived_ms,
+        unreadable=unreadable,
     )
 
 
 def _key(row: Any) -> Key:
+    rules, unreadable = _rules(row, of_project=False)
     return Key(
         id=row.id,
         project_id=row.project_id,
         name=row.name,
-        rules=decode_rules(row.rules),
+        rules=rules,
         created_ms=row.created_ms,
         expires_ms=row.expires_ms,
         revoked_ms=row.revoked_ms,
+        unreadable=unreadable,
     )
+
+
+def _rules(row: Any, *, of_project: bool) -> tuple[Rules, str | None]:
+    """And why they cannot be read: one row must not take the others with it."""
+    try:
+        return read_rules(row.rules, of_project=of_project), None
+    except InvalidRequest as error:
+        return CLOSED, f"{error.param}: {error.message}" if error.param else error.message
 
 
 def _new_rules(connection: Connection, name: str, row_id: str, rules: RulesChange | None) -> dict[str, Any]:
@@ -426,14 +438,22 @@ def _new_rules(connection: Connection, name: str, row_id: str, rules: RulesChang
 
     if rules is None:
         return {}
+    of_project = name == "projects"
     if not isinstance(rules, Rules):
         table = getattr(_tables(), name)
         query = sa.select(table.c.rules).where(table.c.id == row_id).with_for_update()
-        changed = rules(decode_rules(connection.execute(query).scalar_one()))
+        before, unreadable = _rules(connection.execute(query).one(), of_project=of_project)
+        if unreadable is not None:
+            raise InvalidRequest(
+                f"its rules cannot be read: {unreadable}",
+                param="rules",
+                hint=f"Edit it with the version that wrote them, or {'archive' if of_project else 'revoke'} it.",
+            )
+        changed = rules(before)
         if changed is None:
             return {}
         rules = changed
-    check_rules(rules, of_project=name == "projects")
+    check_rules(rules, of_project=of_project)
     return {"rules": encode_rules(rules).decode()}
 
 

@@ -396,6 +396,12 @@ class Admission:
 
     def _new_principal(self, key: Key) -> Principal:
         project = self._snapshot.projects[key.project_id]
+        if key.unreadable or project.unreadable:
+            whose = f"key {key.name!r}" if key.unreadable else f"the project of key {key.name!r}"
+            raise Forbidden(
+                f"The rules of {whose} cannot be read, so that it is refused.",
+                hint="The gateway's log says why.",
+            )
         principal = Principal(key, project.rules, self._policy)
         principal.gates = (
             self._gate(f"key:{key.id}", f"Key {key.name!r}", key.rules),

@@ -64,8 +64,36 @@ class Rules(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True, omit_
     policy: PolicyRules = field(default_factory=PolicyRules)
 
 
+CLOSED = Rules(models=[], profiles=[])
+"""Of a key or project whose own cannot be read: nothing may be asked for."""
+
+
 def check_rules(rules: Rules, *, of_project: bool) -> None:
     """Raises InvalidRequest that names the field."""
+    _check_values(rules, of_project)
+    try:
+        decode_rules(encode_rules(rules))
+    except (msgspec.ValidationError, UnicodeError) as error:
+        # Nobody who reads the database could use them.
+        raise _refused(error) from None
+
+
+def read_rules(text: str, *, of_project: bool) -> Rules:
+    """As kept. Raises InvalidRequest for what ``check_rules`` would not have let in: another version's, or by hand."""
+    try:
+        rules = decode_rules(text)
+    except (msgspec.MsgspecError, UnicodeError, TypeError) as error:
+        raise _refused(error) from None
+    _check_values(rules, of_project)
+    return rules
+
+
+def _refused(error: Exception) -> InvalidRequest:
+    message, _, place = str(error).partition(" - at `$.")
+    return InvalidRequest(message[:MAX_NAME_CHARS], param=place.rstrip("`") or None)
+
+
+def _check_values(rules: Rules, of_project: bool) -> None:
     for name in Limits.__struct_fields__:
         value = getattr(rules.limits, name)
         if value is not None and not 1 <= value <= MAX_LIMIT:

@@ -13,6 +13,8 @@ class Project(Struct, frozen=True, kw_only=True):
     rules: Rules
     created_ms: int
     archived_ms: int | None = None
+    unreadable: str | None = None
+    """Why its rules cannot be read: its keys are refused, and ``rules`` allow nothing."""
 
 
 class Key(Struct, frozen=True, kw_only=True):
@@ -25,6 +27,8 @@ class Key(Struct, frozen=True, kw_only=True):
     revoked_ms: int | None = None
     hints: tuple[str, ...] = ()
     """The last four characters of each secret that is valid."""
+    unreadable: str | None = None
+    """Why its rules cannot be read: it is refused, and ``rules`` allow nothing."""
 
 
 class Secret(Struct, frozen=True):
@@ -42,6 +46,13 @@ class Snapshot(Struct, frozen=True):
     projects: dict[str, Project]
     keys: dict[str, Key]
     secrets: dict[bytes, Secret]
+
+    def unreadable(self) -> list[Key | Project]:
+        """Those in use that this version cannot hold to their rules."""
+        return [
+            *(one for one in self.projects.values() if one.unreadable and one.archived_ms is None),
+            *(one for one in self.keys.values() if one.unreadable and one.revoked_ms is None),
+        ]
 
 
 EMPTY = Snapshot(0, {}, {}, {})

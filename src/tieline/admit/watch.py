@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Awaitable, Callable
 
 from tieline.admit.accounts import Accounts
 from tieline.admit.admission import Admission
 from tieline.admit.kept import KeptKeys
+from tieline.admit.snapshot import Snapshot
 from tieline.record.redact import redact
+
+log = logging.getLogger("tieline")
 
 INTERVAL_S = 1.0
 """Half of the two seconds within which a revoked key must be refused."""
@@ -41,6 +45,8 @@ class Watch:
         self._task: asyncio.Task[None] | None = None
         self._looked_at = 0.0
         self.last_error: str | None = None
+        self.unreadable: dict[str, str] = {}
+        """Keys and projects that are refused as their rules cannot be read: id -> why."""
 
     async def load(self, writer: str | None = None) -> None:
         """Reads keys, rules and what was spent (by this recorder's ``writer`` and by others). Raises what the
@@ -95,5 +101,16 @@ class Watch:
         snapshot = await asyncio.to_thread(self._accounts.snapshot)
         credits = await asyncio.to_thread(self._accounts.credits)
         self._admission.refresh(snapshot, credits)
+        self._tell(snapshot)
         if self._kept is not None:
             await asyncio.to_thread(self._kept.keep, snapshot, credits)
+
+    def _tell(self, snapshot: Snapshot) -> None:
+        """Once for each."""
+        found = snapshot.unreadable()
+        for one in found:
+            if self.unreadable.get(one.id) != one.unreadable:
+                log.error(
+                    "%s (%r) is refused: its rules cannot be read: %s", one.id, one.name, one.unreadable
+                )
+        self.unreadable = {one.id: one.unreadable or "" for one in found}

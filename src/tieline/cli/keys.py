@@ -52,7 +52,7 @@ def list_keys(
 ) -> None:
     """All keys, without their secrets."""
     accounts = options.accounts(config)
-    found = [key for key in accounts.keys(project) if every or state_of(key) == "active"]
+    found = [key for key in accounts.keys(project) if every or state_of(key) in ("active", "unreadable")]
     projects = {one.id: one.name for one in accounts.projects()}
     spent = accounts.spent()
     if as_json:
@@ -102,7 +102,7 @@ def show(key: KeyArgument, config: ConfigOption = None, as_json: JsonOption = Fa
     if found.revoked_ms is not None:
         before.append(("revoked", options.day(found.revoked_ms)))
     after = [("spent", f"${format_usd(_spent(accounts.spent(), found))} in all")]
-    options.card(found.name, f"{found.id}  {_state_style(state_of(found))}", before, found.rules, after)
+    options.card(found, f"{found.id}  {_state_style(state_of(found))}", before, after)
 
 
 @app.command()
@@ -162,7 +162,9 @@ def state_of(key: Key) -> str:
     if key.revoked_ms is not None:
         return "revoked"
     expired = key.expires_ms is not None and key.expires_ms <= time.time() * 1_000
-    return "expired" if expired else "active"
+    if expired:
+        return "expired"
+    return "active" if key.unreadable is None else "unreadable"
 
 
 def _state_style(state: str) -> str:

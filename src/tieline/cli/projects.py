@@ -74,7 +74,7 @@ def list_projects(
             escape(options.budgets_text(one.rules)),
             shown["spent_usd"],
             shown["credit_left_usd"] or "–",
-            "[red]archived[/]" if one.archived_ms is not None else "",
+            _state(one),
         )
     console.print(rows if found else "No projects yet. `tieline projects create NAME` makes one.")
 
@@ -95,7 +95,7 @@ def show(project: ProjectArgument, config: ConfigOption = None, as_json: JsonOpt
     after = [("spent", f"${shown['spent_usd']} in all")]
     if shown["credit_usd"] is not None:
         after.append(("credit", f"${shown['credit_usd']} paid in, ${shown['credit_left_usd']} left"))
-    options.card(found.name, found.id, before, found.rules, after)
+    options.card(found, found.id, before, after)
 
 
 @app.command()
@@ -158,6 +158,12 @@ def credit(
         console.print(
             f"{escape(shown['name'])}: ${shown['credit_usd']} paid in, ${shown['credit_left_usd']} left"
         )
+
+
+def _state(project: Project) -> str:
+    if project.archived_ms is not None:
+        return "[red]archived[/]"
+    return "[red]unreadable[/]" if project.unreadable is not None else ""
 
 
 def plain(project: Project, accounts: Accounts) -> dict[str, Any]:

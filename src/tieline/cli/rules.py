@@ -13,6 +13,7 @@ from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
+import msgspec
 import typer
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
@@ -20,9 +21,11 @@ from msgspec.structs import replace
 from tieline.admit.accounts import Accounts
 from tieline.admit.naming import check_providers, strange_names
 from tieline.admit.rules import BudgetRule, Limits, Rules, check_rules
+from tieline.admit.snapshot import Key, Project
 from tieline.cli.ledger import opened
 from tieline.cli.terminal import console, errors, escape, table
 from tieline.config.load import find, load
+from tieline.config.schema import Jurisdiction
 from tieline.types.errors import InvalidRequest
 
 Line = tuple[str, str]
@@ -97,7 +100,7 @@ class RuleOptions(Struct, kw_only=True):
         if self.deny is not None:
             found["deny_providers"] = _named(self.deny)
         if self.places is not None:
-            found["jurisdictions"] = _named(self.places) or None
+            found["jurisdictions"] = [_place(text) for text in self.places if text] or None
         return found
 
 
@@ -170,6 +173,17 @@ def _pair(text: str, option: str) -> tuple[str, str]:
     return name, value
 
 
+def _place(text: str) -> str:
+    place = "local" if text.lower() == "local" else text.upper()
+    try:
+        return msgspec.convert(place, Jurisdiction)
+    except msgspec.ValidationError:
+        raise InvalidRequest(
+            f"--jurisdiction {text}: not a place.",
+            hint="Write an ISO country code such as US, EU, or local; the option again for each further one.",
+        ) from None
+
+
 def duration_s(text: str, option: str) -> int:
     """``0h``, ``24h``, ``7d``, ``2w``, ``1y``. Raises InvalidRequest."""
     found = _DURATION.fullmatch(text)
@@ -232,12 +246,13 @@ def budgets_text(rules: Rules) -> str:
     return ", ".join(map(budget_text, rules.budgets)) or "–"
 
 
-def card(title: str, subtitle: str, before: Iterable[Line], rules: Rules, after: Iterable[Line]) -> None:
-    """One key or project for the eye: a line for each thing that is set."""
-    console.print(f"[bold]{escape(title)}[/]  {subtitle}")
+def card(one: Key | Project, subtitle: str, before: Iterable[Line], after: Iterable[Line]) -> None:
+    """For the eye: a line for each thing that is set."""
+    console.print(f"[bold]{escape(one.name)}[/]  {subtitle}")
     rows = table("", "")
     rows.show_header = False
-    for name, value in (*before, *_lines_of(rules), *after):
+    rules = _lines_of(one.rules) if one.unreadable is None else [("rules", f"unreadable: {one.unreadable}")]
+    for name, value in (*before, *rules, *after):
         rows.add_row(f"[dim]{name}[/]", escape(value))
     console.print(rows)
 

@@ -83,6 +83,7 @@ class Desk:
             rules=project.rules,
             created_ms=project.created_ms,
             archived_ms=project.archived_ms,
+            unreadable=project.unreadable,
             spent_usd=format_usd(spent),
             credit_usd=None if paid is None else format_usd(paid),
             credit_left_usd=None if paid is None else format_usd(paid - spent),
@@ -98,6 +99,7 @@ class Desk:
             created_ms=key.created_ms,
             expires_ms=key.expires_ms,
             revoked_ms=key.revoked_ms,
+            unreadable=key.unreadable,
             hints=list(key.hints),
             spent_usd=format_usd(found.get(f"key:{key.id}", NOTHING).total),
         )

@@ -76,6 +76,8 @@ class ProjectView(Struct, kw_only=True):
     rules: Rules
     created_ms: int
     archived_ms: int | None
+    unreadable: str | None
+    """Why its rules cannot be read: its keys are refused, and ``rules`` allow nothing."""
     spent_usd: str
     credit_usd: str | None
     """All that was ever paid in; null: not prepaid."""
@@ -111,6 +113,8 @@ class KeyView(Struct, kw_only=True):
     created_ms: int
     expires_ms: int | None
     revoked_ms: int | None
+    unreadable: str | None
+    """Why its rules cannot be read: it is refused, and ``rules`` allow nothing."""
     hints: list[str]
     """The last four characters of each secret that is valid."""
     spent_usd: str
