@@ -30,7 +30,7 @@ from tieline.config.schema import Config, ProviderConfig
 from tieline.dialects import get as dialect_named
 from tieline.dialects import get_upstream
 from tieline.ledger.markup import Markup
-from tieline.ledger.pricing import upper_bound
+from tieline.ledger.pricing import bound_asked
 from tieline.line import Line
 from tieline.listing import Listed
 from tieline.pipeline import Flight, fault_headers
@@ -429,7 +429,7 @@ class Gateway:
             list(fleet.all()),
             config,
             self.health,
-            upper_bound=upper_bound,
+            upper_bound=bound_asked,
             random=Random(),
             deploy=_deploy(fleet),
             find=fleet.by_name,

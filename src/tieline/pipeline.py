@@ -233,6 +233,7 @@ class Flight:
             input_tokens=self.tokens,
             max_output_tokens=peek.max_output_tokens,
             n=peek.n,
+            service_tier=self.asked_tier,
         )
         if self.permit is not None and self.permit.policy is not NO_RULES and self.permit.policy != NO_RULES:
             needs.rules = (self.permit.policy,)
@@ -340,12 +341,7 @@ class Flight:
         said = 2 * self.transcript.chars if self.committed else 0
         price = card.price if card else None
         most_in, most_out = self.most_input_tokens + said, self.most_output_tokens(card)
-        bound = pricing.upper_bound(price, most_in, most_out)
-        if self.asked_tier in pricing.STANDARD_TIERS or bound is None:
-            return bound
-        # A provider may serve it at the standard tier after all.
-        special = pricing.upper_bound(price, most_in, most_out, service_tier=self.asked_tier)
-        return None if special is None else max(bound, special)
+        return pricing.bound_asked(price, most_in, most_out, self.asked_tier)
 
     def _give_up(self, end: GiveUp) -> None:
         if self.unsupported is not None and not self.record.attempts:
@@ -582,8 +578,12 @@ class Flight:
     @property
     def asked_tier(self) -> str | None:
         """``service_tier`` of the request: batch, priority, flex, or a name for the standard one."""
-        raw = self.peek.fields.get("service_tier")
-        return None if raw is None else bytes(raw).strip(b'" ').decode("utf-8", "replace")
+        fields = self.peek.fields
+        if not fields:  # a plain body has none
+            return None
+        raw = fields.get("service_tier") or fields.get("serviceTier")  # the latter is Gemini's
+        tier = b"null" if raw is None else bytes(raw).strip(b'" ').lower()
+        return None if tier in (b"null", b"unspecified") else tier.decode("utf-8", "replace")
 
     @property
     def structured(self) -> bool:

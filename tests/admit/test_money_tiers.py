@@ -170,6 +170,28 @@ async def test_a_request_costs_what_the_tier_of_the_answer_costs(tmp_path: Path,
         assert (await it.charged()).cost is None
 
 
+async def test_a_ceiling_is_one_of_the_tier_that_is_asked_for(tmp_path: Path) -> None:
+    async with shop(tmp_path) as it:
+        # 20 tokens out at 40 USD per million, a few in and the fee: 0.00584 at most; at twice the price 0.00668.
+        limit = {"max_cost_usd": "0.006"}
+        assert (await it.chat(None, "own/m", tieline=limit)).status == 200
+        assert (await it.chat(None, "own/m", tieline=limit, service_tier=None)).status == 200
+        assert (await it.chat(None, "own/m", tieline=limit, service_tier="flex")).status == 200
+        for tier in ("priority", "scale"):
+            heard = await it.chat(None, "own/m", tieline=limit, service_tier=tier)
+            assert heard.status == 404, heard.body
+            assert b"ceiling" in heard.body
+        body = {
+            "contents": [{"role": "user", "parts": [{"text": "Hello"}]}],
+            "generationConfig": {"maxOutputTokens": 20},
+            "tieline": limit,
+        }
+        path = "/v1beta/models/own/m:generateContent"
+        assert (await it.raw("POST", path, body, token=None)).status == 200
+        heard = await it.raw("POST", path, {**body, "serviceTier": "PRIORITY"}, token=None)
+        assert heard.status == 404, heard.body
+
+
 async def test_markup_is_for_the_caller_and_failures_are_not(tmp_path: Path) -> None:
     ledger = {"markup_percent": "12.5", "markup_usd": "0.001"}
     async with shop(tmp_path, ledger=ledger) as it:

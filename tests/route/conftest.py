@@ -10,6 +10,7 @@ import pytest
 
 from tieline.config.schema import Config
 from tieline.dialects.base import Target
+from tieline.ledger.pricing import bound_asked
 from tieline.providers.card import ModelCard, Price, PriceTier
 from tieline.providers.deployment import Deployment, Endpoint
 from tieline.providers.row import Credential, DataPolicy, Provider
@@ -18,9 +19,13 @@ from tieline.route.router import Router
 from tieline.types.money import Pico
 
 
-def upper_bound(price: Price | None, input_tokens: int, output_tokens: int) -> Pico | None:
+def upper_bound(
+    price: Price | None, input_tokens: int, output_tokens: int, service_tier: str | None
+) -> Pico | None:
     if price is None:
         return None
+    if service_tier is not None:
+        return bound_asked(price, input_tokens, output_tokens, service_tier)
     tier = [
         one for one in price.tiers if input_tokens > one.above_input_tokens or not one.above_input_tokens
     ][-1]
@@ -39,6 +44,7 @@ def make_deployment(
     keys: int = 1,
     edge: str | None = None,
     policy: DataPolicy | None = None,
+    percents: dict[str, int] | None = None,
     dialect: str = "openai_chat",
     card: dict[str, Any] | None = None,
     **target: Any,
@@ -66,7 +72,7 @@ def make_deployment(
             name=name or model,
             context=context,
             max_output=max_output,
-            price=Price(tiers=tiers) if tiers else None,
+            price=Price(tiers=tiers, **(percents or {})) if tiers else None,
             quality=known,
             **(card or {}),
         ),

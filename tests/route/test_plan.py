@@ -581,6 +581,49 @@ def test_every_answer_asked_for_counts_against_the_ceiling(deployment: Any, rout
         assert isinstance(made.plan(made.match("m"), needs, 0.0).start(), expected)
 
 
+def test_a_service_tier_counts_against_the_ceiling(deployment: Any, router: Any) -> None:
+    made = router([deployment("a", "m", percents={"priority_percent": 1000}), deployment("b", "m")])
+    usual = 100 * 1000 + 100 * 2000
+    for tier, ceiling, expected in (
+        (None, usual, ["a", "b"]),
+        ("default", usual, ["a", "b"]),
+        ("priority", usual * 10 + 3, []),
+        ("priority", usual * 10 + 4, ["a"]),  # four for rounding
+        ("flex", usual * 100, []),
+    ):
+        needs = Needs(input_tokens=100, max_output_tokens=100, max_cost=ceiling, service_tier=tier)
+        step = made.plan(made.match("m"), needs, 0.0).start()
+        assert (step.deployment.provider.name in expected) if isinstance(step, Try) else not expected
+        if tier == "priority" and isinstance(step, Try):
+            assert step.price == ceiling
+
+
+@pytest.mark.parametrize(
+    ("asked", "other", "goes_on"),
+    [
+        (200, 200, True),
+        (200, 1000, False),
+        (200, None, False),
+        (None, None, True),
+        (None, 110, True),
+        (None, 1000, False),
+    ],
+)
+def test_a_service_tier_counts_within_the_price_ratio(
+    deployment: Any, router: Any, asked: int | None, other: int | None, goes_on: bool
+) -> None:
+    """Where no price of the tier is known of the model asked for, its standard price stands in."""
+    percents = [{} if one is None else {"priority_percent": one} for one in (asked, other)]
+    made = router([deployment("a", "m", percents=percents[0]), deployment("b", "m", percents=percents[1])])
+    needs = Needs(input_tokens=100, max_output_tokens=100, service_tier="priority")
+    plan = made.plan(made.match("a/m"), needs, 0.0)
+    assert isinstance(plan.start(), Try)
+    step = plan.send(failed(FailureClass.OVERLOADED))
+    assert isinstance(step, Try) is goes_on
+    if isinstance(step, GiveUp):
+        assert "max_price_ratio" in step.excluded["b/m"]
+
+
 def test_an_overloaded_provider_is_left_alone_as_long_as_it_asked_but_not_for_ever(
     deployment: Any, router: Any
 ) -> None:

@@ -98,6 +98,17 @@ def upper_bound(
     return _scaled(tokens, scale) + slack + price.per_request
 
 
+def bound_asked(
+    price: Price | None, input_tokens: int, output_tokens: int, service_tier: str | None
+) -> Pico | None:
+    """``upper_bound`` where ``service_tier`` was asked for: a provider may serve it at the standard tier after all."""
+    bound = upper_bound(price, input_tokens, output_tokens)
+    if bound is None or service_tier in STANDARD_TIERS:
+        return bound
+    special = upper_bound(price, input_tokens, output_tokens, service_tier=service_tier)
+    return None if special is None else max(bound, special)
+
+
 def split_tokens(usage: Usage) -> TokenSplit:
     """Each token once. Negative counts are read as 0; cached audio is billed as cached, not twice."""
     cache_read = max(0, usage.cache_read_tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from tieline.config.schema import Routing
@@ -28,24 +29,32 @@ class Ceiling:
         "_n",
         "_output",
         "_ratio",
-        "_reference",
+        "_tier",
+        "_unstated",
         "_worst",
         "spent",
     )
 
-    def __init__(self, needs: Needs, routing: Routing, bound: UpperBound) -> None:
+    def __init__(
+        self, needs: Needs, routing: Routing, bound: UpperBound, asked: Sequence[Deployment]
+    ) -> None:
         self._bound = bound
         self._input = needs.input_tokens
         self._output = needs.max_output_tokens
         self._n = max(needs.n, 1)
+        self._tier = needs.service_tier
         given = _parse(routing.max_cost_usd) if routing.max_cost_usd is not None else None
         self._max_cost = min((one for one in (given, needs.max_cost) if one is not None), default=None)
         self._ratio = needs.max_price_ratio if needs.max_price_ratio is not None else routing.max_price_ratio
         self._comparable: dict[str, Pico | None] = {}
         self._worst: dict[str, Pico | None] = {}
-        self._reference: Pico | None = None
         self.spent: Pico = 0
         """By earlier attempts of this request."""
+        self._unstated = False
+        if self._tier is not None:
+            # The catalog states no prices of tiers. Where none is known of the model asked for, standard prices stand
+            # in for it when prices are compared, or nobody could ever take over.
+            self._unstated = all(self._usual(one) is None for one in asked)
 
     @property
     def hard(self) -> bool:
@@ -54,10 +63,16 @@ class Ceiling:
     def price(self, deployment: Deployment) -> Pico | None:
         """For this request's token mix. None: unknown."""
         if deployment.id not in self._comparable:
-            price = deployment.card.price if deployment.card else None
-            output = self._output if self._output is not None else USUAL_OUTPUT
-            self._comparable[deployment.id] = self._bound(price, self._input, output * self._n)
+            self._comparable[deployment.id] = self._usual(deployment)
         return self._comparable[deployment.id]
+
+    def _usual(self, deployment: Deployment) -> Pico | None:
+        price = deployment.card.price if deployment.card else None
+        output = self._output if self._output is not None else USUAL_OUTPUT
+        bound = self._bound(price, self._input, output * self._n, self._tier)
+        if bound is None and self._unstated:
+            bound = self._bound(price, self._input, output * self._n, None)
+        return bound
 
     def worst(self, deployment: Deployment) -> Pico | None:
         """The most that one attempt can cost. None: unknown, because the price or the longest answer is."""
@@ -69,7 +84,7 @@ class Ceiling:
         if card is None or card.price is None:
             return None
         output = self._output if self._output is not None else card.max_output
-        return None if output is None else self._bound(card.price, self._input, output * self._n)
+        return None if output is None else self._bound(card.price, self._input, output * self._n, self._tier)
 
     def cost_reason(self, deployment: Deployment, *, reserved: Pico = 0) -> str | None:
         if self._max_cost is None:

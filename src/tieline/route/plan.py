@@ -180,7 +180,7 @@ class Plan:
     @property
     def ceiling(self) -> Ceiling:
         if self._ceiling is None:
-            self._ceiling = Ceiling(self.needs, self.routing, self._upper_bound)
+            self._ceiling = Ceiling(self.needs, self.routing, self._upper_bound, self.pool.deployments)
         return self._ceiling
 
     @property

@@ -33,6 +33,7 @@ class Needs:
         "operation",
         "routing",
         "rules",
+        "service_tier",
         "session",
         "stream",
     )
@@ -47,6 +48,7 @@ class Needs:
         input_tokens: int = 0,
         max_output_tokens: int | None = None,
         n: int = 1,
+        service_tier: str | None = None,
         rules: tuple[PolicyRules, ...] = (),
         routing: Routing | None = None,
         max_cost: Pico | None = None,
@@ -66,6 +68,8 @@ class Needs:
         self.max_output_tokens = max_output_tokens
         self.n = n
         """Answers asked for; each may be as long as the limit."""
+        self.service_tier = service_tier
+        """Asked for: batch, priority, flex, or a name for the standard one."""
         self.rules = rules
         """Of gateway, project, key and request; they only tighten."""
         self.routing = routing

@@ -205,4 +205,5 @@ def _too_dear(
 
 
 def _typical(deployment: Deployment, router: Router) -> Pico | None:
-    return router.upper_bound(deployment.card.price if deployment.card else None, USUAL_INPUT, USUAL_OUTPUT)
+    price = deployment.card.price if deployment.card else None
+    return router.upper_bound(price, USUAL_INPUT, USUAL_OUTPUT, None)
