@@ -95,6 +95,35 @@ def test_openrouters_preferences(deployment: Any, router: Any) -> None:
             made.match("a/m", (), wrong)
 
 
+@pytest.mark.parametrize(
+    ("slug", "meant"),
+    [
+        ("bedrock", ["bedrock", "bedrock@eu-west-1"]),
+        ("Amazon Bedrock", ["bedrock", "bedrock@eu-west-1"]),
+        ("bedrock@EU-west-1", ["bedrock@eu-west-1"]),
+        ("amazon-bedrock@eu-west-1", ["bedrock@eu-west-1"]),
+        ("bedrock@us-east-1", []),
+        ("google-vertex/europe", ["vertex@europe-west1"]),
+        ("azure", ["azure@my_Res"]),
+        ("azure@my_res", ["azure@my_Res"]),
+        ("bed", []),
+    ],
+)
+def test_a_host_that_is_preferred_means_its_regions_too(
+    deployment: Any, router: Any, slug: str, meant: list[str]
+) -> None:
+    names = ["bedrock", "bedrock@eu-west-1", "vertex@europe-west1", "azure@my_Res", "z"]
+    made = router([deployment(name, "m") for name in names])
+
+    def tried(**preferences: Any) -> list[str]:
+        return [one.partition("/")[0] for one in order(made, made.match("z/m", (), preferences))]
+
+    assert sorted(tried(only=[slug])) == sorted(meant)
+    assert sorted(tried(order=[slug], allow_fallbacks=False)) == sorted(meant)
+    assert sorted(tried(ignore=[slug])) == sorted(set(names).difference(meant))
+    assert set(tried(order=[slug])[: len(meant)]) == set(meant)
+
+
 def test_sorting_by_price(deployment: Any, router: Any) -> None:
     made = router(
         [

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct, field
 
 from tieline.config.schema import PolicyRules
+from tieline.providers import registry
 from tieline.types.errors import InvalidRequest
 from tieline.types.money import PER_MILLION, Pico, parse_usd
 
@@ -84,9 +85,15 @@ def read(preferences: dict[str, Any] | None) -> Preferences:
 
 
 def names_provider(slug: str, provider: str) -> bool:
-    """Whether OpenRouter's ``slug`` (``Together``, ``deepinfra/turbo``, ``google-vertex``) means this provider."""
-    base = slug.casefold().partition("/")[0].replace(" ", "-").replace("_", "-")
-    return provider.casefold() in (base, _ALIASES.get(base))
+    """Whether OpenRouter's ``slug`` (``Together``, ``deepinfra/turbo``, ``google-vertex``) means this provider, which may be
+    one more region of a host."""
+    base = _dashed(slug.partition("/")[0])
+    host, at, region = base.partition("@")
+    return registry.is_among(_dashed(provider), (base, _ALIASES.get(host, host) + at + region))
+
+
+def _dashed(name: str) -> str:
+    return name.casefold().replace(" ", "-").replace("_", "-")
 
 
 def _pico(amount: float | str | None, name: str, per: int) -> Pico | None:
