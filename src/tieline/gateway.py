@@ -110,22 +110,25 @@ class Gateway:
         self.health = Health(Random())
         self.metrics = Metrics()
         self.metrics.add_source(lambda: status.gauges(self))
-        self.database = (
-            None if dry or self.config.store.database == "none" else Database(self.config.store.database)
-        )
+        server, store = self.config.server, self.config.store
+        try:
+            database = None if store.database == "none" else Database(store.database)
+            self.shared = RedisShared(store.redis) if store.redis is not None else None
+        except ConfigError as error:
+            raise self._loaded.located(error) from None
+        self.database = None if dry else database
         self.recorder = Recorder(
             self.database,
             spool=Path(self.config.store.spool) if self.database else None,
             metrics=self.metrics,
             alone=self.config.server.workers == 1,
         )
-        server, redis = self.config.server, self.config.store.redis
         self.admission = Admission(
             open=server.open or in_process,
             loopback=_is_loopback(server.host),
             policy=self.config.policy,
             # Without Redis several workers have no leases: a ceiling then lets nothing through, rather than too much.
-            shared=redis is not None or server.workers > 1,
+            shared=self.shared is not None or server.workers > 1,
             known=self.database is None,
             clock=clock,
         )
@@ -140,7 +143,6 @@ class Gateway:
         self.retention = (
             Retention(self.database, lambda: self.config.store.retention_days) if self.database else None
         )
-        self.shared = RedisShared(redis) if redis is not None else None
         self.replicas = self._replicas()
         self.leases = (
             Leases(self.admission, self.shared, self.recorder.writer, self.accounts) if self.shared else None

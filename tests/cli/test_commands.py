@@ -138,6 +138,20 @@ def test_check_names_lines_and_fixes(tmp_path: Path) -> None:
     assert len(found["errors"]) == 2
 
 
+@pytest.mark.parametrize(
+    "store", ["{redis: 'redis://:secretpw@h:abc/0'}", "{database: 'postgresql://u:secretpw@h:abc/z'}"]
+)
+def test_a_store_that_cannot_be_is_one_line_of_check_and_of_serve(store: str, tmp_path: Path) -> None:
+    (tmp_path / "tieline.yaml").write_text(f"discover: false\nstore: {store}\n")
+    for command in ("check", "serve"):
+        done = tieline(command, cwd=tmp_path)
+        assert done.returncode in (1, 2)
+        (line,) = done.stderr.splitlines()
+        assert "tieline.yaml:2: store." in line
+        assert "Use " in line
+        assert "secretpw" not in line
+
+
 def test_check_tells_who_else_serves_a_route(tmp_path: Path) -> None:
     (tmp_path / "tieline.yaml").write_text(
         "models:\n  a: z-ai/glm-4.6\n  b: azure/gpt-5-mini\n  c: openai/gpt-5-mini\n"

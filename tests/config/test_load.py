@@ -216,6 +216,29 @@ def test_a_key_written_into_the_file_is_in_no_repr() -> None:
     assert "sk-secret" not in repr(config)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "store: {database: 'mysql://u:secretpw@db/z'}",
+        "store: {database: 'postgres//u:secretpw@db/z'}",
+        "store: {redis: 'rediss2://:secretpw@h:1/0'}",
+        "store: {redis: 'h:1?password=secretpw'}",
+        "store: {redis: 'redi://:a@secretpw@h?x=@secretpw'}",
+        "providers: {a: {base_url: 'htps://u:secretpw@h/v1'}}",
+        "providers: {a: {base_url: 'h/v1?key=secretpw'}}",
+        "providers: {a: {base_url: 'u:sec?secretpw@h'}}",
+    ],
+)
+def test_a_wrong_url_is_shown_without_its_password(text: str) -> None:
+    (error,) = errors_of(text)
+    assert "secretpw" not in error
+    assert "not `" in error
+    name, _, value = text.partition(": {")[2].partition(": ")
+    override = {f"TIELINE_STORE__{name.upper()}": value.strip("'}")}
+    if text.startswith("store"):
+        assert "secretpw" not in "".join(errors_of("", override))
+
+
 def test_errors_found_later_get_their_line() -> None:
     loaded = parse("providers:\n  acme:\n    base_url: https://x\n", {}, Path("tieline.yaml"))
     error = loaded.located(ConfigError("bad.", place="providers.acme.quirks.x", hint="Fix."))

@@ -65,3 +65,11 @@ def test_diff_says_what_changed_without_secrets() -> None:
         "store.redis: changed",
     ]
     assert diff(old, old) == []
+
+
+def test_diff_shows_no_password_of_an_address() -> None:
+    old, new = (
+        parse(f"providers: {{a: {{base_url: 'https://u:{word}@x/v1?key={word}'}}}}", {}).config
+        for word in ("secret1", "secret2")
+    )
+    assert diff(old, new) == ['providers.a.base_url: "https://…@x/v1?…" -> "https://…@x/v1?…"']

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +25,7 @@ from tests.pipe import Pipe
 from tests.services import Postgres
 from tieline.store import schema
 from tieline.store.database import Database, database_away
+from tieline.store.shared import RedisShared
 from tieline.store.tables import metadata
 from tieline.types.errors import ConfigError
 
@@ -217,9 +219,29 @@ def test_what_cannot_be_used_says_the_fix(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
         assert str(caught.value).startswith("store.database: ")
         assert caught.value.hint
-    for url in ("mysql://x", "tieline.db", ""):
-        with pytest.raises(ConfigError, match="not the URL"):
+    for url in (
+        "mysql://u:secretpw@x",
+        "tieline.db",
+        "",
+        "sqlite://secretpw/x",
+        "sqlite+aiosqlite:///x",
+        "sqlite:///x?timeout=secretpw",
+        "postgresql://u@h:secretpw/z",
+        "postgresql://u:secretpw@[::1/z",
+        "postgresql://u:secretpw@h:99999/z",
+    ):
+        with pytest.raises(ConfigError, match="not the URL") as refused:
             Database(url)
+        assert "secretpw" not in "".join(traceback.format_exception(refused.value))
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:pw@h:secretpw/0", "redis://:secretpw@h:99999/0", "redis://[::secretpw"]
+)
+def test_a_redis_that_cannot_be_is_one_line_without_the_password(url: str) -> None:
+    with pytest.raises(ConfigError, match="not the URL of a Redis") as refused:
+        RedisShared(url)
+    assert "secretpw" not in "".join(traceback.format_exception(refused.value))
 
 
 def test_an_absent_server_is_one_line_without_the_password() -> None:

@@ -12,7 +12,7 @@ import yaml
 from msgspec import Struct, inspect
 
 from tieline.config import document
-from tieline.config.expand import ExpansionError, expand, read_secret
+from tieline.config.expand import ExpansionError, expand, read_secret, without_password
 from tieline.config.schema import ModelConfig, ProviderConfig, Routing, StoreConfig
 from tieline.types.errors import ConfigError
 
@@ -184,7 +184,7 @@ class Checker:
         try:
             return _parse(text, node, kind)
         except (ValueError, msgspec.ValidationError):
-            shown = "" if self._expand is _checked_secret else f", not `{text[:80]}`"
+            shown = "" if self._expand is _checked_secret else f", not `{without_password(text)[:80]}`"
             near = _near_choice(text, kind)
             self.fault(node, f"`{'.'.join(path)}` must be {wanted}{shown}{';' if near else ''}", near)
             return _MISSING

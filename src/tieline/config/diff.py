@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from tieline.config.expand import without_password
 from tieline.config.schema import Config
 
 _SECRET = frozenset({"api_key", "headers", "database", "redis"})
@@ -44,5 +45,5 @@ def _item(old: dict[str, Any], new: dict[str, Any], key: str, path: tuple[str, .
 def _show(value: Any) -> str:
     if value is None:
         return "unset"
-    text = msgspec.json.encode(value).decode()
+    text = msgspec.json.encode(without_password(value) if isinstance(value, str) else value).decode()
     return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"

@@ -63,6 +63,19 @@ def _read_file(path: str) -> str:
         raise ExpansionError(f"the file {path} is not UTF-8 text") from error
 
 
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)?([^@?]*@)?([^@?]*)(\?[^@]*)?", re.DOTALL)
+
+
+def without_password(url: str) -> str:
+    """What may be a URL, however wrong it is, without the parts that may hold a password: what stands before an ``@``,
+    and the query."""
+    match = _URL.fullmatch(url)
+    if match is None:
+        return "…"
+    scheme, user, place, query = match.groups()
+    return f"{scheme or ''}{'…@' if user else ''}{place}{'?…' if query else ''}"
+
+
 def reference_name(text: str) -> str | None:
     """The environment name when the text is one whole reference, for labels."""
     match = _REFERENCE.fullmatch(text.strip())

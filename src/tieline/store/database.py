@@ -31,6 +31,7 @@ _BUSY_TIMEOUT_MS = 5_000
 _STATEMENT_TIMEOUT_MS = 15_000
 """A statement that takes longer fails, and the records stay in the journal until the database recovers."""
 _CONNECT_TIMEOUT_S = 5
+_MAX_PORT = 65_535
 _SILENT_S = 20
 """A connection whose other end acknowledges nothing for this long is given up."""
 _WRITING = {"tieline_begin": "BEGIN IMMEDIATE"}
@@ -199,23 +200,28 @@ def noted(connection: Connection, name: str) -> str | None:
 
 
 def _parse(url: str) -> URL:
+    """Raises ConfigError, which is not chained: what SQLAlchemy says may show a part of the URL."""
     import sqlalchemy as sa
 
     try:
         parsed = sa.make_url(url)
         backend = parsed.get_backend_name()
-    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError) as error:
-        raise _bad_url() from error
+    except ValueError:
+        raise _bad_url("its port is not a number") from None
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError):
+        raise _bad_url() from None
+    if (parsed.port or 0) > _MAX_PORT:
+        raise _bad_url(f"its port is above {_MAX_PORT}")
     if backend in ("postgresql", "postgres"):
         return parsed.set(drivername="postgresql+psycopg")
-    if backend == "sqlite":
+    if parsed.drivername in ("sqlite", "sqlite+pysqlite"):
         return parsed
     raise _bad_url()
 
 
-def _bad_url() -> ConfigError:
+def _bad_url(why: str = "") -> ConfigError:
     return ConfigError(
-        "not the URL of a database that Tieline can use.",
+        f"not the URL of a database that Tieline can use{': ' if why else ''}{why}.",
         place="store.database",
         hint="Use sqlite:///tieline.db, postgresql://user:password@host/name, or none.",
     )
@@ -225,7 +231,10 @@ def _engine(url: URL, is_sqlite: bool) -> Engine:
     import sqlalchemy as sa
 
     if is_sqlite:
-        engine = sa.create_engine(url)
+        try:
+            engine = sa.create_engine(url)
+        except (sa.exc.ArgumentError, ValueError):  # a host, a parameter that means nothing
+            raise _bad_url() from None
         sa.event.listen(engine, "connect", _set_up_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine

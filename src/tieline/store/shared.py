@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from msgspec import Struct
 
+from tieline.types.errors import ConfigError
+
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
@@ -152,11 +154,23 @@ class RedisShared:
     """
 
     def __init__(self, url: str, *, prefix: str = "tieline", timeout_s: float = 1.0) -> None:
-        from redis.asyncio import Redis
+        """Raises ConfigError; whether a Redis answers there is not asked."""
+        try:
+            from redis.asyncio import Redis
 
-        self._redis: Redis = Redis.from_url(
-            url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, decode_responses=True
-        )
+            self._redis: Redis = Redis.from_url(
+                url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, decode_responses=True
+            )
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                "Redis needs the package redis.", place="store.redis", hint='pip install "tieline[redis]"'
+            ) from error
+        except ValueError:  # not chained: what it says may show a part of the URL
+            raise ConfigError(
+                "not the URL of a Redis: its host, port or a parameter is wrong.",
+                place="store.redis",
+                hint="Use redis://:password@host:6379/0, rediss://… or unix:///path.",
+            ) from None
         self._prefix = prefix
         self.server = ""
         """Which Redis it is, once it has answered."""
