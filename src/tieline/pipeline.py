@@ -20,6 +20,7 @@ from tieline.dialects import get as dialect_named
 from tieline.dialects.base import Dialect, Peek, StreamEncoder
 from tieline.dialects.one_call import OneCall, asks_for_one, first_calls
 from tieline.dialects.operations import Operation, operation_of
+from tieline.dialects.sse import comment
 from tieline.dialects.transcript import Transcript
 from tieline.exchange import MAX_KEPT, Exchange
 from tieline.ledger import pricing
@@ -465,7 +466,7 @@ class Flight:
     def _comment(self, said: dict[str, Any]) -> bytes:
         if not self.dialect.comments:
             return b""
-        return b": tieline " + msgspec.json.encode(said) + b"\n\n"
+        return comment(b"tieline " + msgspec.json.encode(said))
 
     def encode_answer(self, answer: Response) -> bytes:
         request = self._request_or_less()

@@ -101,5 +101,6 @@ def test_frame_is_read_back(data: bytes) -> None:
 
 
 def test_comment_is_no_event() -> None:
-    assert comment("a\nb") == b": a b\n\n"
-    assert split(comment("keep-alive")) == []
+    assert comment(b"a\nb") == b": a b\n"
+    assert split(comment(b"keep-alive")) == []
+    assert split(comment(b"before"), b"data: x\n\n") == [(b"x", None)]

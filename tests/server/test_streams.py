@@ -30,7 +30,7 @@ async def test_a_stream_ends_with_its_figures(served: Served) -> None:
     async with await served.connect() as raw:
         raw.send(post(CHAT, chat(stream=True)))
         heard = await raw.hear()
-    lines = heard.body.decode().split("\n\n")
+    lines = heard.body.decode().splitlines()
     comment = next(line for line in lines if line.startswith(": tieline "))
     figures = json.loads(comment.removeprefix(": tieline "))
     assert figures["request_id"] == heard.headers["tieline-request-id"]
@@ -207,7 +207,7 @@ async def test_what_cannot_be_read_is_pinged_and_told_of_a_break_all_the_same(tm
             async with asyncio.timeout(10):
                 head = await raw.reader.readuntil(b"\r\n\r\n")
                 for _ in range(2):
-                    assert b":" in await raw.reader.readuntil(b"\n\n")
+                    await raw.reader.readuntil(b": keep-alive\n")
             goes_on.set()
             async with asyncio.timeout(10):
                 rest = await raw.reader.readuntil(b"\r\n0\r\n\r\n")
@@ -225,7 +225,7 @@ async def test_a_waiting_stream_hears_keepalives(tmp_path: Path) -> None:
     async with serving(tmp_path, models, keepalive_s=0.2) as served, await served.connect() as raw:
         raw.send(post(CHAT, chat("late", stream=True)))
         heard = await raw.hear()
-        assert heard.body.split(b"data:")[0].count(b"\n\n") >= 3
+        assert heard.body.split(b"data:")[0].count(b": keep-alive\n") >= 3
         assert heard.body.endswith(b"data: [DONE]\n\n")
 
 

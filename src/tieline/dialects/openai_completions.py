@@ -457,7 +457,7 @@ class Encoder:
         return sse.frame(msgspec.json.encode({"error": error_object(fault, request_id)}))
 
     def ping(self) -> bytes:
-        return sse.comment("keep-alive")
+        return sse.comment(b"keep-alive")
 
     def _chunk(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
         return sse.frame(msgspec.json.encode(self._head | {"choices": choices} | more))

@@ -26,9 +26,10 @@ def frame(data: bytes, event: bytes | None = None) -> bytes:
     return b"event: " + event + b"\ndata: " + data + b"\n\n"
 
 
-def comment(text: str) -> bytes:
-    """A line that every client ignores (WIRE_FACTS 12)."""
-    return b": " + text.replace("\r", " ").replace("\n", " ").encode() + b"\n\n"
+def comment(text: bytes) -> bytes:
+    """A line that every client ignores (WIRE_FACTS 12). No blank line of its own: some clients take each for an event
+    (openai-go, github.com/openai/openai-go/pull/621; openai-python once the host gave an `id:`, November 2026)."""
+    return b": " + text.replace(b"\r", b" ").replace(b"\n", b" ") + b"\n"
 
 
 class SseSplitter:

@@ -482,7 +482,7 @@ class Encoder:
         return frame(_encode({"error": error_object(fault, request_id)}))
 
     def ping(self) -> bytes:
-        return comment("keep-alive")
+        return comment(b"keep-alive")
 
     def _start(self, event: Start) -> bytes:
         head: dict[str, Any] = {

@@ -360,7 +360,7 @@ class ResponsesStream:
         return out + self._emit("error", flat)
 
     def ping(self) -> bytes:
-        return comment("ping")
+        return comment(b"ping")
 
     def _emit(self, kind: str, fields: Json) -> bytes:
         body = {"type": kind, "sequence_number": self._number, **fields}

@@ -1,0 +1,73 @@
+"""What a host says must reach an official SDK of another API, and what the SDK sends back must reach the host."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+from google import genai
+
+from tests.conformance.world import World, running
+from tests.features.asking import chat, post
+from tests.features.hosts import Upstream, upstream
+
+USER: Any = [{"role": "user", "content": "x"}]
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Upstream]:
+    with upstream() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def world(host: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with running(tmp_path_factory.mktemp("carried"), providers=host.providers) as made:
+        yield made
+
+
+@pytest.fixture
+def openai_sdk(world: World) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{world.url}/v1", api_key="k", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+def anthropic_sdk(world: World) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(base_url=world.url, api_key="k", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+def gemini_sdk(world: World) -> genai.Client:
+    return genai.Client(api_key="k", http_options={"base_url": world.url})
+
+
+def chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+
+
+def numbered(number: int, event: Any) -> str:
+    return f"id: {number}\ndata: {json.dumps(event)}\n\n"
+
+
+def test_wire_12_figures_behind_numbered_events_are_no_event(
+    host: Upstream, openai_sdk: openai.OpenAI
+) -> None:
+    """openai-python takes each blank line for an event once it has seen an `id:`."""
+    host.stream(numbered(1, chunk({"content": "hi"})), numbered(2, chunk({}, "stop")), "data: [DONE]\n\n")
+    heard = openai_sdk.chat.completions.create(model="chat/m", messages=USER, stream=True)
+    assert [one.choices[0].delta.content for one in heard] == ["hi", None]
+
+
+def test_a_comment_has_no_blank_line_of_its_own(host: Upstream, world: World) -> None:
+    host.stream(chunk({"content": "hi"}), chunk({}, "stop"), "data: [DONE]\n\n")
+    text = post(world, "/v1/chat/completions", chat("chat/m", stream=True)).text
+    assert text.split("\n")[-4].startswith(": tieline {")
+    assert text.endswith("}\ndata: [DONE]\n\n")
+    assert text.count("\n\n") == text.count("data: ")
