@@ -10,6 +10,7 @@ import anthropic
 import openai
 import pytest
 from google import genai
+from google.genai import types
 
 from tests.conformance.world import World, running
 from tests.features.asking import chat, post
@@ -71,3 +72,67 @@ def test_a_comment_has_no_blank_line_of_its_own(host: Upstream, world: World) ->
     assert text.split("\n")[-4].startswith(": tieline {")
     assert text.endswith("}\ndata: [DONE]\n\n")
     assert text.count("\n\n") == text.count("data: ")
+
+
+def message(*content: dict[str, Any], stop: str = "tool_use") -> dict[str, Any]:
+    return {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": [*content],
+        "stop_reason": stop,
+        "stop_sequence": None,
+        "usage": {"input_tokens": 1, "output_tokens": 1},
+    }
+
+
+def events_of(answer: dict[str, Any]) -> Iterator[str]:
+    """A Messages answer as its stream; blocks without deltas."""
+
+    def event(kind: str, **more: Any) -> str:
+        return f"event: {kind}\ndata: {json.dumps({'type': kind, **more})}\n\n"
+
+    yield event("message_start", message=answer | {"content": [], "stop_reason": None})
+    for index, block in enumerate(answer["content"]):
+        yield event("content_block_start", index=index, content_block=block)
+        yield event("content_block_stop", index=index)
+    delta = {"stop_reason": answer["stop_reason"], "stop_sequence": None}
+    yield event("message_delta", delta=delta, usage=answer["usage"])
+    yield event("message_stop")
+
+
+@pytest.mark.parametrize("shown", [True, False])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_wire_21_redacted_thinking_comes_back_from_a_gemini_caller(
+    host: Upstream, gemini_sdk: genai.Client, streamed: bool, shown: bool
+) -> None:
+    redacted = {"type": "redacted_thinking", "data": "RED=="}
+    answer = message(redacted, {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}})
+    config = types.GenerateContentConfig(
+        tools=[types.Tool(function_declarations=[types.FunctionDeclaration(name="f")])],
+        automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
+        thinking_config=types.ThinkingConfig(include_thoughts=shown, thinking_budget=1024),
+    )
+    said: list[types.Part] = []
+    if streamed:
+        host.stream(*events_of(answer))
+        for heard in gemini_sdk.models.generate_content_stream(model="claude/m", contents="x", config=config):
+            said += heard.candidates[0].content.parts or []  # type: ignore[index, union-attr]
+    else:
+        host.put(answer)
+        whole = gemini_sdk.models.generate_content(model="claude/m", contents="x", config=config)
+        said += whole.candidates[0].content.parts or []  # type: ignore[index, union-attr]
+    result = types.FunctionResponse(id="toolu_1", name="f", response={"result": "r"})
+    host.put(message({"type": "text", "text": "done"}, stop="end_turn"))
+    gemini_sdk.models.generate_content(
+        model="claude/m",
+        config=config,
+        contents=[
+            types.Content(role="user", parts=[types.Part(text="x")]),
+            types.Content(role="model", parts=said),
+            types.Content(role="user", parts=[types.Part(function_response=result)]),
+        ],
+    )
+    assert host.heard[-1]["messages"][1]["content"][0] == redacted
+    assert host.heard[-1]["thinking"]["type"] == "enabled"

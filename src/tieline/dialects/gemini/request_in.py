@@ -16,7 +16,7 @@ from tieline.dialects.fields import Json, path, to_text, wrong
 from tieline.dialects.gemini.schema import from_gemini
 from tieline.dialects.reading import top_level
 from tieline.dialects.routing_fields import take_routing
-from tieline.dialects.signatures import unseal_base64
+from tieline.dialects.signatures import REDACTED, unseal_base64
 from tieline.dialects.turns import made_id
 from tieline.types.call import Call
 from tieline.types.errors import InvalidRequest
@@ -388,12 +388,16 @@ def _whole(parts: list[Part]) -> list[Part]:
         last = whole[-1] if whole else None
         if isinstance(part, Text) and isinstance(last, Text):
             last.text += part.text
-        elif isinstance(part, Thinking) and isinstance(last, Thinking) and not last.signature:
+        elif isinstance(part, Thinking) and isinstance(last, Thinking) and _goes_on(last, part):
             last.text += part.text
             last.signature, last.origin = part.signature, part.origin if part.signature else last.origin
         else:
             whole.append(part)
     return whole
+
+
+def _goes_on(last: Thinking, part: Thinking) -> bool:
+    return not last.signature and last.redacted is None and part.redacted is None
 
 
 def _system_texts(system: Any) -> list[str]:
@@ -492,6 +496,8 @@ class _Turns:
 
 def _text_parts(part: Json, signature: str | None, origin: str) -> list[Part]:
     text = part["text"]
+    if signature and origin.endswith(REDACTED):
+        return [Thinking(text, None, signature, None, origin.removesuffix(REDACTED))]
     if part.get("thought"):
         return [Thinking(text, signature, None, None, origin)]
     parts: list[Part] = [Text(text)] if text else []

@@ -9,7 +9,7 @@ from msgspec import Struct, field
 
 from tieline.dialects.fields import BROKEN_JSON, Json, logprobs_of, to_json
 from tieline.dialects.gemini.request_in import NAME
-from tieline.dialects.signatures import seal_base64
+from tieline.dialects.signatures import REDACTED, seal_base64
 from tieline.dialects.sse import frame
 from tieline.types.errors import Fault
 from tieline.types.events import (
@@ -99,6 +99,8 @@ def _parts(part: OutputPart, shown: bool) -> list[Json]:
     if isinstance(part, Text | Refusal):
         return [{"text": part.text}] if part.text else []
     if isinstance(part, Thinking):
+        if part.redacted is not None:
+            return _redacted(part.redacted, part.origin)
         return _thought(part.text, part.signature, part.origin, shown)
     if isinstance(part, ToolCall):
         return [_call(part.id, part.name, part.arguments, part.signature, part.origin)]
@@ -119,6 +121,11 @@ def _thought(text: str, signature: str | None, origin: str | None, shown: bool) 
     if sealed:
         part["thoughtSignature"] = sealed
     return [part]
+
+
+def _redacted(data: str, origin: str | None) -> list[Json]:
+    """Its vendor wants it back: a thought without text carries it (WIRE_FACTS 21)."""
+    return _thought("", data, f"{origin}{REDACTED}" if origin else None, False)
 
 
 def _call(call_id: str, name: str, arguments: str, signature: str | None, origin: str | None) -> Json:
@@ -216,6 +223,7 @@ class _Open(Struct):
     pieces: list[str] = field(default_factory=list)
     signature: str = ""
     origin: str | None = None
+    redacted: str | None = None
 
 
 class GeminiStream:
@@ -316,6 +324,7 @@ class GeminiStream:
             [],
             event.signature or "",
             event.origin,
+            event.value if event.kind == "thinking" else None,
         )
         return b""
 
@@ -329,8 +338,11 @@ class GeminiStream:
                 block.choice,
                 _call(block.call_id, block.name, arguments, block.signature or None, block.origin),
             )
-        if block.kind == "thinking" and block.signature:
-            parts = _thought("", block.signature, block.origin, self._shown)
+        if block.kind == "thinking" and (block.signature or block.redacted is not None):
+            if block.redacted is not None:
+                parts = _redacted(block.redacted, block.origin)
+            else:
+                parts = _thought("", block.signature, block.origin, self._shown)
             return b"".join([self._part(block.choice, part) for part in parts])
         return b""
 
