@@ -136,3 +136,50 @@ def test_wire_21_redacted_thinking_comes_back_from_a_gemini_caller(
     )
     assert host.heard[-1]["messages"][1]["content"][0] == redacted
     assert host.heard[-1]["thinking"]["type"] == "enabled"
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_wire_21_the_signature_of_a_gemini_call_comes_back_from_an_anthropic_caller(
+    host: Upstream, anthropic_sdk: anthropic.Anthropic, streamed: bool
+) -> None:
+    calls = [
+        {"functionCall": {"name": "f", "args": {}}, "thoughtSignature": "U0lHMQ=="},
+        {"functionCall": {"name": "g", "args": {"x": 1}}},
+    ]
+    answer = {
+        "candidates": [{"content": {"role": "model", "parts": calls}, "finishReason": "STOP", "index": 0}],
+        "modelVersion": "m",
+        "responseId": "r",
+        "usageMetadata": {"promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2},
+    }
+    asked: Any = {
+        "model": "gemini/m",
+        "max_tokens": 50,
+        "tools": [{"name": name, "input_schema": {"type": "object"}} for name in "fg"],
+    }
+    if streamed:
+        host.stream(answer)
+        with anthropic_sdk.messages.stream(messages=USER, **asked) as heard:
+            said = heard.get_final_message()
+    else:
+        host.put(answer)
+        said = anthropic_sdk.messages.create(messages=USER, **asked)
+    assert [block.type for block in said.content] == ["thinking", "tool_use", "tool_use"]
+    results = [
+        {"type": "tool_result", "tool_use_id": block.id, "content": "r"}
+        for block in said.content
+        if block.type == "tool_use"
+    ]
+    replayed: Any = [
+        {"role": "assistant", "content": [block.model_dump(exclude_none=True) for block in said.content]},
+        {"role": "user", "content": results},
+    ]
+    host.put(answer)
+    anthropic_sdk.messages.create(messages=USER + replayed, **asked)
+    sent = host.heard[-1]["contents"][1]["parts"]
+    assert [part.get("thoughtSignature") for part in sent] == ["U0lHMQ==", None]
+    assert [part["functionCall"]["name"] for part in sent] == ["f", "g"]
+
+    host.put(message({"type": "text", "text": "done"}, stop="end_turn"))
+    anthropic_sdk.messages.create(messages=USER + replayed, **(asked | {"model": "claude/m"}))
+    assert [block["type"] for block in host.heard[-1]["messages"][1]["content"]] == ["tool_use", "tool_use"]

@@ -12,6 +12,7 @@ from tieline.dialects.base import Peek
 from tieline.dialects.cache_marks import cache_mark
 from tieline.dialects.fields import value_of
 from tieline.dialects.reading import refuse
+from tieline.dialects.signatures import OF_CALL
 from tieline.dialects.turns import paired
 from tieline.types.call import Call
 from tieline.types.errors import InvalidRequest
@@ -205,8 +206,19 @@ def _reasoning(body: _Body) -> Reasoning | None:
 def _parts(content: str | list[Any], where: str) -> list[Part]:
     if isinstance(content, str):
         return [Text(content)] if content else []
-    found = (_part(block, f"{where}[{place}]") for place, block in enumerate(content))
-    return [part for part in found if part is not None]
+    found: list[Part] = []
+    carried: Thinking | None = None
+    for place, block in enumerate(content):
+        part = _part(block, f"{where}[{place}]")
+        if isinstance(part, Thinking) and part.origin and part.origin.endswith(OF_CALL):
+            # The signature of the call that follows (`carrier_of`).
+            carried = part
+        elif part is not None:
+            if carried and isinstance(part, ToolCall):
+                part.signature, part.origin = carried.signature, str(carried.origin).removesuffix(OF_CALL)
+            carried = None
+            found.append(part)
+    return found
 
 
 def _part(block: Any, where: str) -> Part | None:

@@ -24,6 +24,7 @@ from tieline.dialects.anthropic_messages.wire import (
 from tieline.dialects.base import Garbled, Glance, StreamFault
 from tieline.dialects.error_bodies import info_of_value, status_of
 from tieline.dialects.fields import BROKEN_JSON, answer_body, loosely
+from tieline.dialects.signatures import OF_CALL
 from tieline.dialects.structured_tool import NAME as STRUCTURED
 from tieline.types.errors import Fault
 from tieline.types.request import Opaque, Refusal, Text, Thinking, ToolCall
@@ -150,7 +151,13 @@ def _chars(block: WireBlock) -> int:
 
 def encode_response(response: Response) -> bytes:
     choice = response.choices[0] if response.choices else Choice([], "stop")
-    blocks = [block for part in choice.parts if (block := wire_block(part)) is not None]
+    blocks: list[dict[str, Any]] = []
+    for part in choice.parts:
+        if isinstance(part, ToolCall) and (carrier := carrier_of(part.signature, part.origin)):
+            blocks.append(carrier)
+        block = wire_block(part)
+        if block is not None:
+            blocks.append(block)
     usage = wire_usage(response.usage)
     if response.service_tier in ("standard", "priority", "batch"):
         usage["service_tier"] = response.service_tier
@@ -182,6 +189,13 @@ def wire_block(part: OutputPart) -> dict[str, Any] | None:
     if isinstance(part, ToolCall):
         return {"type": "tool_use", "id": part.id, "name": part.name, "input": _input(part.arguments)}
     return part.value if part.origin == NAME else None
+
+
+def carrier_of(signature: str | None, origin: str | None) -> dict[str, Any] | None:
+    """A tool call has no field for a signature: a thinking block before it carries it back to us (WIRE_FACTS 21)."""
+    if not signature or origin is None:
+        return None
+    return {"type": "thinking", "thinking": "", "signature": sealed(signature, f"{origin}{OF_CALL}")}
 
 
 def _input(arguments: str) -> Any:

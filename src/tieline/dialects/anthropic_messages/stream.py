@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from tieline.dialects.anthropic_messages.response import error_object, finish_reason
+from tieline.dialects.anthropic_messages.response import carrier_of, error_object, finish_reason
 from tieline.dialects.anthropic_messages.wire import (
     NAME,
     WireBlock,
@@ -423,7 +423,10 @@ class Encoder:
         return self._open(held) if next(iter(self._held)) == event.index else b""
 
     def _open(self, held: _Held) -> bytes:
-        self._index = held.start.index
+        start = held.start
+        carrier = carrier_of(start.signature, start.origin) if start.kind == "tool_call" else None
+        carried = self._whole(carrier) if carrier else b""
+        self._index = start.index
         self._wire_index += 1
         self._text_head = (
             b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
@@ -432,9 +435,23 @@ class Encoder:
         body = {
             "type": "content_block_start",
             "index": self._wire_index,
-            "content_block": _wire_start(held.start),
+            "content_block": _wire_start(start),
         }
-        return frame(_encode(body), b"content_block_start")
+        return carried + frame(_encode(body), b"content_block_start")
+
+    def _whole(self, thinking: dict[str, Any]) -> bytes:
+        """A block of nothing but a signature."""
+        self._wire_index += 1
+        start = {
+            "type": "content_block_start",
+            "index": self._wire_index,
+            "content_block": thinking | {"signature": ""},
+        }
+        delta = b'{"type":"signature_delta","signature":%b}' % _encode(thinking["signature"])
+        return frame(_encode(start), b"content_block_start") + self._on_wire(delta) + self._stopped()
+
+    def _stopped(self) -> bytes:
+        return frame(b'{"type":"content_block_stop","index":%d}' % self._wire_index, b"content_block_stop")
 
     def _text(self, event: TextDelta) -> bytes:
         index: int = event.index
@@ -486,8 +503,7 @@ class Encoder:
         if held.signature:
             whole = sealed("".join(held.signature), held.origin, held.start.id)
             out = self._on_wire(b'{"type":"signature_delta","signature":%b}' % _encode(whole))
-        stop = b'{"type":"content_block_stop","index":%d}' % self._wire_index
-        return out + frame(stop, b"content_block_stop")
+        return out + self._stopped()
 
 
 def _wire_start(event: BlockStart) -> Any:
