@@ -175,6 +175,12 @@ class Exchange:
     def _lost(self) -> bool:
         return self.race is not None and self.race.winner not in (None, self)
 
+    def lose(self) -> None:
+        """The attempt beside it has content. Its cost is settled here: it goes into the figures that come with the answer."""
+        if self.began:
+            self.failure = _SUPERSEDED
+            self._close_entry(self.clock())
+
     # before -----------------------------------------------------------------------------------------------------
 
     def _encode(self) -> Any:
@@ -504,7 +510,7 @@ class Exchange:
         entry.ended_ms = (now - self.flight.received_at) * 1000
         if failure is None:
             entry.outcome = SUCCESS
-        else:
+        elif entry.outcome != FailureClass.SUPERSEDED.value:
             entry.outcome, entry.message = failure.kind.value, failure.message[:1000]
             self._read_relay()
             self._price()

@@ -46,7 +46,8 @@ class Race:
         self.winner = exchange
         self.flight.upstream_s += self.flight.line.clock() - self._began
         for run, other in self._runs.items():
-            if other is not exchange:
+            if other is not exchange and not run.done():
+                other.lose()
                 run.cancel()
 
     def _start(self, step: Try) -> Run:
