@@ -251,8 +251,14 @@ def test_soft_budgets_let_through_and_say_so() -> None:
     permit = admission.admit(SECRET, facts())
     assert permit.warnings() == []
     assert not permit.has_hard_budget
-    permit.reserve(2 * USD)
-    assert permit.warnings() == ["monthly budget of key:key_1 exceeded: 2 of 1 USD"]
+    permit.reserve(5 * USD)
+    assert permit.warnings() == [], "what is held is not spent"
+    permit.settle(2 * USD)
+    permit.release()
+    later = admission.admit(SECRET, facts())
+    later.reserve(5 * USD)
+    assert later.warnings() == ["monthly budget of key:key_1 exceeded: 2 of 1 USD"]
+    assert [text for _, _, text in admission.passed()] == later.warnings()
 
 
 def test_budgets_for_a_model_and_a_tag() -> None:

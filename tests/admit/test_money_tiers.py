@@ -259,6 +259,19 @@ async def test_budgets_for_a_tag_and_for_a_model(tmp_path: Path) -> None:
         assert all(0 < amount <= parse_usd("0.02") for amount in spent.values())
 
 
+async def test_a_soft_budget_that_is_not_passed_says_nothing(tmp_path: Path) -> None:
+    """Also while far more than it is held: for the longest answer, and for requests beside this one."""
+    async with shop(tmp_path) as it:
+        rules = {"budgets": [{"amount_usd": "0.5", "period": "day", "hard": False}]}
+        _, made = await it.ask("POST", "/keys", {"name": "ci", "rules": rules})
+        heard = await asyncio.gather(*(it.chat(made["secret"], "own/m", max_tokens=30_000) for _ in range(4)))
+        assert [one.status for one in heard] == [200] * 4
+        assert not any("tieline-budget-warning" in one.headers for one in heard)
+        assert (await it.charged()).flags == []
+        told = (await it.raw("GET", "/metrics")).body.decode().splitlines()
+        assert [one for one in told if one.startswith("tieline_budget_warnings_total") and one[-4:] != " 0.0"] == []
+
+
 async def test_a_rotated_key_overlaps_and_then_ends(tmp_path: Path) -> None:
     async with shop(tmp_path) as it:
         _, made = await it.ask("POST", "/keys", {"name": "ci"})

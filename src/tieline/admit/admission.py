@@ -251,7 +251,7 @@ class Admission:
             (meter.scope, budget.window_name, budget.warning(slot))
             for meter in self._meters.values()
             for budget in meter.budgets
-            if not budget.hard and budget.known_at(slot := meter.window(now)) - meter.held > budget.amount
+            if not budget.hard and budget.spent_at(slot := meter.window(now)) > budget.amount
         ]
 
     def soft_windows(self) -> dict[tuple[int, int], list[str]]:

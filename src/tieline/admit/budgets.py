@@ -85,10 +85,10 @@ class Budget:
             self.need = 0
         return used
 
-    def known_at(self, slot: int) -> Pico:
-        """``used_at`` and what others are known to have spent since this process began."""
-        used = self.used_at(slot)
-        return used + self.elsewhere if self._start <= slot < self._end else used
+    def spent_at(self, slot: int) -> Pico:
+        """What the window of ``slot`` has spent, here and as far as known elsewhere. What is held may yet come back."""
+        spent = self.used_at(slot) - self._meter.held
+        return spent + self.elsewhere if self._start <= slot < self._end else spent
 
     def count(self, amount: Pico, slot: int) -> None:
         if self._start <= slot < self._end:
@@ -136,7 +136,7 @@ class Budget:
     def warning(self, slot: int) -> str:
         return (
             f"{_ADJECTIVE[self.period]} budget of {self._meter.scope} exceeded: "
-            f"{format_usd(self.known_at(slot))} of {format_usd(self.amount)} USD"
+            f"{format_usd(self.spent_at(slot))} of {format_usd(self.amount)} USD"
         )
 
     def _check_lease(self, amount: Pico, slot: int, used: Pico) -> None:
@@ -269,7 +269,7 @@ class Meter:
         return [
             budget.warning(slot)
             for budget in self.budgets
-            if not budget.hard and budget.known_at(slot) > budget.amount
+            if not budget.hard and budget.spent_at(slot) > budget.amount
         ]
 
     def _add(self, amount: Pico, slot: int) -> None:
