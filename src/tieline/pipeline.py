@@ -159,6 +159,8 @@ class Flight:
         except asyncio.CancelledError:
             self.record.outcome, self.record.status = FailureClass.CALLER_GONE.value, 499
         except TielineError as error:
+            if self.permit is None:
+                self._name_caller()
             self.refuse(error)
         except Exception as error:
             log.exception("request %s failed inside Tieline", self.record.id)
@@ -205,6 +207,17 @@ class Flight:
                 raise
             permit = self.permit = await self.line.leases.admit(self.call.secret, facts)
         record.key_id, record.project, record.tags = permit.key_id, permit.project, permit.tags
+
+    def _name_caller(self) -> None:
+        """Of a request that was not let in: whose key it came with may read it, and finds it in logs and spend."""
+        try:
+            caller = self.line.admission.caller(self.call.secret)
+        except TielineError:
+            return
+        if caller is not None:
+            record = self.record
+            record.key_id, record.project = caller.key.id, caller.project_id
+            record.tags = {**record.tags, **caller.tags}
 
     def _rules_asked(self) -> PolicyRules | None:
         """The request's own data policy."""

@@ -269,7 +269,9 @@ async def test_a_soft_budget_that_is_not_passed_says_nothing(tmp_path: Path) -> 
         assert not any("tieline-budget-warning" in one.headers for one in heard)
         assert (await it.charged()).flags == []
         told = (await it.raw("GET", "/metrics")).body.decode().splitlines()
-        assert [one for one in told if one.startswith("tieline_budget_warnings_total") and one[-4:] != " 0.0"] == []
+        assert [
+            one for one in told if one.startswith("tieline_budget_warnings_total") and one[-4:] != " 0.0"
+        ] == []
 
 
 async def test_a_rotated_key_overlaps_and_then_ends(tmp_path: Path) -> None:
@@ -290,6 +292,41 @@ async def test_a_rotated_key_overlaps_and_then_ends(tmp_path: Path) -> None:
         _, [shown] = await it.ask("GET", "/keys")
         assert shown["hints"] == [rotated["secret"][-4:]]
         assert parse_usd(shown["spent_usd"]) >= 3 * (STANDARD + FEE), "both secrets are one key"
+
+
+async def test_what_is_refused_is_the_keys_that_asked(tmp_path: Path) -> None:
+    async with shop(tmp_path) as it:
+        await it.ask("POST", "/projects", {"name": "web"})
+        rules = {"limits": {"requests_per_minute": 1}, "models": ["own/m"], "tags": {"team": "a"}}
+        _, made = await it.ask("POST", "/keys", {"name": "ci", "project": "web", "rules": rules})
+        _, other = await it.ask("POST", "/keys", {"name": "other"})
+        secret = made["secret"]
+        heard = [
+            await it.chat(secret, "own/m"),
+            await it.chat(secret, "own/m", tieline={"tags": {"step": "2"}}),
+            await it.chat(secret, "own/other"),
+            await it.chat(secret, "own/m", max_tokens="many"),
+            await it.chat("tl-stranger", "own/m"),
+        ]
+        assert [one.status for one in heard] == [200, 429, 403, 400, 401]
+        assert await asyncio.to_thread(it.gateway.recorder.flush)
+        for one in heard[:4]:
+            path = f"/v1/requests/{one.headers['tieline-request-id']}"
+            shown = await it.raw("GET", path, token=secret)
+            assert shown.status == 200, shown.body
+            assert shown.json["status"] == one.status
+            assert shown.json["project"] == made["key"]["project_id"]
+            assert (await it.raw("GET", path, token=other["secret"])).status == 404
+        assert it.gateway.database is not None
+        found = await asyncio.to_thread(
+            queries.logs, it.gateway.database, queries.Filters(key_id=made["key"]["id"])
+        )
+        assert sorted(one.status for one in found) == [200, 400, 403, 429]
+        [limited] = [one for one in found if one.status == 429]
+        assert limited.tags == {"team": "a", "step": "2"}
+        assert sum(one.charged or 0 for one in found if one.status != 200) == 0
+        spent = await asyncio.to_thread(queries.spend, it.gateway.database, by="key")
+        assert {one.group: one.requests for one in spent} == {made["key"]["id"]: 4, None: 1}
 
 
 async def test_a_soft_budget_is_an_event_too(tmp_path: Path) -> None:

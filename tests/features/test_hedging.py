@@ -77,7 +77,9 @@ def test_the_faster_answers_and_the_slower_is_cancelled(stream: bool, dialect: s
     assert record.wasted == record.attempts[0].cost
     assert record.usage == record.attempts[1].usage
     # What the caller is told at the end of the answer counts the loser's cost already.
-    told = heard.comments[-1]["cost_usd"] if stream and heard.comments else heard.headers.get("tieline-cost-usd")
+    told = (
+        heard.comments[-1]["cost_usd"] if stream and heard.comments else heard.headers.get("tieline-cost-usd")
+    )
     if not stream or heard.comments:
         assert told == format_usd(record.cost)
     assert [entry.cancelled_by_client for entry in log if entry.provider == "alpha"] == [True]

@@ -340,8 +340,12 @@ class Admission:
 
     def identify(self, secret: str | None) -> str | None:
         """The key's id without admitting anything; None where no key is needed. Raises Unauthenticated."""
-        principal = self._who(secret, self.wall())
+        principal = self.caller(secret)
         return principal.key.id if principal else None
+
+    def caller(self, secret: str | None) -> Principal | None:
+        """As ``identify``, with all that is the same for each request of the key."""
+        return self._who(secret, self.wall())
 
     def bounds(self, secret: str | None, model: str) -> tuple[tuple[tuple[str, ...], ...], PolicyRules]:
         """What a request for ``model`` would be bound by, ``allowed`` and the data policy, without admitting one. Raises
