@@ -35,7 +35,7 @@ from tieline.route import no_candidate
 from tieline.route.match import Route
 from tieline.route.plan import Plan
 from tieline.route.routing import override
-from tieline.route.steps import GiveUp, Needs, Outcome, Try
+from tieline.route.steps import GiveUp, Needs, Try
 from tieline.types.asked import read_options
 from tieline.types.call import Call, Headers, Reply
 from tieline.types.errors import (
@@ -280,21 +280,23 @@ class Flight:
             if step.wait_s > 0:
                 await asyncio.sleep(step.wait_s)
                 self.upstream_s += step.wait_s
-            outcome = self.hold_for(step) if self.line.leases is None else await self._hold_first(step)
-            if outcome is None:
-                after_s = self.plan.hedge_after()
-                if after_s is None:
-                    outcome = await self._exchange(step).run()
-                else:
-                    # A second try beside it when it is late.
-                    outcome = await Race(self).run(step, after_s)
+            refused = self.hold_for(step) if self.line.leases is None else await self._hold_first(step)
+            if refused is not None:
+                step = self.plan.pass_over(refused)
+                continue
+            after_s = self.plan.hedge_after()
+            if after_s is None:
+                outcome = await self._exchange(step).run()
+            else:
+                # A second try beside it when it is late.
+                outcome = await Race(self).run(step, after_s)
             if outcome.failure is None and outcome.unsupported is None:
                 self.record.outcome, self.record.status = SUCCESS, 200
                 return
             step = self.plan.send(outcome)
         self._give_up(step)
 
-    async def _hold_first(self, step: Try) -> Outcome | None:
+    async def _hold_first(self, step: Try) -> str | None:
         """``hold_for``, waiting for another process's share where only that is missing."""
         leases = self.line.leases
         for _ in range(REFILLS if leases is not None else 0):
@@ -307,9 +309,9 @@ class Flight:
     def _exchange(self, step: Try) -> Exchange:
         return Exchange(self, step) if self.operation is None else OneShot(self, step, self.operation)
 
-    def hold_for(self, step: Try, beside: Try | None = None) -> Outcome | None:
-        """Holds what ``step`` may cost, and ``beside`` under way, and what was spent before; an Outcome when no budget
-        allows it."""
+    def hold_for(self, step: Try, beside: Try | None = None) -> str | None:
+        """Holds what ``step`` may cost, and ``beside`` under way, and what was spent before; or why a budget does not let
+        its deployment be used. Raises BudgetExceeded."""
         permit = self.permit
         if permit is None or (self.operation is not None and self.operation.free):
             return None
@@ -320,7 +322,7 @@ class Flight:
         bounds = [self._bound(one) for one in (step, beside) if one is not None]
         if None in bounds:
             if permit.has_hard_budget:
-                return Outcome(unsupported="a known price, which a budget needs")
+                return self._without_price()
             if self.line.recorder.notes_begun:
                 self._note_begun(permit)
             return None
@@ -330,6 +332,13 @@ class Flight:
         if self.line.recorder.notes_begun and (permit.held != held or not held):
             self._note_begun(permit)
         return None
+
+    def _without_price(self) -> str:
+        tier = self.asked_tier
+        where = "" if tier in pricing.STANDARD_TIERS else f" at the service tier {tier!r}"
+        return (
+            f"its price{where} is unknown, and a hard budget needs one: state it under providers.NAME.prices"
+        )
 
     def _note_begun(self, permit: Permit) -> None:
         """Into the journal: a kill from here on leaves a record that bears what is held."""

@@ -64,7 +64,7 @@ class Race:
         try:
             refused = self.flight.hold_for(hedge, beside=beside)
         except BudgetExceeded:
-            refused = Outcome(unsupported="a budget that bears two attempts")
+            refused = "no budget bears both"
         if refused is None:
             self._start(hedge)
         else:

@@ -67,7 +67,22 @@ async def test_a_tier_is_priced_as_what_it_is(tmp_path: Path) -> None:
         assert (special.cost is None) == (stated not in pricing.STANDARD_TIERS or stated is None)
         rules = {"budgets": [{"amount_usd": "1", "period": "day"}]}
         await admin.ask("PATCH", "/keys/ci", {"rules": rules})
-        assert (await admin.chat(made["secret"], service_tier="priority")).status == 400
+        heard = await admin.chat(made["secret"], service_tier="priority")
+        assert (heard.status, heard.json["error"]["code"]) == (404, "no_candidate")
+        assert "at the service tier 'priority' is unknown" in heard.json["error"]["message"]
+
+
+async def test_a_budget_of_no_run_is_refused(tmp_path: Path) -> None:
+    async with administered(tmp_path) as admin:
+        inside = await admin.chat(None, tieline={"run_budget_usd": "0.000001"})
+        body = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}]}
+        path, header = "/v1/chat/completions", "tieline-run-budget-usd: 0.000001"
+        for heard in (inside, await admin.raw("POST", path, body, header, token=None)):
+            assert heard.status == 400, heard.body
+            assert heard.json["error"]["param"] == "tieline.run_budget_usd"
+            assert "needs `run`" in heard.json["error"]["message"]
+        with_run = {"tieline": {"run": "r"}}
+        assert (await admin.raw("POST", path, {**body, **with_run}, header, token=None)).status == 402
 
 
 async def test_a_soft_budget_warns(tmp_path: Path) -> None:
@@ -89,5 +104,8 @@ async def test_an_unknown_price_is_refused_under_a_hard_budget_only(tmp_path: Pa
         assert heard.status == 200
         assert heard.headers["tieline-cost-usd"] == "unknown"
         await admin.ask("PATCH", "/keys/ci", {"rules": {"budgets": [{"amount_usd": "1"}]}})
-        assert (await admin.chat(made["secret"], "sim-openai/sim-echo")).status == 400
+        heard = await admin.chat(made["secret"], "sim-openai/sim-echo")
+        assert (heard.status, heard.json["error"]["code"]) == (404, "no_candidate")
+        reason = heard.json["error"]["details"]["excluded"]["sim-openai/sim-echo"]
+        assert reason.startswith("its price is unknown, and a hard budget needs one")
         assert [one.charged for one in await records(admin)] == [0, None]

@@ -108,6 +108,13 @@ class Plan:
         self._now = max(self._now, self._began + outcome.elapsed_s)
         return self._after(step, outcome)
 
+    def pass_over(self, reason: str) -> Step:
+        """What comes instead of the current try, to which nothing was sent because of ``reason``."""
+        step = self.current
+        if step is None:
+            raise RuntimeError("pass_over() without a try under way")
+        return self._instead(step.deployment, reason)
+
     def hedge_after(self) -> float | None:
         """Seconds of silence after which ``hedge`` should be asked. None: this try is not hedged."""
         step = self.current
@@ -205,10 +212,8 @@ class Plan:
             raise RuntimeError("a Try of another plan")
         self._hedge = None
         if outcome.unsupported is not None:
-            self.attempts -= 1
-            self._rule_out(lane.deployment, f"cannot do {outcome.unsupported}")
-            return self._next(
-                "first" if not self.past.failures else "failover", unsupported=outcome.unsupported
+            return self._instead(
+                lane.deployment, f"cannot do {outcome.unsupported}", unsupported=outcome.unsupported
             )
         self._settle(lane.deployment, outcome)
         failure = outcome.failure
@@ -236,6 +241,11 @@ class Plan:
             if sibling is not None:
                 return self._send_to(sibling, "other_credential")
         return self._next("failover")
+
+    def _instead(self, deployment: Deployment, reason: str, *, unsupported: str | None = None) -> Step:
+        self.attempts -= 1
+        self._rule_out(deployment, reason)
+        return self._next("first" if not self.past.failures else "failover", unsupported=unsupported)
 
     def _settle(self, deployment: Deployment, outcome: Outcome) -> None:
         if self._hard:

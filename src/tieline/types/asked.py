@@ -79,6 +79,12 @@ def _check(options: Options) -> None:
             raise InvalidRequest(f"tieline.{name} must be above 0, not {value}.", param=f"tieline.{name}")
     for name in ("max_cost_usd", "run_budget_usd"):
         _check_usd(name, getattr(options, name))
+    if options.run_budget_usd is not None and options.run is None:
+        raise InvalidRequest(
+            "tieline.run_budget_usd needs `run`, the name of what it is a budget for.",
+            param="tieline.run_budget_usd",
+            hint="Send tieline.run too, or limit this one request with tieline.max_cost_usd.",
+        )
     if len(options.tags) > MAX_TAGS or any(len(k) + len(v) > MAX_TAG_CHARS for k, v in options.tags.items()):
         raise InvalidRequest(
             f"tieline.tags: at most {MAX_TAGS} tags of {MAX_TAG_CHARS} characters.", param="tieline.tags"
