@@ -124,7 +124,7 @@ class Exchange:
         """A cloud identity's token, or its temporary keys, that were not fetched for this request."""
 
     async def run(self) -> Outcome:
-        """Tries, relays, tells. Raises CancelledError when the caller goes, Unsupported is part of the outcome."""
+        """Tries, relays, tells. Raises CancelledError when it is cancelled, Unsupported is part of the outcome."""
         flight = self.flight
         try:
             outgoing = self._encode()
@@ -141,7 +141,7 @@ class Exchange:
         try:
             await self._send(outgoing)
         except asyncio.CancelledError:
-            self.failure = _SUPERSEDED if self._lost else _CALLER_GONE
+            self.failure = self._cancelled()
             raise
         except Lost:
             self.failure = _SUPERSEDED
@@ -470,6 +470,11 @@ class Exchange:
 
     # after ------------------------------------------------------------------------------------------------------
 
+    def _cancelled(self) -> Failure:
+        if self._lost:
+            return _SUPERSEDED
+        return SHUT_DOWN if self.flight.line.intake.cutting else _CALLER_GONE
+
     def _failure_of(self, error: Exception) -> Failure:
         name = self.step.deployment.id
         if isinstance(error, Died):
@@ -583,12 +588,23 @@ class Exchange:
 
 
 _CALLER_GONE = Failure(kind=FailureClass.CALLER_GONE, message="The caller went away.")
+SHUT_DOWN = Failure(
+    kind=FailureClass.SHUT_DOWN,
+    message="Tieline shut down before this answer was complete.",
+    retry_after_s=1.0,
+)
 _SUPERSEDED = Failure(
     kind=FailureClass.SUPERSEDED, message="Cancelled: the attempt beside it had content first."
 )
 _OURS = Failure(kind=FailureClass.INTERNAL, message="Tieline failed; the server's log has the request's id.")
 _ABANDONED = frozenset(
-    {FailureClass.CALLER_GONE, FailureClass.SUPERSEDED, FailureClass.FIRST_TOKEN_TIMEOUT, FailureClass.STALL}
+    {
+        FailureClass.CALLER_GONE,
+        FailureClass.SHUT_DOWN,
+        FailureClass.SUPERSEDED,
+        FailureClass.FIRST_TOKEN_TIMEOUT,
+        FailureClass.STALL,
+    }
 )
 
 

@@ -74,6 +74,8 @@ REOPEN_S = 1.0
 """How often a database that did not answer at the start is tried again."""
 LEARN_S = 5.0
 """How often it is looked up what other processes spent of soft budgets."""
+CUT_S = 2.0
+"""How long cancelled requests get to settle."""
 RECOVERY_S = 30.0
 """How long a start waits for the journals of dead processes; what is left then is taken over while serving."""
 
@@ -107,6 +109,8 @@ class Gateway:
             self._over["workers"] = 1
         self._loaded = self._load(config)
         self.intake = Intake(self.config.server.max_lag_ms / 1000)
+        self.tasks: set[asyncio.Task[Record]] = set()
+        """Requests under way in this program; those of a server are held by their connections."""
         self.health = Health(Random())
         self.metrics = Metrics()
         self.metrics.add_source(lambda: status.gauges(self))
@@ -269,7 +273,8 @@ class Gateway:
                 log.error("%s", error)
 
     async def stop(self) -> None:
-        """Waits for requests under way (server.drain_s at most), then writes everything down. Idempotent."""
+        """Waits for requests under way (server.drain_s at most), cuts what is left, then writes everything down. A server
+        has done the first two with its connections. Idempotent."""
         self.intake.draining = True
         if self._watching is not None:
             self._watching.cancel()
@@ -277,9 +282,8 @@ class Gateway:
         if self._catching_up is not None:
             self._catching_up.cancel()
             self._catching_up = None
-        deadline = self.clock() + self.config.server.drain_s
-        while self.in_flight and self.clock() < deadline:
-            await asyncio.sleep(0.02)
+        if not self.intake.cutting:
+            await self._drain()
         await self.line.tokens.aclose()
         await self.transports.aclose()
         if self.watch is not None:
@@ -296,6 +300,16 @@ class Gateway:
             await asyncio.get_running_loop().run_in_executor(own, self.recorder.close)
         if self.database is not None:
             self.database.close()
+
+    async def _drain(self) -> None:
+        deadline = self.clock() + self.config.server.drain_s
+        while self.in_flight and self.clock() < deadline:
+            await asyncio.sleep(0.02)
+        self.intake.cut()
+        for task in self.tasks:
+            task.cancel()
+        if self.tasks:
+            await asyncio.wait(self.tasks, timeout=CUT_S)
 
     def _watch(self) -> Watch | None:
         if self.accounts is None or self.database is None:

@@ -114,5 +114,8 @@ def begin(gateway: Gateway, path: str, query: str, headers: Headers, body: bytes
         received_at=gateway.clock(),
         in_process=True,
     )
-    reply.run(asyncio.get_running_loop().create_task(gateway.handle(call, reply)))
+    task = asyncio.get_running_loop().create_task(gateway.handle(call, reply))
+    gateway.tasks.add(task)
+    task.add_done_callback(gateway.tasks.discard)
+    reply.run(task)
     return reply

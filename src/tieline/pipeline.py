@@ -22,7 +22,7 @@ from tieline.dialects.one_call import OneCall, asks_for_one, first_calls
 from tieline.dialects.operations import Operation, operation_of
 from tieline.dialects.sse import comment
 from tieline.dialects.transcript import Transcript
-from tieline.exchange import MAX_KEPT, Exchange
+from tieline.exchange import MAX_KEPT, SHUT_DOWN, Exchange
 from tieline.ledger import pricing
 from tieline.line import Line
 from tieline.oneshot import OneShot
@@ -157,7 +157,7 @@ class Flight:
                 self.reserve()
                 await self.attempt()
         except asyncio.CancelledError:
-            self.record.outcome, self.record.status = FailureClass.CALLER_GONE.value, 499
+            self._cancelled()
         except TielineError as error:
             if self.permit is None:
                 self._name_caller()
@@ -174,6 +174,14 @@ class Flight:
             finally:
                 intake.leave()
         return self.record
+
+    def _cancelled(self) -> None:
+        """The caller went away, or waits for an answer that the process does not wait for any longer."""
+        if not self.line.intake.cutting:
+            self.record.outcome, self.record.status = FailureClass.CALLER_GONE.value, 499
+            return
+        hint = None if self.call.in_process else "Send the request to another replica."
+        self.refuse(UpstreamFailed(SHUT_DOWN, attempts=len(self.record.attempts), hint=hint))
 
     # 1 ----------------------------------------------------------------------------------------------------------
     def receive(self) -> None:

@@ -161,6 +161,26 @@ def test_closing_while_a_stream_is_read_ends_it(config: Config) -> None:
         line.chat("demo", "Hello")
 
 
+async def test_what_outlasts_closing_is_cut_and_nobody_is_blamed(
+    config: Config, simulator: SimulatorServer
+) -> None:
+    short = replace(config, server=replace(config.server, drain_s=0.3))
+    line = await AsyncTieline(short, environ={}).start()
+    asked = asyncio.create_task(line.chat("late", "Hello"))
+    await until(lambda: simulator.log)
+    began = time.monotonic()
+    await line.close()
+    assert time.monotonic() - began < 3
+    with pytest.raises(RequestFailed, match="shut down") as raised:
+        await asked
+    assert (raised.value.http_status, raised.value.error_code) == (503, "overloaded")
+    record = raised.value.record
+    assert [attempt.outcome for attempt in record.attempts] == ["shut_down"]
+    assert record.cost, "what was sent is estimated"
+    assert all(view.success_rate == 1.0 for view in line.gateway.health.snapshot(line.gateway.clock()))
+    assert len(simulator.log) == 1
+
+
 def test_closed_is_closed(config: Config) -> None:
     line = Tieline(config, environ={})
     line.close()

@@ -218,6 +218,7 @@ def test_a_rate_limit_is_capacity_not_health(deployment: Any) -> None:
         FailureClass.CONTEXT_LENGTH,
         FailureClass.CONTENT_FILTERED,
         FailureClass.CALLER_GONE,
+        FailureClass.SHUT_DOWN,
         FailureClass.UNSUPPORTED_PARAMETER,
     ],
 )

@@ -28,6 +28,7 @@ ENDS: dict[str, Failure | None] = {
 FINAL = {
     FailureClass.CALLER_FAULT,
     FailureClass.CALLER_GONE,
+    FailureClass.SHUT_DOWN,
     FailureClass.CONTENT_FILTERED,
     FailureClass.INTERNAL,
 }

@@ -9,8 +9,10 @@ import socket
 import sqlite3
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -98,6 +100,38 @@ def test_sigterm_lets_a_stream_end_and_flushes(tmp_path: Path, simulator: Simula
     assert found[0]["model_asked"] == "slow"
 
 
+def test_what_outlasts_the_drain_is_told_and_nobody_is_blamed(
+    tmp_path: Path, simulator: SimulatorServer
+) -> None:
+    write_config(tmp_path, simulator, slow="sim-echo:tokens=1000,tps=20", late="sim-echo:ttft_ms=20000")
+    with (
+        running("serve", cwd=tmp_path, TIELINE_SERVER__DRAIN_S="3") as server,
+        ThreadPoolExecutor(1) as caller,
+    ):
+        stream = Streaming(server)
+        asked = caller.submit(ask, server.url, "late")
+        _until(lambda: len(simulator.log) == 2)
+        began = time.monotonic()
+        server.signal(signal.SIGTERM)
+        with pytest.raises(urllib.error.HTTPError) as raised:
+            asked.result(20)
+        assert server.wait() == 0
+        assert 3 <= time.monotonic() - began < 5.5
+        assert "Traceback" not in server.said
+    with raised.value as refusal:
+        said = json.load(refusal)["error"]
+    assert (refusal.status, said["code"], refusal.headers["retry-after"]) == (503, "overloaded", "1")
+    assert "shut down" in said["message"]
+    last = stream.rest().rpartition(b"data: ")[2]
+    assert json.loads(last.partition(b"\n")[0])["error"]["code"] == "overloaded"
+    assert len(simulator.log) == 2, "nothing was tried again"
+    for record in tieline_json("logs", cwd=tmp_path):
+        (attempt,) = tieline_json("show", record["id"], cwd=tmp_path)["attempts"]
+        assert (record["outcome"], attempt["outcome"]) == ("shut_down", "shut_down")
+        assert attempt["usage"]["estimated"]
+        assert attempt["cost_usd"] == "unknown", "its price is not known; 0 would say that it was free"
+
+
 def test_a_second_sigint_does_not_wait(tmp_path: Path, simulator: SimulatorServer) -> None:
     write_config(tmp_path, simulator, slow="sim-echo:tokens=1000,tps=40")
     with running("serve", cwd=tmp_path) as server:
@@ -113,7 +147,7 @@ def test_a_second_sigint_does_not_wait(tmp_path: Path, simulator: SimulatorServe
         assert not stream.whole
         assert "Traceback" not in server.said
     (record,) = tieline_json("logs", cwd=tmp_path)
-    assert record["outcome"] == "caller_gone"
+    assert record["outcome"] == "shut_down"
     assert record["usage"]["output_tokens"] > 0
 
 

@@ -11,7 +11,7 @@ from tieline.types.errors import Shedding
 class Intake:
     """``enter`` before any work is spent on a request, ``leave`` when it is over. One event loop."""
 
-    __slots__ = ("draining", "ended", "in_flight", "overload", "room")
+    __slots__ = ("cutting", "draining", "ended", "in_flight", "overload", "room")
 
     def __init__(self, max_lag_s: float) -> None:
         self.in_flight = 0
@@ -21,6 +21,8 @@ class Intake:
         """Requests so far, those refused here included."""
         self.draining = False
         """The process is shutting down: it takes no more."""
+        self.cutting = False
+        """Nor does it wait any longer for those under way: who is cancelled now is so by us, not by its caller."""
         self.overload = Overload(max_lag_s, self._ended)
         """Watches only once a server has started it."""
 
@@ -34,6 +36,10 @@ class Intake:
     def leave(self) -> None:
         self.in_flight -= 1
         self.ended += 1
+
+    def cut(self) -> None:
+        """Before requests are cancelled that outlasted the end."""
+        self.draining = self.cutting = True
 
     def _check(self, most: int) -> None:
         refused = None

@@ -416,6 +416,7 @@ _ABANDONED = frozenset(
     for kind in (
         FailureClass.CALLER_GONE,
         FailureClass.SUPERSEDED,
+        FailureClass.SHUT_DOWN,
         FailureClass.FIRST_TOKEN_TIMEOUT,
         FailureClass.STALL,
     )

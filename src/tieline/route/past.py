@@ -7,7 +7,14 @@ from tieline.route.health import Lane
 from tieline.route.pool import Tier
 from tieline.types.errors import Failure, FailureClass
 
-FINAL = frozenset({FailureClass.CALLER_GONE, FailureClass.CONTENT_FILTERED, FailureClass.INTERNAL})
+FINAL = frozenset(
+    {
+        FailureClass.CALLER_GONE,
+        FailureClass.SHUT_DOWN,
+        FailureClass.CONTENT_FILTERED,
+        FailureClass.INTERNAL,
+    }
+)
 LESS_TELLING = frozenset(
     {
         FailureClass.CREDENTIAL,

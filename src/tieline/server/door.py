@@ -487,6 +487,10 @@ class Door(Sender):
         # Not by the loop's own method: that has it numbered, and the name costs more than the task.
         reply.task = asyncio.Task(self.gateway.handle(call, reply), loop=self.loop, name="request")
 
+    @property
+    def is_answering(self) -> bool:
+        return bool(self.replies) or self.transport.is_closing()
+
     def cut(self) -> list[asyncio.Task[Any]]:
         """Cancels what is under way; the tasks that end by it."""
         tasks = [reply.task for reply in self.replies if reply.task is not None]

@@ -20,7 +20,7 @@ from typing import Any
 import uvicorn
 
 from tieline.config.schema import Config
-from tieline.gateway import Gateway
+from tieline.gateway import CUT_S, Gateway
 from tieline.server import files
 from tieline.server.accept import Acceptor, Place
 from tieline.server.control import ControlPlane
@@ -31,8 +31,6 @@ log = logging.getLogger("tieline")
 
 BACKLOG = 2048
 SWEEP_S = 1.0
-FORCED_S = 2.0
-"""How long cancelled requests get to settle when the process is told to stop at once."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -158,8 +156,10 @@ class Service:
         self.server.should_exit = True
 
     async def _cut(self) -> None:
-        """What outlasted the drain, or was not waited for, is cancelled: it settles and is recorded all the same."""
-        state = self.server.server_state
+        """What outlasted the drain, or was not waited for, is cancelled: its callers are told, it settles and is recorded."""
+        self.gateway.intake.cut()
+        loop, state = asyncio.get_running_loop(), self.server.server_state
+        deadline = loop.time() + CUT_S
         tasks = set(state.tasks)
         for task in tasks:
             task.cancel()
@@ -167,9 +167,15 @@ class Service:
             if isinstance(connection, Door):
                 tasks.update(connection.cut())
         if tasks:
-            await asyncio.wait(tasks, timeout=FORCED_S)
-        for connection in list(state.connections):
-            if isinstance(connection, Door):
+            await asyncio.wait(tasks, timeout=CUT_S)
+        self._abort(only_idle=True)
+        while state.connections and loop.time() < deadline:
+            await asyncio.sleep(0.02)  # what was said last is on its way
+        self._abort()
+
+    def _abort(self, *, only_idle: bool = False) -> None:
+        for connection in list(self.server.server_state.connections):
+            if isinstance(connection, Door) and not (only_idle and connection.is_answering):
                 connection.transport.abort()
 
     def _started(self) -> None:

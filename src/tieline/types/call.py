@@ -70,7 +70,7 @@ class Call:
 class Reply(Protocol):
     """The way back to the caller. All methods are synchronous and never block; bytes queue in the transport.
 
-    The caller going away is delivered as cancellation of the task that runs the pipeline.
+    The caller going away is delivered as cancellation of the task that runs the pipeline; so is the end of the process.
     """
 
     started: bool

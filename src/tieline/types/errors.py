@@ -50,6 +50,8 @@ class FailureClass(StrEnum):
     CALLER_GONE = "caller_gone"
     SUPERSEDED = "superseded"
     """Of two attempts run side by side the other had content first (DESIGN section 7, hedge)."""
+    SHUT_DOWN = "shut_down"
+    """Tieline ended before the answer did: it says nothing of the provider."""
     INTERNAL = "internal_error"
     """Ours, or this machine's: it says nothing of the provider."""
 
@@ -200,6 +202,7 @@ _STATUS_OF_CLASS: dict[FailureClass, int] = {
     FailureClass.GARBLED: 502,
     FailureClass.CALLER_GONE: 499,
     FailureClass.SUPERSEDED: 502,
+    FailureClass.SHUT_DOWN: 503,
     FailureClass.INTERNAL: 503,
 }
 
@@ -227,6 +230,8 @@ class UpstreamFailed(TielineError):
     def wire_code(self) -> str:
         if self.failure.kind is FailureClass.CONTEXT_LENGTH:
             return "context_length_exceeded"
+        if self.failure.kind is FailureClass.SHUT_DOWN:
+            return "overloaded"
         return self.failure.kind.value
 
 

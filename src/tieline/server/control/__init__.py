@@ -21,7 +21,7 @@ log = logging.getLogger("tieline")
 
 
 class ControlPlane:
-    """The process's ASGI application; its lifespan is the gateway's."""
+    """The process's ASGI application; its lifespan starts the gateway. ``Service`` stops it, when the last request is over."""
 
     def __init__(self, gateway: Gateway, started: Callable[[], Any]) -> None:
         self._gateway = gateway
@@ -71,7 +71,6 @@ class ControlPlane:
         self._started()
         self._build()
         await receive()
-        await self._gateway.stop()
         await send({"type": "lifespan.shutdown.complete"})
 
 
