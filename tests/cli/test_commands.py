@@ -19,6 +19,9 @@ import yaml
 
 from tests.programs import environment, running, tieline, tieline_json
 from tests.served import chat
+from tieline.cli.serving import _first_model
+from tieline.config.schema import Config
+from tieline.gateway import Gateway
 
 COMMANDS = ("serve", "up", "demo", "simulate", "init", "check", "models", "logs", "spend", "show", "explain")
 
@@ -107,6 +110,54 @@ def test_up_once_ends_by_itself(tmp_path: Path) -> None:
         "attempts 1",
     ):
         assert word in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("provider", "variable", "model"),
+    [
+        ("openai", "OPENAI_API_KEY", r"gpt-5[.\d]*-(nano|mini)"),
+        ("anthropic", "ANTHROPIC_API_KEY", r"claude-haiku-[\d-]+"),
+        ("google", "GEMINI_API_KEY", r"gemini-[\d.]+-flash(-lite)?"),
+        ("deepseek", "DEEPSEEK_API_KEY", r"deepseek-.+"),
+        ("groq", "GROQ_API_KEY", r"openai/gpt-oss-120b"),
+        ("openrouter", "OPENROUTER_API_KEY", r".+/.+"),
+        ("together", "TOGETHER_API_KEY", r".+/.+"),
+        ("mistral", "MISTRAL_API_KEY", r"(mistral|devstral).+"),
+    ],
+)
+def test_up_asks_for_a_model_that_a_key_can_be_expected_to_have(
+    provider: str, variable: str, model: str
+) -> None:
+    gateway = Gateway(Config(), environ={variable: "sk-x"}, dry=True)
+    name = _first_model(gateway)
+    assert re.fullmatch(f"{provider}/{model}", name)
+    [chosen] = [one for one in gateway.line.router.deployments if one.id == name]
+    assert chosen.card is not None
+    assert (chosen.card.status, chosen.card.tools, chosen.card.embedding) == ("active", True, False)
+    assert chosen.card.quality
+
+
+def test_up_once_whose_request_fails(tmp_path: Path) -> None:
+    (tmp_path / "tieline.yaml").write_text(
+        "discover: false\nproviders: {away: {base_url: 'http://127.0.0.1:9/v1', api_key: x, models: ['m[/]']}}\n"
+    )
+    done = tieline("up", "--once", "--port", "0", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "HTTP 50" in done.stdout
+    assert "away/m[/]" in done.stdout
+
+
+def test_up_where_there_are_virtual_keys(tmp_path: Path) -> None:
+    key = tieline_json("keys", "create", "mine", cwd=tmp_path)["secret"]
+    without = tieline("up", "--once", "--port", "0", cwd=tmp_path)
+    assert without.returncode == 1
+    assert "TIELINE_API_KEY=tl-" in without.stdout
+    done = tieline("up", "--once", "--port", "0", cwd=tmp_path, TIELINE_API_KEY=key)
+    assert done.returncode == 0, done.stdout
+    assert "attempts 1" in done.stdout
+    for line in ("authorization: Bearer $TIELINE_API_KEY", 'api_key=os.environ["TIELINE_API_KEY"]'):
+        assert line in done.stdout
+    assert key not in done.stdout + done.stderr
 
 
 def test_init_then_check(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def up(
     """Run the gateway, send one request through it, show how to use it, stay up."""
     from tieline.cli.serving import up as run
 
-    run(config, port, once)
+    raise typer.Exit(run(config, port, once))
 
 
 @app.command()

@@ -10,13 +10,16 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from tieline.config.load import find, load
 from tieline.config.schema import Config
 from tieline.types.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tieline.providers.deployment import Deployment
 
 
 def serve(
@@ -76,15 +79,21 @@ def _teller(ready_fd: int | None) -> Callable[[str], Any] | None:
     return tell
 
 
-def up(config: Path | None, port: int | None, once: bool) -> None:
-    """The newcomer's command."""
+KEY = "TIELINE_API_KEY"
+"""Where the tour looks for a virtual key, and its snippets too: their secrets are kept nowhere else."""
+
+
+def up(config: Path | None, port: int | None, once: bool) -> int:
+    """The newcomer's command. The exit code: 1 when the tour was all, and its request failed."""
     from tieline.server import serve as server
 
     server.log_to_terminal("warning")
-    server.run_loop(_up(config, port, once))
+    shown: list[bool] = []
+    server.run_loop(_up(config, port, once, shown.append))
+    return int(once and shown != [True])
 
 
-async def _up(path: Path | None, port: int | None, once: bool) -> None:
+async def _up(path: Path | None, port: int | None, once: bool, shown: Callable[[bool], None]) -> None:
     from tieline.gateway import Gateway
     from tieline.server.serve import Service, bind, make_room
     from tieline.simulator import SimulatorServer
@@ -107,7 +116,7 @@ async def _up(path: Path | None, port: int | None, once: bool) -> None:
         if serving.done():
             await serving  # which says why
             return
-        await _show(gateway, tour.result(), simulated=simulator is not None)
+        shown(await _show(gateway, tour.result(), simulated=simulator is not None))
         if once:
             service.stop()
         await serving
@@ -117,15 +126,18 @@ async def _up(path: Path | None, port: int | None, once: bool) -> None:
             await simulator.stop()
 
 
-async def _show(gateway: Any, url: str, *, simulated: bool) -> None:
+async def _show(gateway: Any, url: str, *, simulated: bool) -> bool:
+    """Whether the request succeeded."""
     from rich.panel import Panel
     from rich.syntax import Syntax
 
     from tieline.cli.probe import ask
-    from tieline.cli.terminal import console
+    from tieline.cli.terminal import console, escape
     from tieline.simulator.twins import STAND_INS
 
     model = "demo" if simulated else _first_model(gateway)
+    keyed = gateway.admission.has_keys and not gateway.config.server.open
+    key = os.environ.get(KEY) if keyed else None
     console.print(f"\n[bold]Tieline[/] listens on [bold cyan]{url}[/]")
     if simulated:
         console.print(
@@ -138,70 +150,73 @@ async def _show(gateway: Any, url: str, *, simulated: bool) -> None:
     seen = await ask(
         url,
         "/v1/chat/completions",
-        {"model": model, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 60},
+        # Room for those that think before they speak.
+        {"model": model, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 1000},
+        {"authorization": f"Bearer {key}"} if key else None,
     )
     headers = seen.headers
     if seen.status == 200:
-        text = seen.json["choices"][0]["message"]["content"]
+        text = seen.json["choices"][0]["message"]["content"] or "–"
         served = f"{headers.get('tieline-provider')} · {headers.get('tieline-model')} · attempts {headers.get('tieline-attempts')}"
         cost = f"${headers.get('tieline-cost-usd')} · overhead {headers.get('tieline-overhead-ms')} ms"
-        console.print(
-            Panel(f"{text}\n\n[dim]{served} · {cost}[/]", title=f"one request to {model}", title_align="left")
-        )
+        told = f"{escape(text, lines=True)}\n\n[dim]{escape(served)} · {cost}[/]"
     else:
-        console.print(
-            Panel(
-                f"[red]HTTP {seen.status}[/] {seen.json['error']['message']}", title=f"one request to {model}"
-            )
-        )
-    for language, code in snippets(url, model):
+        told = f"[red]HTTP {seen.status}[/] {escape(seen.json['error']['message'])}"
+        if seen.status == 401:
+            told += f"\n\nThere are virtual keys here, so requests need one: start again with {KEY}=tl-…"
+    console.print(Panel(told, title=f"one request to {escape(model)}", title_align="left"))
+    for language, code in snippets(url, model, keyed=keyed):
         # Not wrapped and not cut, however narrow the terminal: it is there to be pasted.
         shown = Syntax(code, language, theme="ansi_dark", background_color="default").highlight(code)
         console.print(shown, soft_wrap=True)
     console.print("[dim]tieline logs · tieline spend · tieline show ID · Ctrl-C stops[/]")
+    return seen.status == 200
 
 
 def _first_model(gateway: Any) -> str:
-    """The cheapest known chat model of the first provider, so that the tour costs next to nothing."""
-    priced = [
-        (one.card.price.tiers[0].output, one.id)
-        for one in gateway.line.router.deployments
-        if one.card is not None
-        and one.card.price is not None
-        and one.card.price.tiers
-        and not one.card.embedding
-        and one.card.status == "active"
-        and one.card.price.tiers[0].output > 0
-    ]
-    if priced:
-        return str(min(priced)[1])
+    """The cheapest of those that a key can be expected to have: the tour costs next to nothing, and works."""
     deployments = gateway.line.router.deployments
     if not deployments:
         raise ConfigError("No provider lists a model.", hint="Name some under `models` in tieline.yaml.")
-    return str(deployments[0].id)
+    return str(min(deployments, key=_rank).id)
 
 
-def snippets(url: str, model: str) -> list[tuple[str, str]]:
-    """Ready to paste."""
+def _rank(deployment: Deployment) -> tuple[bool | int, ...]:
+    """Price lists have retired, gated and special models too, often the cheapest, and do not say which: so first what talks,
+    is of the last year and was measured by others."""
+    card = deployment.card
+    if card is None:
+        return (True,)
+    price = card.price.tiers[0].output if card.price and card.price.tiers else 0
+    talks = card.tools is True and card.output_modalities == ("text",)
+    year_before = f"{int(card.date[:4]) - 1}{card.date[4:]}" if card.date else ""
+    current = card.status == "active" and card.released is not None and card.released >= year_before
+    return (card.embedding is not False, price == 0, not (talks and current), not card.quality, price)
+
+
+def snippets(url: str, model: str, *, keyed: bool) -> list[tuple[str, str]]:
+    """Ready to paste; ``keyed``: where a virtual key is needed."""
+    sent = f' -H "authorization: Bearer ${KEY}"' if keyed else ""
+    imported, key = ("import os\n", f'os.environ["{KEY}"]') if keyed else ("", '"unused"')
     return [
-        ("bash", _CURL % (url, model)),
-        ("python", _OPENAI % (url, model)),
-        ("python", _ANTHROPIC % (url, model)),
+        ("bash", _CURL % (url, sent, model)),
+        ("python", imported + _OPENAI % (url, key, model)),
+        ("python", imported + _ANTHROPIC % (url, key, model)),
     ]
 
 
 _CURL = """\
-curl %s/v1/chat/completions -H 'content-type: application/json' \\
+curl %s/v1/chat/completions -H 'content-type: application/json'%s \\
   -d '{"model": "%s", "messages": [{"role": "user", "content": "Hello"}]}'"""
 _OPENAI = """\
 from openai import OpenAI
-client = OpenAI(base_url="%s/v1", api_key="unused")
+client = OpenAI(base_url="%s/v1", api_key=%s)
 answer = client.chat.completions.create(
     model="%s", messages=[{"role": "user", "content": "Hello"}])
 print(answer.choices[0].message.content)"""
 _ANTHROPIC = """\
 from anthropic import Anthropic
-client = Anthropic(base_url="%s", api_key="unused")
+client = Anthropic(base_url="%s", api_key=%s)
 answer = client.messages.create(
     model="%s", max_tokens=100, messages=[{"role": "user", "content": "Hello"}])
 print(answer.content[0].text)"""
