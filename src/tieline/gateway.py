@@ -449,6 +449,7 @@ class Gateway:
             random=Random(),
             deploy=_deploy(fleet),
             find=fleet.by_name,
+            variables=fleet.variables,
         )
         problems = validate_routes(config, router)
         if problems:

@@ -446,6 +446,16 @@ def test_explain(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir()), "a dry command leaves nothing behind"
 
 
+def test_explain_of_a_model_whose_hosts_have_no_key(tmp_path: Path) -> None:
+    for environ in ({}, {"ANTHROPIC_API_KEY": "sk-x"}):
+        said = tieline("explain", "gpt-5-mini", cwd=tmp_path, **environ).stderr
+        assert "Set OPENAI_API_KEY or " in said
+        assert "under `providers`" in said
+        assert said.count("_API_KEY") <= 3
+        assert "not known" not in said
+    assert "not known here" in tieline("explain", "gpt-5-mimi-zzz", cwd=tmp_path).stderr
+
+
 def test_explain_of_a_past_request(used: Path) -> None:
     request = tieline_json("logs", cwd=used)[1]["id"]
     assert tieline("explain", request, cwd=used).returncode == 0

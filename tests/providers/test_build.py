@@ -268,3 +268,13 @@ def test_everything_is_quick() -> None:
     everything = build_deployments(config, environ, packaged())
     assert len(everything) > 2000
     assert len({item.id for item in everything}) == len(everything)
+
+
+def test_what_would_set_up_a_model() -> None:
+    made = fleet("", {"OPENROUTER_API_KEY": "sk-x"})
+    names = made.variables("gpt-5-mini")
+    assert names[0] == "OPENAI_API_KEY"
+    assert "OPENROUTER_API_KEY" not in names
+    assert len(names) == len(set(names))
+    assert made.variables("claude-haiku-4-5-20251001")[0] == "ANTHROPIC_API_KEY"
+    assert made.variables("no-such-model") == []

@@ -130,6 +130,18 @@ class Fleet:
                     found.append(self.build_one(host.provider.name, chosen))
         return found + self._configured(wanted, {deployment.id for deployment in found})
 
+    def variables(self, name: str) -> list[str]:
+        """What would set up a host that is known to have this model, one for each, its maker's first; without hosts that are."""
+        found: dict[str, None] = {}
+        for provider, model in self._catalog.hosts_of(name):
+            row = registry.get(provider)
+            if row is None or not row.env or row.account_models or self._at(provider):
+                continue
+            card = self._catalog.card(provider, model)
+            if card is None or card.status not in NOT_SERVED:
+                found[row.env[0]] = None
+        return list(found)
+
     def _at(self, catalog_name: str) -> list[Host]:
         return [host for host in self.hosts.values() if host.catalog_name == catalog_name]
 

@@ -21,6 +21,10 @@ MAX_MADE = 1024
 Find = Callable[[str], list[Deployment]]
 """A name that no listed deployment has, such as a dated snapshot -> what serves it; empty when nothing does."""
 
+Variables = Callable[[str], Sequence[str]]
+"""A model that no usable provider has -> the environment names whose keys would set one up, the best first."""
+_MOST_VARIABLES = 3
+
 _SUFFIXES: dict[str, Sort] = {":nitro": "throughput", ":floor": "price"}
 """OpenRouter's shorthands for ``provider.sort``."""
 
@@ -68,8 +72,10 @@ class Names:
         config: Config,
         deploy: Deploy | None,
         find: Find | None = None,
+        variables: Variables | None = None,
     ) -> None:
         self._find = find
+        self._variables = variables
         self._config = config
         self._deploy = deploy
         self._by_id: dict[str, Deployment] = {}
@@ -188,8 +194,13 @@ class Names:
         return [asked, *(self._listed(name, configured, seen) if configured else [])]
 
     def _unknown(self, name: str) -> UnknownModel:
-        near = self.nearest(name)
         provider, slash, _ = name.partition("/")
+        if self._variables is not None and not (slash and registry.get(provider.partition("@")[0])):
+            keys = self._variables(name)[:_MOST_VARIABLES]
+            if keys:
+                hint = f"Set {' or '.join(keys)}, or add a provider that has it under `providers`."
+                return UnknownModel(f"No provider is set up that has {name!r}.", param="model", hint=hint)
+        near = self.nearest(name)
         if near:
             hint = f"Did you mean {' or '.join(near)}?"
         elif slash and provider not in self._providers:

@@ -15,7 +15,7 @@ from tieline.route.decision import Decision
 from tieline.route.equivalence import Evaluations, UpperBound, no_evaluations
 from tieline.route.health import Health
 from tieline.route.hedge import HedgeBudget
-from tieline.route.match import Deploy, Find, Names, Route
+from tieline.route.match import Deploy, Find, Names, Route, Variables
 from tieline.route.plan import Plan
 from tieline.route.pool import Pool
 from tieline.route.preferences import read
@@ -42,11 +42,12 @@ class Router:
         evaluations: Evaluations = no_evaluations,
         deploy: Deploy | None = None,
         find: Find | None = None,
+        variables: Variables | None = None,
     ) -> None:
         self.deployments = list(deployments)
         self.config = config
         self.health = health
-        self.names = Names(self.deployments, config, deploy, find)
+        self.names = Names(self.deployments, config, deploy, find, variables)
         self.upper_bound = upper_bound
         self._random = random
         self._clock = clock
