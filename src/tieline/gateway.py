@@ -24,6 +24,7 @@ from tieline.admit.intake import Intake
 from tieline.admit.kept import KeptKeys
 from tieline.admit.leases import Leases
 from tieline.admit.watch import Watch
+from tieline.config.diff import at_start, diff
 from tieline.config.load import ConfigErrors, Loaded, find, load
 from tieline.config.reload import Watcher
 from tieline.config.schema import Config, ProviderConfig
@@ -439,6 +440,11 @@ class Gateway:
         """Whether ``config`` could be taken over; raises ConfigError. Nothing is changed."""
         self._line(config)
 
+    def changes(self, config: Config) -> list[str]:
+        """What it would change, as ``config.diff`` says it. What was given at the start stays above any file."""
+        server = msgspec.structs.replace(config.server, **self._over)
+        return diff(self.config, msgspec.structs.replace(config, server=server))
+
     def _line(self, config: Config) -> tuple[Fleet, Line]:
         fleet = build.build(config, self.environ, catalog.packaged(), self._stored)
         router = Router(
@@ -485,12 +491,15 @@ class Gateway:
 
     def _reloaded(self, loaded: Loaded) -> None:
         config = msgspec.structs.replace(loaded.config, server=self.config.server)
+        waiting = at_start(self.changes(loaded.config))
         try:
             self.reload(config)
         except ConfigError as error:
             self._not_reloaded(loaded.located(error))
         else:
             log.info("configuration reloaded from %s", self.path)
+            if waiting:
+                log.warning("takes effect at the next start only: %s", "; ".join(waiting))
 
     def _not_reloaded(self, error: ConfigError) -> None:
         log.error("the configuration stays as it was: %s", str(error).replace("\n", "; "))

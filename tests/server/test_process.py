@@ -169,6 +169,19 @@ def test_an_edit_takes_effect_under_a_stream(tmp_path: Path, simulator: Simulato
         ask(server.url, "added")
 
 
+def test_an_edit_that_waits_for_the_next_start_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "tieline.yaml"
+    file.write_text("discover: false\n")
+    with running("serve", "--port", "0", cwd=tmp_path) as server:
+        file.write_text("discover: false\nstore: {retention_days: 5}\n")
+        _until(lambda: "configuration reloaded" in server.said)
+        assert "next start" not in server.said
+        file.write_text("discover: false\nserver: {drain_s: 7}\nstore: {database: 'sqlite:///other.db'}\n")
+        _until(lambda: "next start" in server.said)
+        [line] = [line for line in server.said.splitlines() if "next start" in line]
+        assert line.endswith("only: server.drain_s: 30.0 -> 7.0; store.database: changed")
+
+
 def _until(true: object, timeout: float = 8) -> None:
     deadline = time.monotonic() + timeout
     while not true():  # type: ignore[operator]

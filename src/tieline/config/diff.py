@@ -12,11 +12,19 @@ from tieline.config.schema import Config
 _SECRET = frozenset({"api_key", "headers", "database", "redis"})
 """May hold a password: that it changed is said, not to what."""
 _MAX_SHOWN = 80
+_FOLLOWED = "store.retention_days:"
 
 
 def diff(old: Config, new: Config) -> list[str]:
     """One line per setting: ``routing.max_attempts: 6 -> 4``; empty when nothing changed."""
     return _compare(msgspec.to_builtins(old), msgspec.to_builtins(new), ())
+
+
+def at_start(changes: list[str]) -> list[str]:
+    """Those of ``diff`` that take effect at the next start only."""
+    return [
+        line for line in changes if line.startswith(("server.", "store.")) and not line.startswith(_FOLLOWED)
+    ]
 
 
 def _compare(old: Any, new: Any, path: tuple[str, ...]) -> list[str]:

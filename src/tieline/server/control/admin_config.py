@@ -17,7 +17,7 @@ from litestar import Request, get, post, put
 from litestar.params import Body, Parameter
 
 from tieline.config.common import common_digest, write_beside
-from tieline.config.diff import diff
+from tieline.config.diff import at_start
 from tieline.config.load import ConfigErrors, parse
 from tieline.config.schema import Config
 from tieline.record.redact import MASK, redact
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 AnyRequest = Request[Any, Any, Any]
 MAX_HISTORY = 200
-_AT_START = ("server.", "store.")
 _PASSWORD = re.compile(r"(://[^/\s:@]*:|[?&](?:key|api[_-]?key|token|password|sig)=)[^/\s@&]+(?=@|&|$)")
 _TELLING = ("key", "token", "auth", "secret", "password", "cookie")
 """A header whose name has one of these holds a secret."""
@@ -77,9 +76,11 @@ class Desk:
             return _faulty(errors.errors), None
         except ConfigError as error:
             return _faulty([error]), None
-        changes = [redact(line) for line in diff(self.gateway.config, loaded.config)]
-        restart = [line for line in changes if line.startswith(_AT_START)]
-        return ConfigVerdict(ok=True, errors=[], changes=changes, restart=restart), loaded.config
+        changes = [redact(line) for line in self.gateway.changes(loaded.config)]
+        return (
+            ConfigVerdict(ok=True, errors=[], changes=changes, restart=at_start(changes)),
+            loaded.config,
+        )
 
     def replace(self, text: str, actor: str) -> None:
         """The file is written beside, the history kept, and only then the file put in place."""
