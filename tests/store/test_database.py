@@ -24,7 +24,7 @@ from alembic.script import ScriptDirectory
 from tests.pipe import Pipe
 from tests.services import Postgres
 from tieline.store import schema
-from tieline.store.database import Database, database_away
+from tieline.store.database import Database, Unreachable, database_away
 from tieline.store.shared import RedisShared
 from tieline.store.tables import metadata
 from tieline.types.errors import ConfigError
@@ -242,6 +242,24 @@ def test_a_redis_that_cannot_be_is_one_line_without_the_password(url: str) -> No
     with pytest.raises(ConfigError, match="not the URL of a Redis") as refused:
         RedisShared(url)
     assert "secretpw" not in "".join(traceback.format_exception(refused.value))
+
+
+def test_a_file_that_another_holds_is_to_be_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tieline.store.database._BUSY_TIMEOUT_MS", 100)
+    path = tmp_path / "tieline.db"
+    Database(f"sqlite:///{path}").open()
+    holder = sqlite3.connect(path)
+    holder.execute("BEGIN EXCLUSIVE")
+    database = Database(f"sqlite:///{path}")
+    with pytest.raises(Unreachable) as caught:
+        database.open()
+    database.close()
+    holder.close()
+    assert "another process holds the database file" in str(caught.value)
+    assert "Try again" in str(caught.value)
+    assert "none" not in str(caught.value)
 
 
 def test_an_absent_server_is_one_line_without_the_password() -> None:

@@ -39,7 +39,8 @@ _READING = {"isolation_level": "REPEATABLE READ"}
 """Of PostgreSQL, whose default shows each query another moment. SQLite's transactions are one moment anyway."""
 
 
-_TRANSIENT_SQLITE = ("locked", "busy", "full", "disk I/O")
+_HELD_SQLITE = ("locked", "busy")
+_TRANSIENT_SQLITE = (*_HELD_SQLITE, "full", "disk I/O")
 _REFUSED = re.compile(r"FATAL:|password|does not exist|pg_hba|no pg_hba|SSL")
 _STARTING = re.compile(r"starting up|shutting down|recovery|too many|connection slots|terminat")
 """Of what a server says instead of letting us in, these pass by themselves; the rest is for a person to put right."""
@@ -161,6 +162,12 @@ class Database:
                 f"cannot use the database file {self.path}: {reason}.",
                 "Name a path that can be written",
             )
+            if any(word in reason for word in _HELD_SQLITE):
+                return Unreachable(
+                    f"another process holds the database file {self.path}: {reason}.",
+                    place="store.database",
+                    hint="Try again once it has let go of it.",
+                )
             if "not a database" in reason:
                 hint = "Name another path: this file is something else"
         else:
