@@ -15,6 +15,7 @@ from tests.processes import cli, environment, write_config
 from tieline.cli.ledger import since_ms
 from tieline.cli.rules import parse_budget
 from tieline.cli.terminal import escape
+from tieline.store.database import Database
 from tieline.types.errors import InvalidRequest
 
 
@@ -86,6 +87,7 @@ def test_keys_and_projects(config: Path) -> None:
     ],
 )
 def test_bad_input(config: Path, arguments: tuple[str, ...], words: str) -> None:
+    Database(f"sqlite:///{config.parent / 'tieline.db'}").open()
     done = run(config, *arguments, stdin="sk-1", TIELINE_SECRET_KEY="a passphrase of enough letters")
     assert done.returncode == 2
     assert words in done.stderr.replace("\n", " ")
@@ -204,6 +206,11 @@ def test_credentials(config: Path) -> None:
     )
     both = {"TIELINE_SECRET_KEY": "another passphrase of letters,a passphrase of enough letters"}
     assert run(config, "credentials", "rotate", **both).returncode == 0
+    assert "disabled" in run(config, "credentials", "disable", "openai/team", **both).stdout
+    removed = run(config, "credentials", "remove", "openai/team", **both).stdout
+    assert "removed" in removed
+    assert "in use" not in removed
+    assert run(config, "credentials", "list", **both).stdout.startswith("None stored")
     missing = run(config, "credentials", "add", "openai", stdin="sk-2")
     assert missing.returncode == 2
     assert "TIELINE_SECRET_KEY" in missing.stderr

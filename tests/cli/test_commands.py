@@ -405,10 +405,23 @@ def test_spend_by_a_tag_and_by_nonsense(used: Path) -> None:
 
 
 def test_ledger_before_there_is_one(tmp_path: Path) -> None:
-    for command in (("logs",), ("spend",), ("show", "req_x")):
+    for command in (
+        ("logs",),
+        ("spend",),
+        ("show", "req_x"),
+        ("keys", "list"),
+        ("keys", "revoke", "ci"),
+        ("projects", "list", "--json"),
+        ("projects", "edit", "web", "--rpm", "5"),
+        ("credentials", "list"),
+        ("credentials", "remove", "openai/main"),
+        ("admin", "forget"),
+        ("audit", "log"),
+    ):
         done = tieline(*command, cwd=tmp_path)
         assert done.returncode == 2
         assert "tieline serve" in done.stderr
+        assert done.stdout == ""
     assert not (tmp_path / "tieline.db").exists()
 
 

@@ -27,5 +27,5 @@ def token(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 @app.command()
 def forget(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """End the token that was made here; $TIELINE_ADMIN_TOKEN stays valid."""
-    admin.forget_token(opened(config, create=True), f"cli:{user()}")
+    admin.forget_token(opened(config), f"cli:{user()}")
     write_json({"token": None}) if as_json else console.print("The token is not valid any more.")

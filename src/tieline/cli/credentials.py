@@ -21,8 +21,8 @@ app = typer.Typer(no_args_is_help=True, help="Keys of providers, kept encrypted 
 CredentialArgument = Annotated[str, typer.Argument(help="provider/label or id.")]
 
 
-def _vault(config: Path | None) -> Vault:
-    return Vault(opened(config, create=True), keyring(os.environ), actor=f"cli:{user()}")
+def _vault(config: Path | None, *, create: bool = False) -> Vault:
+    return Vault(opened(config, create=create), keyring(os.environ), actor=f"cli:{user()}")
 
 
 @app.command()
@@ -42,7 +42,7 @@ def add(
     """Add a key, or replace the one with this label. It is read from the terminal or stdin, never from arguments."""
     from tieline.gateway import Gateway
 
-    vault = _vault(config)
+    vault = _vault(config, create=True)
     secret = typer.prompt("Key", hide_input=True) if sys.stdin.isatty() else sys.stdin.read().strip()
     Gateway(config, dry=True).check_credential(provider, secret)
     _show(vault.put(provider, label, secret), as_json)
@@ -81,7 +81,11 @@ def enable(credential: CredentialArgument, config: ConfigOption = None, as_json:
 @app.command()
 def remove(credential: CredentialArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Delete one."""
-    _show(_vault(config).remove(credential), as_json)
+    found = _vault(config).remove(credential)
+    if as_json:
+        write_json(msgspec.to_builtins(found))
+    else:
+        console.print(f"{_named(found)}  removed: gateways follow within 2 s")
 
 
 @app.command()
@@ -99,4 +103,8 @@ def _show(found: Stored, as_json: bool) -> None:
         write_json(msgspec.to_builtins(found))
         return
     state = "in use" if found.disabled_ms is None else "disabled"
-    console.print(f"{escape(found.provider)}/{escape(found.label)}  {found.id}  {state}")
+    console.print(f"{_named(found)}  {state}")
+
+
+def _named(found: Stored) -> str:
+    return f"{escape(found.provider)}/{escape(found.label)}  {found.id}"

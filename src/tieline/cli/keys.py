@@ -36,7 +36,7 @@ def create(
     """Make a key. Its secret is shown now and never again."""
     until = options.expiry_ms(expires)
     warnings = options.check_names(given, config)
-    key, secret = options.accounts(config).create_key(
+    key, secret = options.accounts(config, create=True).create_key(
         project, name, given.over(Rules()), expires_ms=until if isinstance(until, int) else None
     )
     _reveal(key, secret, as_json)

@@ -37,7 +37,8 @@ def opened(config: Path | None, *, create: bool = False) -> Database:
     database = Database(settings.database)
     if not create and database.path is not None and not database.path.exists():
         raise ConfigError(
-            f"There is no {database.path} yet.", hint="It is made by the first `tieline serve`."
+            f"There is no {database.path} yet.",
+            hint="The first `tieline serve` makes it, or `tieline keys create NAME`.",
         )
     database.open()
     return database

@@ -32,7 +32,7 @@ def create(
 ) -> None:
     """Make a project; its rules hold for all its keys together."""
     warnings = options.check_names(given, config)
-    made = options.accounts(config).create_project(name, given.over(Rules()))
+    made = options.accounts(config, create=True).create_project(name, given.over(Rules()))
     if as_json:
         write_json(msgspec.to_builtins(made))
     else:

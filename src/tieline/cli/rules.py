@@ -209,9 +209,9 @@ def expiry_ms(text: str | None) -> int | UnsetType | None:
     return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1_000)
 
 
-def accounts(config: Path | None) -> Accounts:
-    """The configured database's, made when missing; changes are noted as this user's."""
-    return Accounts(opened(config, create=True), actor=f"cli:{user()}")
+def accounts(config: Path | None, *, create: bool = False) -> Accounts:
+    """The configured database's; ``create``: made when missing. Changes are noted as this user's."""
+    return Accounts(opened(config, create=create), actor=f"cli:{user()}")
 
 
 def user() -> str:
