@@ -15,6 +15,7 @@ from tieline.dialects.base import Target
 from tieline.providers import names, registry
 from tieline.providers.aws_sources import AwsSource, region_of_profile
 from tieline.providers.card import ModelCard, Price, PriceTier
+from tieline.providers.checked import check_address, check_ca_file
 from tieline.providers.credentials import credentials_of
 from tieline.providers.deployment import Deployment, Endpoint
 from tieline.providers.row import Credential, Provider
@@ -314,6 +315,8 @@ def _configured_host(
         hint = f"Set {wanted} in the environment, or `api_key`."
         raise ConfigError("no credential.", place=f"providers.{name}", hint=hint)
     provider = placed(_with_place(provider, credentials, environ), environ, override=config.base_url is None)
+    if config.ca_file is not None:
+        check_ca_file(config.ca_file, f"providers.{name}.ca_file")
     return Host(provider=provider, credentials=credentials, config=config)
 
 
@@ -349,12 +352,14 @@ def placed(row: Provider, environ: Mapping[str, str], *, override: bool = True) 
     given = environ.get(row.base_url_env, "").strip() if override and row.base_url_env else ""
     if given:
         dialect = next(iter(endpoints))
-        url = _address(given, endpoints[dialect])
+        url = _address(given, endpoints[dialect], row.base_url_env or "")
         moved = {name: url for name in endpoints if endpoints[name] == endpoints[dialect]}
         if not _same_site(url, endpoints[dialect]):
             row = replace(row, policy=registry.policy_at(url), edge=None)
         endpoints = moved
     filled = {dialect: _fill(url, row, environ) for dialect, url in endpoints.items()}
+    for url in filled.values():
+        check_address(url, f"providers.{row.name}")
     quirks = row.quirks
     if "{" in quirks.path:
         quirks = replace(quirks, path=_fill(quirks.path, row, environ, keep=("model", "method")))
@@ -387,10 +392,11 @@ _SHAPES = {
 """So that a wrong region is said at start, not by a host name that is not found."""
 
 
-def _address(given: str, usual: str) -> str:
+def _address(given: str, usual: str, place: str) -> str:
     """OLLAMA_HOST is written `host:port`, and `0.0.0.0` where it says what to listen on; the path may be left out."""
     url = given if "://" in given else f"http://{given}"
     url = url.rstrip("/").replace("//0.0.0.0", "//127.0.0.1")
+    check_address(url, place)
     return url if urlsplit(url).path else url + urlsplit(usual).path
 
 

@@ -103,13 +103,20 @@ def constant_headers(auth: Auth, secret: object) -> tuple[tuple[bytes, bytes], .
     """The header that proves a plain key; None when it must be made for each request. Raises ValueError."""
     if auth == "none" and secret is None:
         return ()
+    if isinstance(secret, AwsKeys):
+        _for_header(secret.access_key_id + (secret.session_token or ""))
     if not isinstance(secret, str):
         return None
-    value = secret.encode("latin-1")
-    if any(byte < 0x20 or byte == 0x7F for byte in value):
-        raise ValueError("a key has no control characters")
+    value = _for_header(secret)
     name = _HEADER.get(auth)
     return ((name, value),) if name else ((b"authorization", b"Bearer " + value),)
+
+
+def _for_header(text: str) -> bytes:
+    value = text.encode("latin-1")
+    if any(byte < 0x20 or byte == 0x7F for byte in value):
+        raise ValueError("a key has no control characters")
+    return value
 
 
 def make(label: str, auth: Auth, secret: object) -> Credential:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from tieline.config.schema import PolicyRules, ProviderConfig
 from tieline.dialects.base import Quirks
+from tieline.providers.checked import check_address, check_headers, check_quirks
 from tieline.providers.row import Auth, DataPolicy, Provider
 from tieline.providers.rows import ROWS
 from tieline.types.errors import ConfigError
@@ -91,6 +92,9 @@ def _auth_of(dialect: str | None) -> Auth:
 
 
 def _changed(row: Provider, config: ProviderConfig) -> Provider:
+    if config.base_url is not None:
+        check_address(config.base_url, f"providers.{row.name}.base_url")
+    check_headers(config.headers, f"providers.{row.name}.headers")
     return replace(
         row,
         endpoints=_endpoints(row, config),
@@ -140,7 +144,9 @@ def _quirks(row: Provider, config: ProviderConfig) -> Quirks:
         changes = msgspec.convert(config.quirks, Quirks)
     except msgspec.ValidationError as error:
         raise ConfigError(str(error), place=place) from error
-    return replace(row.quirks, **{key: getattr(changes, key) for key in config.quirks})
+    quirks = replace(row.quirks, **{key: getattr(changes, key) for key in config.quirks})
+    check_quirks(quirks, place)
+    return quirks
 
 
 def _policy(row: Provider, config: ProviderConfig) -> DataPolicy:
