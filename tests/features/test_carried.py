@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -13,7 +14,7 @@ from google import genai
 from google.genai import types
 
 from tests.conformance.world import World, running
-from tests.features.asking import chat, post
+from tests.features.asking import chat, post, record_of
 from tests.features.hosts import Upstream, upstream
 
 USER: Any = [{"role": "user", "content": "x"}]
@@ -183,3 +184,22 @@ def test_wire_21_the_signature_of_a_gemini_call_comes_back_from_an_anthropic_cal
     host.put(message({"type": "text", "text": "done"}, stop="end_turn"))
     anthropic_sdk.messages.create(messages=USER + replayed, **(asked | {"model": "claude/m"}))
     assert [block["type"] for block in host.heard[-1]["messages"][1]["content"]] == ["tool_use", "tool_use"]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_wire_33_the_wait_in_geminis_refusal_is_kept_and_told(
+    host: Upstream, tmp_path: Path, streamed: bool
+) -> None:
+    wait = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "12.5s"}
+    error = {"code": 429, "message": "Exhausted.", "status": "RESOURCE_EXHAUSTED", "details": [wait]}
+    host.put({"error": error}, 429)
+    with running(tmp_path, providers=host.providers) as world:
+        before = len(host.heard)
+        first = post(world, "/v1/chat/completions", chat("gemini/m", stream=streamed))
+        assert (first.status, first.headers["retry-after"]) == (429, "13")
+        second = post(world, "/v1/chat/completions", chat("gemini/m", stream=streamed))
+        assert second.status == 429
+        assert 10 <= int(second.headers["retry-after"]) <= 13
+        assert len(host.heard) == before + 1
+        assert [one.outcome for one in record_of(world, first).attempts] == ["rate_limited"]
+        assert record_of(world, second).attempts == []

@@ -10,6 +10,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from tieline.providers.errors import MESSAGES, classify, classify_transport
+from tieline.providers.limits import MAX_WAIT_S
 from tieline.transport.base import TransportError
 from tieline.types.errors import ErrorInfo, FailureClass
 
@@ -71,6 +72,15 @@ def test_a_wait_is_taken_from_the_headers_never_from_the_message() -> None:
         "gemini", "gemini", 429, info, [(b"retry-after-ms", b"1400"), (b"retry-after", b"2")], NOW
     )
     assert waiting.retry_after_s == pytest.approx(1.4)
+
+
+@pytest.mark.parametrize(("said", "seconds"), [(12.5, 12.5), (999_999.0, MAX_WAIT_S), (None, None)])
+def test_a_wait_that_the_body_has_a_field_for_counts_where_no_header_says_one(
+    said: float | None, seconds: float | None
+) -> None:
+    info = ErrorInfo(message="Exhausted", type="RESOURCE_EXHAUSTED", retry_after_s=said)
+    assert classify("gemini", "gemini", 429, info, [], NOW).retry_after_s == seconds
+    assert classify("gemini", "gemini", 429, info, [(b"retry-after", b"2")], NOW).retry_after_s == 2.0
 
 
 @pytest.mark.parametrize(

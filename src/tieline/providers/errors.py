@@ -11,7 +11,7 @@ import re
 from time import time
 from typing import NamedTuple
 
-from tieline.providers.limits import RateLimits, rate_limits, retry_after
+from tieline.providers.limits import MAX_WAIT_S, RateLimits, rate_limits, retry_after
 from tieline.transport.base import TransportError
 from tieline.types.call import Headers
 from tieline.types.errors import ErrorInfo, Failure
@@ -36,6 +36,8 @@ def classify(
     """
     status = status if status is not None and status >= 400 else _status_in(info.code)
     wait = retry_after(headers, time() if now_unix is None else now_unix) if headers else None
+    if wait is None and info.retry_after_s is not None:
+        wait = min(info.retry_after_s, MAX_WAIT_S)
     kind = _kind(provider, dialect, status, info)
     if kind is Class.TRANSIENT and status == 503 and wait is not None:
         kind = Class.OVERLOADED
