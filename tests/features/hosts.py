@@ -5,12 +5,15 @@ from __future__ import annotations
 import http.server
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from tieline.config.schema import ProviderConfig
 
+PAUSE_S = 0.03
+"""After each event, so that they arrive one by one."""
 _HOSTS: dict[str, tuple[str, str, str]] = {
     "chat": ("/v1", "openai_chat", "bearer"),
     "claude": ("", "anthropic_messages", "x-api-key"),
@@ -25,17 +28,17 @@ class Upstream:
         self.url = url
         self.heard: list[Any] = []
         """Bodies, as they arrived."""
-        self._answer: tuple[int, str, bytes] = (404, "application/json", b"{}")
+        self._answer: tuple[int, str, list[bytes]] = (404, "application/json", [b"{}"])
 
     def put(self, body: Any, status: int = 200) -> None:
-        self._answer = (status, "application/json", json.dumps(body).encode())
+        self._answer = (status, "application/json", [json.dumps(body).encode()])
 
     def stream(self, *events: Any) -> None:
         """Each an event's lines as they are, or what its `data` is."""
         lines = (one if isinstance(one, str) else f"data: {json.dumps(one)}\n\n" for one in events)
-        self._answer = (200, "text/event-stream", "".join(lines).encode())
+        self._answer = (200, "text/event-stream", [line.encode() for line in lines])
 
-    def answer(self, body: bytes) -> tuple[int, str, bytes]:
+    def answer(self, body: bytes) -> tuple[int, str, list[bytes]]:
         self.heard.append(json.loads(body))
         return self._answer
 
@@ -60,12 +63,14 @@ def upstream() -> Iterator[Upstream]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            status, kind, data = host.answer(self.rfile.read(int(self.headers["content-length"])))
+            status, kind, pieces = host.answer(self.rfile.read(int(self.headers["content-length"])))
             self.send_response(status)
             self.send_header("content-type", kind)
-            self.send_header("content-length", str(len(data)))
+            self.send_header("content-length", str(sum(map(len, pieces))))
             self.end_headers()
-            self.wfile.write(data)
+            for piece in pieces:
+                self.wfile.write(piece)
+                time.sleep(PAUSE_S)
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

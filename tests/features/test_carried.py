@@ -203,3 +203,31 @@ def test_wire_33_the_wait_in_geminis_refusal_is_kept_and_told(
         assert len(host.heard) == before + 1
         assert [one.outcome for one in record_of(world, first).attempts] == ["rate_limited"]
         assert record_of(world, second).attempts == []
+
+
+def test_an_overload_is_one_to_an_anthropic_caller(host: Upstream, tmp_path: Path) -> None:
+    """The status stays 503: 529 is known to Anthropic's clients alone, and they try both again."""
+    host.put({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, 529)
+    with running(tmp_path, providers=host.providers) as world:
+        before = len(host.heard)
+        with (
+            anthropic.Anthropic(base_url=world.url, api_key="k", max_retries=1) as client,
+            pytest.raises(anthropic.InternalServerError) as raised,
+        ):
+            client.messages.create(model="claude/m", max_tokens=5, messages=USER)
+        assert isinstance(raised.value, anthropic.APIStatusError)
+        assert (raised.value.status_code, raised.value.type) == (503, "overloaded_error")
+        assert len(host.heard) == before + 2
+
+
+def test_an_overload_within_a_stream_is_one_to_an_anthropic_caller(
+    host: Upstream, anthropic_sdk: anthropic.Anthropic
+) -> None:
+    fault = {"error": {"message": "Overloaded", "type": "overloaded_error", "code": "overloaded"}}
+    host.stream(chunk({"content": "hi"}), fault)
+    with (
+        anthropic_sdk.messages.stream(model="chat/m", max_tokens=5, messages=USER) as heard,
+        pytest.raises(anthropic.APIStatusError) as raised,
+    ):
+        heard.get_final_message()
+    assert raised.value.type == "overloaded_error"
