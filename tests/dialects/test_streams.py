@@ -130,6 +130,21 @@ def test_wire_01_names_in_pieces_repeated_or_growing() -> None:
     )
 
 
+def test_wire_01_a_call_without_a_name_yet_holds_nobody_up() -> None:
+    def delta(index: int, **function: str) -> bytes:
+        return chunk({"tool_calls": [{"index": index, "id": f"c{index}", "function": function}]})
+
+    seen = openai(
+        delta(0, arguments=""),
+        delta(1, name="g", arguments='{"x":1}'),
+        delta(0, name="get_"),
+        delta(0, name="f", arguments="{}"),
+        chunk(None, "tool_calls"),
+    )
+    ordered(seen)
+    assert [(call.id, call.name) for call in whole(seen).tool_calls] == [("c1", "g"), ("c0", "get_f")]
+
+
 def test_wire_01_parallel_calls_that_all_have_index_0_or_none() -> None:
     def two(first: dict[str, Any], second: dict[str, Any]) -> list[tuple[str, str]]:
         calls = [

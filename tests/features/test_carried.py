@@ -231,3 +231,44 @@ def test_an_overload_within_a_stream_is_one_to_an_anthropic_caller(
     ):
         heard.get_final_message()
     assert raised.value.type == "overloaded_error"
+
+
+def calls(*deltas: dict[str, Any]) -> dict[str, Any]:
+    return chunk({"tool_calls": [*deltas]})
+
+
+def begun(index: int, name: str) -> dict[str, Any]:
+    function = {"name": name, "arguments": ""}
+    return {"index": index, "id": f"call_{index}", "type": "function", "function": function}
+
+
+def arguments(index: int) -> dict[str, Any]:
+    return {"index": index, "function": {"arguments": f'{{"x":{index}}}'}}
+
+
+@pytest.mark.parametrize("api", ["messages", "responses"])
+def test_wire_01_parallel_calls_keep_the_order_in_which_they_began(
+    host: Upstream, anthropic_sdk: anthropic.Anthropic, openai_sdk: openai.OpenAI, api: str
+) -> None:
+    host.stream(
+        calls(begun(0, "f"), begun(1, "g"), begun(2, "h")),
+        calls(arguments(1)),
+        calls(arguments(0)),
+        calls(arguments(2)),
+        chunk({}, "tool_calls"),
+        "data: [DONE]\n\n",
+    )
+    heard: list[tuple[str, Any]]
+    if api == "messages":
+        tools: Any = [{"name": name, "input_schema": {"type": "object"}} for name in "fgh"]
+        with anthropic_sdk.messages.stream(
+            model="chat/m", max_tokens=50, messages=USER, tools=tools
+        ) as messages:
+            said = messages.get_final_message().content
+        heard = [(block.name, block.input) for block in said if block.type == "tool_use"]
+    else:
+        tools = [{"type": "function", "name": name, "parameters": {"type": "object"}} for name in "fgh"]
+        with openai_sdk.responses.stream(model="chat/m", input="x", tools=tools) as responses:
+            items = responses.get_final_response().output
+        heard = [(item.name, json.loads(item.arguments)) for item in items if item.type == "function_call"]
+    assert heard == [("f", {"x": 0}), ("g", {"x": 1}), ("h", {"x": 2})]

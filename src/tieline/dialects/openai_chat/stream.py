@@ -114,7 +114,7 @@ def hides(frame: Frame, peek: Peek) -> bool:
 
 
 class _Call:
-    """A tool call while it arrives: announced once its name is whole."""
+    """A tool call while it arrives: announced once its name is whole, which is when its arguments come, or a later call's."""
 
     __slots__ = ("arguments", "block", "id", "name", "signature")
 
@@ -356,8 +356,18 @@ class Decoder:
         return known
 
     def _announce(self, call: _Call, state: _ChoiceState, number: int, events: list[Event]) -> None:
+        """In the order in which the host began them, whichever has arguments first. One that has no name yet is not
+        waited for: it may never get one, and nothing tells how long the arguments of the others are."""
         if call.block >= 0:
             return
+        for earlier in state.order:
+            if earlier is call:
+                break
+            if earlier.block < 0 and earlier.name:
+                self._open_call(earlier, state, number, events)
+        self._open_call(call, state, number, events)
+
+    def _open_call(self, call: _Call, state: _ChoiceState, number: int, events: list[Event]) -> None:
         self._stop_prose(state, events)
         if call.name == STRUCTURED:
             state.structured = True
