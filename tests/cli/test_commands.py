@@ -203,6 +203,14 @@ def test_a_store_that_cannot_be_is_one_line_of_check_and_of_serve(store: str, tm
         assert "secretpw" not in line
 
 
+def test_check_shows_brackets_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "tieline.yaml").write_text('discover: false\nmodels: {"[/x]": foo/bar}\n')
+    done = tieline("check", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "models.[/x]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_check_tells_who_else_serves_a_route(tmp_path: Path) -> None:
     (tmp_path / "tieline.yaml").write_text(
         "models:\n  a: z-ai/glm-4.6\n  b: azure/gpt-5-mini\n  c: openai/gpt-5-mini\n"

@@ -107,5 +107,5 @@ def _report(found: list[TielineError], as_json: bool) -> int:
         write_json({"ok": False, "errors": [str(error) for error in found]})
     else:
         for error in found:
-            errors.print(f"[red]✗[/] {error}", soft_wrap=True)
+            errors.print("[red]✗[/]", escape(str(error), lines=True), soft_wrap=True)
     return 1
