@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import httpx2
@@ -16,6 +17,7 @@ from tieline.types.call import Headers
 from tieline.types.errors import InvalidRequest, TielineError, fault_of
 
 _LISTING = "/v1/models"
+Submit = Callable[[Coroutine[Any, Any, Any]], Future[Any]]
 _JSON: Headers = [(b"content-type", b"application/json")]
 
 
@@ -161,10 +163,10 @@ class Bound(httpx2.BaseTransport):
 
 
 class _BridgeBody(httpx2.AsyncByteStream):
-    def __init__(self, reply: MemoryReply, request: httpx2.Request, there: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, reply: MemoryReply, request: httpx2.Request, submit: Submit) -> None:
         self._reply = reply
         self._request = request
-        self._there = there
+        self._submit = submit
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         pieces = _pieces(self._reply, self._request)
@@ -172,30 +174,34 @@ class _BridgeBody(httpx2.AsyncByteStream):
         async def following() -> bytes | None:
             return await anext(pieces, None)
 
-        while (piece := await _over(following(), self._there)) is not None:
+        while (piece := await _over(following(), self._submit)) is not None:
             yield piece
 
     async def aclose(self) -> None:
         if not self._reply.ended:
-            self._there.call_soon_threadsafe(self._reply.cancel)
+            await _over(_cancel(self._reply), self._submit)
 
 
 class AsyncBridge(httpx2.AsyncBaseTransport):
-    """For a gateway on another loop, used from the caller's."""
+    """For a gateway on another loop, used from the caller's; ``submit`` runs a coroutine there."""
 
-    def __init__(self, gateway: Gateway, there: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, gateway: Gateway, submit: Submit) -> None:
         self._gateway = gateway
-        self._there = there
+        self._submit = submit
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        reply = await _over(_begin(self._gateway, request, await request.aread()), self._there)
+        reply = await _over(_begin(self._gateway, request, await request.aread()), self._submit)
         return httpx2.Response(
             reply.status,
             headers=reply.headers,
-            stream=_BridgeBody(reply, request, self._there),
+            stream=_BridgeBody(reply, request, self._submit),
             request=request,
         )
 
 
-async def _over(work: Coroutine[Any, Any, Any], there: asyncio.AbstractEventLoop) -> Any:
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, there))
+async def _cancel(reply: MemoryReply) -> None:
+    reply.cancel()
+
+
+async def _over(work: Coroutine[Any, Any, Any], submit: Submit) -> Any:
+    return await asyncio.wrap_future(submit(work))

@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from os import getpid
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -256,11 +257,15 @@ class Stream:
 
 
 class Tieline:
-    """One line to every model, without an event loop of yours: it runs one in a thread. Thread-safe."""
+    """One line to every model, without an event loop of yours: it runs one in a thread. Thread-safe.
+
+    A process that forks makes it in the child: the thread, the connections and the journal stay the parent's.
+    """
 
     def __init__(
         self, config: Config | str | Path | None = None, *, environ: Mapping[str, str] | None = None
     ) -> None:
+        self._pid = getpid()
         self._closing = threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tieline", daemon=True)
@@ -281,6 +286,9 @@ class Tieline:
         return gateway
 
     def close(self) -> None:
+        """As ``AsyncTieline.close``. In a process that was forked since, nothing: it is the parent's."""
+        if self._pid != getpid():
+            return
         with self._closing:
             if self._thread.is_alive():
                 self._run(self._inner.close())
@@ -336,7 +344,7 @@ class Tieline:
 
         from tieline.bound import AsyncBridge, async_http_client
 
-        http = async_http_client(AsyncBridge(self.gateway, self._loop))
+        http = async_http_client(AsyncBridge(self.gateway, self._submit))
         return openai.AsyncOpenAI(
             **{"api_key": "in-process", "base_url": f"{BASE_URL}/v1", "http_client": http, **options}
         )
@@ -347,24 +355,31 @@ class Tieline:
 
         from tieline.bound import AsyncBridge, async_http_client
 
-        http = async_http_client(AsyncBridge(self.gateway, self._loop))
+        http = async_http_client(AsyncBridge(self.gateway, self._submit))
         return anthropic.AsyncAnthropic(
             **{"api_key": "in-process", "base_url": BASE_URL, "http_client": http, **options}
         )
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        if self._loop.is_closed():
-            work.close()
-            raise RuntimeError("This Tieline is closed.")
         if threading.current_thread() is self._thread:
             work.close()
             raise RuntimeError("Tieline's own thread cannot wait for itself; use AsyncTieline here.")
-        future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future = self._submit(work)
         try:
             return future.result()
         except BaseException:
             future.cancel()
             raise
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        if self._pid != getpid():
+            work.close()
+            # Nobody runs that loop here: who waited for it would wait for ever.
+            raise RuntimeError("This Tieline was made before a fork; make it in the child.")
+        if self._loop.is_closed():
+            work.close()
+            raise RuntimeError("This Tieline is closed.")
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def _stop_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)

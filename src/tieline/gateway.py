@@ -104,6 +104,7 @@ class Gateway:
         self.clock = clock
         self.environ = os.environ if environ is None else environ
         self.in_process = in_process
+        self._pid = os.getpid()
         self.failed: ConfigError | None = None
         self._over = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
         if in_process:
@@ -180,12 +181,23 @@ class Gateway:
 
     # life -------------------------------------------------------------------------------------------------------
 
+    @property
+    def is_forked(self) -> bool:
+        """It belongs to the process that this one was forked from: threads, connections and journal are that one's."""
+        return self._pid != os.getpid()
+
+    def check_process(self) -> None:
+        """Raises RuntimeError where it ``is_forked``."""
+        if self.is_forked:
+            raise RuntimeError("This Tieline was made before a fork; make it in the child.")
+
     async def start(self) -> None:
         """Opens the database, takes over what was spooled, watches the configuration. Raises ConfigError.
 
         A database that does not answer now is waited for while serving: records are spooled, and what needs the
         database (virtual keys, budgets of runs) is refused with 503.
         """
+        self.check_process()
         for name in sorted(
             {dialect for host in self.fleet.hosts.values() for dialect in host.provider.endpoints}
         ):
@@ -275,7 +287,9 @@ class Gateway:
 
     async def stop(self) -> None:
         """Waits for requests under way (server.drain_s at most), cuts what is left, then writes everything down. A server
-        has done the first two with its connections. Idempotent."""
+        has done the first two with its connections. Idempotent; after a fork it does nothing."""
+        if self.is_forked:
+            return
         self.intake.draining = True
         if self._watching is not None:
             self._watching.cancel()

@@ -94,7 +94,9 @@ class MemoryReply:
 
 
 def begin(gateway: Gateway, path: str, query: str, headers: Headers, body: bytes) -> MemoryReply:
-    """Starts a request as the server's door would. Raises NotFound for a path that is not of the data plane."""
+    """Starts a request as the server's door would. Raises NotFound for a path that is not of the data plane, RuntimeError
+    in a process that was forked since."""
+    gateway.check_process()
     door = paths.find(path, query)
     if door is None:
         raise NotFound(

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import signal
 import threading
 import time
+import traceback
+import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -179,6 +184,48 @@ async def test_what_outlasts_closing_is_cut_and_nobody_is_blamed(
     assert record.cost, "what was sent is estimated"
     assert all(view.success_rate == 1.0 for view in line.gateway.health.snapshot(line.gateway.clock()))
     assert len(simulator.log) == 1
+
+
+def _in_a_fork(act: Callable[[], None]) -> None:
+    """Fails when ``act`` does, or takes too long."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads, which is the point
+        child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        try:
+            act()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_child_is_told_that_it_was_made_before_the_fork(config: Config, line: Tieline) -> None:
+    unstarted = AsyncTieline(config, environ={})
+
+    async def asked() -> None:
+        client = line.async_openai(max_retries=0)
+        await client.chat.completions.create(model="demo", messages=[{"role": "user", "content": "Hello"}])
+
+    def in_the_child() -> None:
+        calls: list[Callable[[], Any]] = [
+            lambda: line.chat("demo", "Hello"),
+            lambda: next(iter(line.stream("demo", "Hello"))),
+            lambda: line.explain("demo"),
+            lambda: asyncio.run(asked()),
+            lambda: asyncio.run(unstarted.start()),
+            lambda: asyncio.run(unstarted.chat("demo", "Hello")),
+        ]
+        for call in calls:
+            with pytest.raises(RuntimeError, match="before a fork"):
+                call()
+        line.close()
+        asyncio.run(unstarted.close())
+
+    _in_a_fork(in_the_child)
+    assert line.chat("demo", "Hello").text
 
 
 def test_closed_is_closed(config: Config) -> None:
