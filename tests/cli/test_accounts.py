@@ -56,7 +56,7 @@ def test_keys_and_projects(config: Path) -> None:
     assert cli(config, "keys", "list") == []
     assert cli(config, "projects", "archive", "web")["archived_ms"]
     verdict = cli(config, "audit", "verify")
-    assert verdict == {"ok": True, "records": 0, "writers": 0, "changes": 7, "problems": []}
+    assert verdict == {"ok": True, "records": 0, "writers": 0, "changes": 7, "problems": [], "unknown": []}
     assert cli(config, "audit", "log")[0]["action"] == "project.archive"
     assert cli(config, "projects", "restore", "web")["archived_ms"] is None
     assert cli(config, "audit", "log")[0]["action"] == "project.restore"

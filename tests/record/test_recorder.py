@@ -204,6 +204,56 @@ def test_edits_show(database: Database, edit: str, words: str) -> None:
     assert words in " ".join(verify(database).problems)
 
 
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        ("DELETE FROM spend", "spend of key:key_1 from 2026-"),
+        ("UPDATE spend SET micros = micros - 1 WHERE scope = 'key:key_1'", "its records were charged"),
+        ("UPDATE spend SET scope = 'key:key_2' WHERE scope = 'key:key_1'", "spend of key:key_2 from"),
+        ("UPDATE spend SET slot = slot + 1 WHERE scope = 'key:key_1'", "spend of key:key_1 from"),
+        (
+            "INSERT INTO spend SELECT scope, slot, 'w_x', -micros, rest, requests, unknown FROM spend",
+            "writer w_x has spend but no head",
+        ),
+    ],
+)
+def test_edits_of_spend_show(database: Database, edit: str, words: str) -> None:
+    recorder = Recorder(database)
+    recorder.start()
+    for number in range(3):
+        recorder.put(record(at_ms=1_790_000_000_000 + number, charged=10**6 + 1))
+        recorder.put(record(at_ms=1_790_000_000_000, charged=0, key_id="key_free"))
+        recorder.put(record(at_ms=1_790_000_000_000, charged=None, tags={"a": "b"}, run="r"))
+    assert recorder.close()
+    assert verify(database).problems == verify(database).unknown == []
+    with database.write() as connection:
+        connection.execute(sa.text(edit))
+    assert words in " ".join(verify(database).problems)
+
+
+def test_spend_of_pruned_records_is_not_known_and_what_came_after_is_compared(database: Database) -> None:
+    day = 86_400_000
+    recorder = Recorder(database)
+    recorder.start()
+    for at in (day, 2 * day, 3 * day, 9 * day):
+        recorder.put(record(at_ms=at))
+    assert recorder.close()
+    assert prune(database, 2 * day) == 1
+    found = verify(database)
+    assert found.ok
+    assert found.unknown == [
+        f"spend of writer {recorder.writer} up to 1970-01-04 00:15 UTC: its records are deleted"
+    ]
+    with database.write() as connection:
+        connection.execute(sa.text("DELETE FROM spend WHERE slot < 3 * 96"))
+    assert verify(database).ok
+    with database.write() as connection:
+        connection.execute(sa.text("DELETE FROM spend"))
+    assert "from 1970-01-10 00:00 UTC on" in " ".join(verify(database).problems)
+    assert prune(database, 10 * day) == 3
+    assert verify(database).problems == []
+
+
 def test_what_is_left_after_pruning_verifies(database: Database) -> None:
     recorder = Recorder(database)
     recorder.start()

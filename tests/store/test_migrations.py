@@ -10,11 +10,13 @@ from typing import Any, get_args
 import msgspec
 import pytest
 import sqlalchemy as sa
+from msgspec.structs import astuple
 
 from tests.record.samples import attempt, record
 from tests.services import Postgres
 from tieline.record.chain import GENESIS, link, prune, verify
 from tieline.record.recorder import Recorder
+from tieline.record.rows import Charges
 from tieline.store import queries, schema
 from tieline.store.database import Database
 from tieline.store.tables import entries, records
@@ -105,7 +107,9 @@ def insert(connection: sa.Connection, table: str, row: dict[str, Any]) -> None:
 
 def fill_0001(connection: sa.Connection) -> None:
     value = GENESIS
+    charges = Charges()
     for seq, one in enumerate(MADE, 1):
+        charges.add(astuple(one))
         body = msgspec.msgpack.encode(as_dict(one))
         value = link(value, body)
         row, lines = rows_0001(one, seq, value, body)
@@ -116,6 +120,10 @@ def fill_0001(connection: sa.Connection) -> None:
             insert(connection, "record_tags", {"record_id": one.id, "name": name, "value": tag})
     head = {"id": "w_1", "seq": len(MADE), "hash": value, "base_seq": 0, "base_hash": GENESIS, "at_ms": 1}
     insert(connection, "writers", head)
+    sums = iter(charges.values())
+    for row in zip(*[sums] * 6, strict=True):
+        names = ("scope", "slot", "micros", "rest", "requests", "unknown")
+        insert(connection, "spend", {"writer": "w_1", **dict(zip(names, row, strict=True))})
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

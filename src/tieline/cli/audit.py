@@ -18,13 +18,17 @@ app = typer.Typer(no_args_is_help=True, help="Who changed what, and whether reco
 
 @app.command()
 def verify(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Walk the hash chains of records and of changes. Exit code 1 when anything does not fit."""
+    """Walk the hash chains of records and of changes, and compare keys, projects and spend with what they come to. Exit
+    code 1 when anything does not fit."""
+    from tieline.admit import audited
     from tieline.record import chain
 
     database = opened(config)
     verdict = chain.verify(database)
     changes, problems = audit.verify(database)
-    found = [*verdict.problems, *problems]
+    differing, silent = audited.verify(database)
+    found = [*verdict.problems, *problems, *differing]
+    unknown = [*verdict.unknown, *silent]
     if as_json:
         write_json(
             {
@@ -33,12 +37,15 @@ def verify(config: ConfigOption = None, as_json: JsonOption = False) -> None:
                 "writers": verdict.writers,
                 "changes": changes,
                 "problems": found,
+                "unknown": unknown,
             }
         )
     else:
         console.print(f"{verdict.records} records of {verdict.writers} writers, {changes} changes")
         for problem in found:
             console.print(f"[red]✗[/] {escape(problem)}")
+        for one in unknown:
+            console.print(f"[yellow]?[/] not known: {escape(one)}")
         console.print("[red]Something was changed.[/]" if found else "[green]Nothing was changed.[/]")
     raise typer.Exit(1 if found else 0)
 

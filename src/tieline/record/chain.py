@@ -7,14 +7,16 @@ records moves the writer's base along the chain, so what is left still verifies.
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import astuple
 
-from tieline.record.rows import entry_rows, record_row
+from tieline.record.rows import SLOT_S, Charges, entry_rows, record_row
 from tieline.store.body import decode
+from tieline.types.money import format_usd
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 GENESIS = bytes(32)
 MAX_PROBLEMS = 100
+_MICRO = 10**6
+_DAY_MS = 86_400_000
 
 
 def link(head: bytes, body: bytes) -> bytes:
@@ -36,6 +40,8 @@ class Verdict(Struct, frozen=True):
     records: int
     writers: int
     problems: list[str]
+    unknown: list[str] = []
+    """What could not be compared."""
 
     @property
     def ok(self) -> bool:
@@ -43,39 +49,89 @@ class Verdict(Struct, frozen=True):
 
 
 def verify(database: Database) -> Verdict:
-    """Walks every writer's chain; finds changed, inserted and deleted records, changed columns and entries."""
+    """Walks every writer's chain; finds changed, inserted and deleted records, changed columns and entries, and spend that is
+    not what the records were charged."""
     import sqlalchemy as sa
 
-    from tieline.store.tables import records, writers
+    from tieline.store.tables import records, spend, writers
 
     problems: list[str] = []
+    unknown: list[str] = []
     count = 0
     with database.read() as connection:
         heads = {row.id: row for row in connection.execute(sa.select(writers))}
         strangers = connection.execute(sa.select(records.c.writer).distinct()).scalars()
         problems += [f"writer {name} has records but no head" for name in strangers if name not in heads]
+        strangers = connection.execute(sa.select(spend.c.writer).distinct()).scalars()
+        problems += [f"writer {name} has spend but no head" for name in strangers if name not in heads]
         for name, head in sorted(heads.items()):
             seq, value = head.base_seq, bytes(head.base_hash)
+            charges = Charges()
+            since = None if head.base_seq else 0
             query = sa.select(records).where(records.c.writer == name).order_by(records.c.seq)
             for row in connection.execution_options(yield_per=1_000).execute(query).mappings():
                 count += 1
-                seq, value = _follow(row, seq, value, problems)
+                since = _first_whole_slot(row["at_ms"]) if since is None else since
+                seq, value = _follow(row, seq, value, problems, charges)
                 problems += _entry_problems(connection, row)
             if seq != head.seq:
                 problems.append(f"writer {name}: the chain ends at {seq}, the head says {head.seq}")
             elif value != bytes(head.hash):
                 problems.append(f"writer {name}: the last hash is not the head's")
-    return Verdict(count, len(heads), problems[:MAX_PROBLEMS])
+            if since is not None:
+                problems += _spend_problems(connection, name, charges, since)
+            if since != 0:
+                when = "" if since is None else f" up to {_moment(since)}"
+                unknown.append(f"spend of writer {name}{when}: its records are deleted")
+    return Verdict(count, len(heads), problems[:MAX_PROBLEMS], unknown[:MAX_PROBLEMS])
 
 
-def _follow(row: Any, seq: int, value: bytes, problems: list[str]) -> tuple[int, bytes]:
+def _first_whole_slot(at_ms: int) -> int:
+    """Of a pruned chain whose oldest record is this one: from here on none is missing. Records are in the order of their
+    ends, and a request takes a day at most."""
+    return (at_ms + _DAY_MS) // (SLOT_S * 1_000) + 1
+
+
+def _spend_problems(connection: Connection, writer: str, charges: Charges, since: int) -> list[str]:
+    """One for each scope. Where nothing was charged a row may be there or not."""
+    import sqlalchemy as sa
+
+    from tieline.store.tables import spend
+
+    values = iter(charges.values())
+    charged: dict[tuple[Any, Any], int] = {}
+    for scope, slot, micros, rest, _requests, _unknown in zip(*[values] * 6, strict=True):
+        charged[scope, slot] = int(micros) * _MICRO + int(rest)
+    found: dict[tuple[Any, Any], int] = {}
+    for row in connection.execute(sa.select(spend).where(spend.c.writer == writer)):
+        found[row.scope, row.slot] = row.micros * _MICRO + row.rest
+    wrong: dict[str, list[tuple[int, int, int]]] = {}
+    for scope, slot in sorted(charged.keys() | found.keys()):
+        was, now = charged.get((scope, slot), 0), found.get((scope, slot), 0)
+        if was != now and slot >= since:
+            wrong.setdefault(scope, []).append((slot, was, now))
+    return [
+        f"spend of {scope} from {_moment(slots[0][0])} on, by writer {writer}: "
+        f"{format_usd(sum(now for _, _, now in slots))} USD, "
+        f"its records were charged {format_usd(sum(was for _, was, _ in slots))}"
+        for scope, slots in wrong.items()
+    ]
+
+
+def _moment(slot: int) -> str:
+    return datetime.fromtimestamp(slot * SLOT_S, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _follow(row: Any, seq: int, value: bytes, problems: list[str], charges: Charges) -> tuple[int, bytes]:
     body, stated = bytes(row["body"]), bytes(row["hash"])
     if row["seq"] != seq + 1:
         problems.append(f"{row['id']}: follows {seq} as {row['seq']}: records are missing")
     elif link(value, body) != stated:
         problems.append(f"{row['id']}: does not match its hash")
     try:
-        expected = record_row(astuple(decode(body)), row["writer"], row["seq"], stated, body)
+        fields = astuple(decode(body))
+        charges.add(fields)
+        expected = record_row(fields, row["writer"], row["seq"], stated, body)
     except msgspec.MsgspecError:
         problems.append(f"{row['id']}: cannot be read")
     else:

@@ -9,6 +9,7 @@ import msgspec
 from litestar import Request, get, post
 from litestar.params import Parameter
 
+from tieline.admit import audited
 from tieline.admit.accounts import MAX_MS
 from tieline.record import chain
 from tieline.server.control.admin_shapes import (
@@ -149,16 +150,18 @@ def routes(gateway: Gateway) -> list[Any]:
 
     @post("/audit/verify", status_code=200)
     async def verify() -> AuditVerdict:
-        """Walks the hash chains of records and changes."""
+        """Walks the hash chains of records and changes, and compares keys, projects and spend with what they come to."""
         verdict = await to_thread(chain.verify, database())
         changes, problems = await to_thread(audit.verify, database())
-        found = [*verdict.problems, *problems]
+        differing, silent = await to_thread(audited.verify, database())
+        found = [*verdict.problems, *problems, *differing]
         return AuditVerdict(
             ok=not found,
             records=verdict.records,
             writers=verdict.writers,
             changes=changes,
             problems=found,
+            unknown=[*verdict.unknown, *silent],
         )
 
     @post("/writers/{writer:str}/forgive", status_code=204)

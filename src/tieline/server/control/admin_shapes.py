@@ -278,3 +278,5 @@ class AuditVerdict(Struct, kw_only=True):
     writers: int
     changes: int
     problems: list[str]
+    unknown: list[str]
+    """What could not be compared: the log does not say it, or the records are deleted."""
