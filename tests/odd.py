@@ -79,6 +79,14 @@ SCHEMA: dict[str, Any] = {
     "required": ["city", "days", "note"],
 }
 STRICT = SCHEMA | {"additionalProperties": False}
+CLOSED: dict[str, Any] = STRICT | {
+    "properties": {
+        "city": SCHEMA["properties"]["city"],
+        "days": {"type": "array", "items": {"type": "integer"}, "minItems": 1},
+        "note": {"type": "string"},
+    }
+}
+"""As Claude's constrained output takes it."""
 
 CHAT: dict[str, Any] = {
     "model": "sim-echo",
@@ -276,7 +284,7 @@ MESSAGES_FORMAT: dict[str, Any] = {
     "model": "sim-echo",
     "max_tokens": 300,
     "messages": [{"role": "user", "content": "In JSON"}],
-    "output_config": {"format": {"type": "json_schema", "schema": SCHEMA}, "effort": "low"},
+    "output_config": {"format": {"type": "json_schema", "schema": CLOSED}, "effort": "low"},
     "top_p": 0.5,
     "top_k": 5,
     "service_tier": "auto",

@@ -24,6 +24,7 @@ from tests.dialects.test_openai_chat_requests import FULL, TOOL, TOOL_LOOP
 from tieline.dialects import get, get_upstream
 from tieline.dialects.anthropic_messages import decode_count, encode_count, estimate_tokens
 from tieline.dialects.base import Quirks
+from tieline.simulator.anthropic_checks import check_closed
 from tieline.types.errors import InvalidRequest, Unsupported
 from tieline.types.request import Audio, Message, Opaque, Request
 
@@ -477,6 +478,118 @@ def test_wire_23_structured_output() -> None:
     assert beside["tool_choice"]["type"] == "any"
     back = translate(ANTHROPIC, {**native, "model": "m"}, target())
     assert back["response_format"]["json_schema"]["schema"] == schema
+
+
+_AGE = {"type": "integer", "minimum": 0, "maximum": 5}
+_OPEN = {
+    "type": "object",
+    "properties": {
+        "age": {**_AGE, "description": "Years."},
+        "when": {"type": "string", "format": "date"},
+        "tag": {"type": ["string", "null"], "format": "regex", "minLength": 2},
+        "pets": {"type": "array", "minItems": 3, "items": {"$ref": "#/$defs/Pet", "description": "one"}},
+        "kind": {"oneOf": [{"type": "object", "properties": {"minimum": _AGE}}, {"type": "null"}]},
+        "size": {"allOf": [{"enum": ["s", "m"]}], "description": "of it"},
+    },
+    "required": ["age"],
+    "$defs": {"Pet": {"type": "object", "properties": {}}},
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+}
+_TREE = {"type": "object", "properties": {"next": {"$ref": "#"}}, "additionalProperties": False}
+_MAP = {"type": "object", "additionalProperties": {"type": "string"}}
+
+
+def test_wire_16_schemas_are_closed_for_constrained_output() -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "w", "schema": _OPEN}}
+    sent = translate(OPENAI, {"model": "m", "messages": [USER], "response_format": wanted}, CLAUDE)
+    schema = sent["output_config"]["format"]["schema"]
+    age = 'It must fit {"minimum":0,"maximum":5}'
+    assert schema == {
+        "type": "object",
+        "properties": {
+            "age": {"type": "integer", "description": f"Years.\n\n{age}"},
+            "when": {"type": "string", "format": "date"},
+            "tag": {
+                "type": ["string", "null"],
+                "description": 'It must fit {"format":"regex","minLength":2}',
+            },
+            "pets": {
+                "type": "array",
+                "items": {"$ref": "#/$defs/Pet"},
+                "description": 'It must fit {"minItems":3}',
+            },
+            "kind": {
+                "anyOf": [
+                    {
+                        "type": "object",
+                        "properties": {"minimum": {"type": "integer", "description": age}},
+                        "additionalProperties": False,
+                    },
+                    {"type": "null"},
+                ]
+            },
+            "size": {"enum": ["s", "m"], "description": "of it"},
+        },
+        "additionalProperties": False,
+        "required": ["age"],
+        "$defs": {"Pet": {"type": "object", "properties": {}, "additionalProperties": False}},
+    }
+    check_closed(schema, "schema")
+    with pytest.raises(Exception, match="additionalProperties"):
+        check_closed(_OPEN, "schema")
+    asked = {"format": {"type": "json_schema", "schema": _OPEN}}
+    own = {"model": "m", "max_tokens": 5, "messages": [USER], "output_config": asked}
+    assert translate(ANTHROPIC, own, CLAUDE)["output_config"] == asked
+
+
+@pytest.mark.parametrize("schema", [_TREE, _MAP, {"type": "object", "properties": {"a": _MAP}}])
+def test_wire_23_what_cannot_be_constrained_is_a_forced_tool(schema: dict[str, Any]) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "w", "schema": schema}}
+    sent = translate(OPENAI, {"model": "m", "messages": [USER], "response_format": wanted}, CLAUDE)
+    assert "output_config" not in sent and sent["tools"][0]["input_schema"] == schema
+
+
+def test_wire_16_strict_tools_are_closed_too() -> None:
+    def tool(schema: Any) -> dict[str, Any]:
+        function = {"name": "f", "parameters": schema, "strict": True}
+        return {"model": "m", "messages": [USER], "tools": [{"type": "function", "function": function}]}
+
+    sent = translate(OPENAI, tool({"type": "object", "properties": {"age": _AGE}}), CLAUDE)
+    check_closed(sent["tools"][0]["input_schema"], "tools.0.custom")
+    with pytest.raises(Unsupported, match="strict"):
+        translate(OPENAI, tool(_MAP), CLAUDE)
+
+
+@pytest.mark.parametrize(
+    ("more", "strict"),
+    [
+        ({"required": ["a", "b"]}, True),
+        ({"required": ["a"]}, None),
+        ({"required": ["a", "b"], "additionalProperties": True}, None),
+        ({"required": ["a", "b"], "properties": {"a": {"type": "object"}, "b": {}}}, None),
+    ],
+)
+def test_wire_16_strict_at_openai_needs_all_keys(more: dict[str, Any], strict: bool | None) -> None:
+    b = {"anyOf": [{"type": "string"}, {"type": "null"}]}
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "integer"}, "b": b},
+        "additionalProperties": False,
+    }
+    schema |= more
+    asked = {
+        "model": "m",
+        "max_tokens": 5,
+        "messages": [USER],
+        "output_config": {"format": {"type": "json_schema", "schema": schema}},
+        "tools": [{"name": "f", "input_schema": schema, "strict": True}],
+    }
+    sent = translate(ANTHROPIC, asked, target())
+    assert sent["response_format"]["json_schema"].get("strict") is strict
+    assert sent["tools"][0]["function"].get("strict") is strict
+    responses = translate(ANTHROPIC, asked, target("openai_responses"))
+    assert responses["text"]["format"].get("strict") is strict
+    assert responses["tools"][0]["strict"] is bool(strict)
 
 
 def test_arguments_that_are_no_object_are_kept() -> None:

@@ -211,7 +211,7 @@ def test_wire_23_structured_output_native_and_as_a_forced_tool() -> None:
     schema = {"type": "object", "properties": {"city": {"type": "string"}}}
     wanted = ResponseFormat("json_schema", "city", schema)
     native = sent(ask(response_format=wanted))["outputConfig"]["textFormat"]
-    assert json.loads(native["structure"]["jsonSchema"]["schema"]) == schema
+    assert json.loads(native["structure"]["jsonSchema"]["schema"]) == schema | {"additionalProperties": False}
     forced = sent(ask(response_format=wanted), quirks=Quirks(json_schema=False))["toolConfig"]
     assert forced["toolChoice"] == {"tool": {"name": structured_tool.NAME}}
     assert forced["tools"][0]["toolSpec"]["inputSchema"]["json"] == schema

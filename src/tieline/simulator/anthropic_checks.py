@@ -44,6 +44,11 @@ _TYPES = {
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _NO_PREFILL = re.compile(r"claude-[a-z]+-(\d+)-(\d{1,2})(?!\d)")
 _MIN_BUDGET = 1024
+_UNCOMPILED = words(
+    "minimum maximum exclusiveMinimum exclusiveMaximum multipleOf minLength maxLength maxItems uniqueItems contains "
+    "minProperties maxProperties patternProperties propertyNames prefixItems oneOf not if then else"
+)
+_FORMATS = words("date-time time date duration email hostname uri ipv4 ipv6 uuid")
 
 
 def read_messages(exchange: Exchange, counting: bool = False) -> Ask:
@@ -243,6 +248,8 @@ def _tool(ask: Ask, tool: Any, where: str) -> None:
         raise invalid(f"{where}.custom.input_schema.type: Field required")
     if schema["type"] != "object":
         raise invalid(f"{where}.custom.input_schema.type: Input should be 'object'")
+    if tool.get("strict"):
+        check_closed(schema, f"{where}.custom")
     ask.tools.append(Tool(tool["name"], schema))
 
 
@@ -285,4 +292,32 @@ def _output_format(ask: Ask, body: dict[str, Any]) -> None:
         raise invalid(
             "output_config.format: Input tag does not match any of the expected tags: 'json_schema'"
         )
+    check_closed(wanted["schema"], "output_config.format.schema")
     ask.json_schema = wanted["schema"]
+
+
+def check_closed(schema: Any, where: str) -> None:
+    """Constrained output: every object closed, and none of the keywords that the vendor does not compile."""
+    if not isinstance(schema, dict):
+        raise invalid(f"{where}: Input should be a valid dictionary or object to extract fields from")
+    kinds = schema.get("type")
+    kinds = kinds if isinstance(kinds, list) else [kinds]
+    if not schema.keys() & {"type", "anyOf", "allOf", "$ref", "enum", "const"}:
+        raise invalid(f"{where}: Schema must have a 'type', 'anyOf', 'allOf', '$ref', 'enum' or 'const'")
+    if "object" in kinds and schema.get("additionalProperties") is not False:
+        raise invalid(f"{where}: For 'object' type, 'additionalProperties' must be explicitly set to false")
+    kind = next((str(kind) for kind in kinds if kind), "any")
+    refused = sorted(_UNCOMPILED & schema.keys())
+    if refused:
+        raise invalid(f"{where}: For '{kind}' type, properties {', '.join(refused)} are not supported")
+    if schema.get("minItems") not in (None, 0, 1):
+        raise invalid(f"{where}: For 'array' type, 'minItems' values other than 0 or 1 are not supported")
+    if "format" in schema and schema["format"] not in _FORMATS:
+        raise invalid(f"{where}: For 'string' type, 'format' {schema['format']!r} is not supported")
+    inner = [schema["items"]] if "items" in schema else []
+    for name in ("properties", "$defs", "definitions"):
+        inner += (schema.get(name) or {}).values()
+    for name in ("anyOf", "allOf"):
+        inner += schema.get(name) or []
+    for each in inner:
+        check_closed(each, where)

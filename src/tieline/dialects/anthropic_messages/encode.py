@@ -14,7 +14,7 @@ from tieline.dialects.base import Outgoing, Target
 from tieline.dialects.cache_marks import wire_mark
 from tieline.dialects.effort import LEAST_BUDGET, budget_of, effort_of
 from tieline.dialects.params import without_idle_thought
-from tieline.dialects.schemas import stripped
+from tieline.dialects.schemas import closed, stripped
 from tieline.dialects.structured_tool import as_tool, choice
 from tieline.dialects.turns import fitting_id
 from tieline.dialects.unmapped import left_over, unsupported
@@ -43,6 +43,7 @@ _ROOM_TO_ANSWER = 4096
 _TOOL_ID = r"[a-zA-Z0-9_-]{1,64}"
 _TIERS = {"auto": "auto", "default": "standard_only", "standard_only": "standard_only", "priority": "auto"}
 _EFFORTS = {"minimal": "low"}
+_LOOSE = "it contains itself, or an object of any keys"
 _ARGUMENTS = msgspec.json.Decoder(dict[str, Raw])
 
 
@@ -160,6 +161,12 @@ def _wire_tool(tool: Tool | ServerTool, request: Request, target: Target) -> Any
     schema = stripped(tool.parameters, target.quirks.schema_strips)
     if schema.get("type") != "object":
         schema = {"type": "object", **{name: value for name, value in schema.items() if name != "type"}}
+    if tool.strict:
+        schema = _constrained(schema, request)
+        if schema is None:
+            raise Unsupported(
+                f"`tools`: the parameters of `{tool.name}` cannot be strict here: {_LOOSE}.", param="tools"
+            )
     wire: dict[str, Any] = {"name": tool.name, "input_schema": schema}
     if tool.description:
         wire["description"] = tool.description
@@ -238,12 +245,10 @@ def _add_format(body: dict[str, Any], request: Request, target: Target) -> None:
     wanted = request.response_format
     if wanted is None or wanted.kind == "text":
         return
-    if wanted.kind == "json_schema" and target.structured_output is not False and target.quirks.json_schema:
-        config = body.setdefault("output_config", {})
-        config["format"] = {
-            "type": "json_schema",
-            "schema": stripped(wanted.schema, target.quirks.schema_strips),
-        }
+    schema = _constrained(stripped(wanted.schema, target.quirks.schema_strips), request)
+    native = target.structured_output is not False and target.quirks.json_schema
+    if wanted.kind == "json_schema" and native and schema is not None:
+        body.setdefault("output_config", {})["format"] = {"type": "json_schema", "schema": schema}
         return
     if body.get("thinking", {}).get("type") in ("enabled", "adaptive"):
         raise unsupported(request, "response_format", f"{target.model} cannot while it thinks.")
@@ -253,6 +258,11 @@ def _add_format(body: dict[str, Any], request: Request, target: Target) -> None:
         return
     body["tools"] = [*body.get("tools", ()), _wire_tool(as_tool(wanted), request, target)]
     body["tool_choice"] = _wire_choice(choice(request))
+
+
+def _constrained(schema: Any, request: Request) -> Any:
+    """What constrains the output: this API's own callers know its rules. None: it cannot be said here."""
+    return schema if request.origin == NAME else closed(schema)
 
 
 class _Writer:

@@ -23,7 +23,7 @@ from tieline.dialects.params import (
     unsupported,
     without_idle_thought,
 )
-from tieline.dialects.schemas import stripped
+from tieline.dialects.schemas import closed, stripped
 from tieline.dialects.turns import fitting_id, paired
 from tieline.dialects.unmapped import left_over
 from tieline.types.request import (
@@ -212,9 +212,9 @@ def _output_config(request: Request, target: Target) -> Json:
         if effort:
             config["effort"] = "low" if effort == "minimal" else effort
     wanted = request.response_format
-    if wanted is not None and wanted.kind == "json_schema" and target.quirks.json_schema:
+    if wanted is not None and wanted.kind != "text" and not _needs_tool_for_format(request, target):
         shape = {
-            "schema": to_text(stripped(wanted.schema or {}, target.quirks.schema_strips)),
+            "schema": to_text(closed(stripped(wanted.schema, target.quirks.schema_strips))),
             "name": wanted.name,
             "description": wanted.description,
         }
@@ -226,7 +226,7 @@ def _needs_tool_for_format(request: Request, target: Target) -> bool:
     wanted = request.response_format
     if wanted is None or wanted.kind == "text":
         return False
-    return wanted.kind == "json_object" or not target.quirks.json_schema
+    return wanted.kind == "json_object" or not target.quirks.json_schema or closed(wanted.schema) is None
 
 
 # tools ----------------------------------------------------------------------------------------------------------------
@@ -263,10 +263,15 @@ def _tool(tool: Tool | ServerTool, request: Request, target: Target) -> Json:
     if not _TOOL_NAME.fullmatch(tool.name):
         why = f"does not take the name {tool.name!r}: letters, digits, _ and -, at most {MAX_TOOL_NAME}"
         raise unsupported(request, "tools", target, why)
-    spec: Json = {
-        "name": tool.name,
-        "inputSchema": {"json": stripped(tool.parameters, target.quirks.schema_strips)},
-    }
+    schema = stripped(tool.parameters, target.quirks.schema_strips)
+    if tool.strict:
+        schema = closed(schema)
+        if schema is None:
+            why = (
+                f"cannot have {tool.name} strict: its parameters contain themselves, or an object of any keys"
+            )
+            raise unsupported(request, "tools", target, why)
+    spec: Json = {"name": tool.name, "inputSchema": {"json": schema}}
     if tool.description:
         spec["description"] = tool.description
     if tool.strict:

@@ -12,7 +12,7 @@ from tieline.dialects.cache_marks import wire_mark
 from tieline.dialects.effort import effort_of
 from tieline.dialects.openai_chat.wire import FORMATS, NAME, path_of
 from tieline.dialects.params import left_to_the_model, without_idle_thought
-from tieline.dialects.schemas import stripped
+from tieline.dialects.schemas import strict_of, stripped
 from tieline.dialects.structured_tool import as_tool, choice
 from tieline.dialects.turns import fitting_id
 from tieline.dialects.unmapped import left_over, unsupported
@@ -125,7 +125,7 @@ def _wire_tool(tool: Tool | ServerTool, request: Request, quirks: Quirks) -> Any
     if tool.description:
         function["description"] = tool.description
     function["parameters"] = stripped(tool.parameters, quirks.schema_strips)
-    if tool.strict is not None:
+    if strict_of(tool.strict, tool.parameters, request) is not None:
         function["strict"] = tool.strict
     wire: dict[str, Any] = {"type": "function", "function": function}
     if tool.cache and quirks.cache_marks:
@@ -139,7 +139,7 @@ def _add_format(body: dict[str, Any], request: Request, target: Target) -> None:
         return
     native = quirks.json_schema if wanted.kind == "json_schema" else quirks.json_object
     if native and target.structured_output is not False:
-        body["response_format"] = _wire_format(wanted, quirks)
+        body["response_format"] = _wire_format(wanted, request, quirks)
         return
     if not (quirks.tools and quirks.tool_choice_required) or target.tools is False or request.stop:
         raise unsupported(request, "response_format", f"{target.model} at {target.provider} cannot.")
@@ -154,11 +154,11 @@ def _add_format(body: dict[str, Any], request: Request, target: Target) -> None:
     _add_choice(body, forced, request, quirks)
 
 
-def _wire_format(wanted: ResponseFormat, quirks: Quirks) -> dict[str, Any]:
+def _wire_format(wanted: ResponseFormat, request: Request, quirks: Quirks) -> dict[str, Any]:
     if wanted.kind == "json_object":
         return {"type": "json_object"}
     schema: dict[str, Any] = {"name": wanted.name, "schema": stripped(wanted.schema, quirks.schema_strips)}
-    if wanted.strict is not None:
+    if strict_of(wanted.strict, wanted.schema, request) is not None:
         schema["strict"] = wanted.strict
     if wanted.description:
         schema["description"] = wanted.description

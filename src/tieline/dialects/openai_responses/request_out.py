@@ -18,7 +18,7 @@ from tieline.dialects.params import (
     unsupported,
     without_idle_thought,
 )
-from tieline.dialects.schemas import stripped
+from tieline.dialects.schemas import strict_of, stripped
 from tieline.dialects.turns import paired
 from tieline.dialects.unmapped import left_over
 from tieline.types.request import (
@@ -143,7 +143,7 @@ def _text(request: Request, target: Target) -> Json | None:
         "type": "json_schema",
         "name": asked.name,
         "schema": stripped(asked.schema or {}, target.quirks.schema_strips),
-        "strict": asked.strict,
+        "strict": strict_of(asked.strict, asked.schema, request),
         "description": asked.description,
     }
     return {"format": without_nulls(shape)}
@@ -190,7 +190,7 @@ def _tool(tool: Tool | ServerTool, request: Request, target: Target) -> Any:
             "description": tool.description,
             "parameters": stripped(tool.parameters, target.quirks.schema_strips),
         }
-    ) | {"strict": bool(tool.strict)}
+    ) | {"strict": bool(strict_of(tool.strict, tool.parameters, request))}
 
 
 def _unmapped(body: Json, request: Request) -> None:
