@@ -26,7 +26,7 @@ _FULL = 10_000
 def cost(
     price: Price | None, usage: Usage | None, *, at_unix: float, service_tier: str | None = None
 ) -> Pico | None:
-    """The exact cost, None when the price or the usage is unknown. Equals ``cost_parts(...).total``.
+    """The exact cost, None when the price or the usage is unknown, or more was billed than tokens. Equals ``cost_parts(...).total``.
 
     ``service_tier`` is what the answer says served it (batch, priority, flex); ``at_unix`` picks the time of day.
     """
@@ -43,7 +43,7 @@ def cost_parts(
     price: Price | None, usage: Usage | None, *, at_unix: float, service_tier: str | None = None
 ) -> CostParts | None:
     """The cost by kind of token, None when unknown. Percentages apply to tokens, not to the fee for each request."""
-    if price is None or usage is None or not price.tiers:
+    if price is None or usage is None or not price.tiers or usage.unpriced:
         return None
     percent = _percent(price, service_tier)
     if percent is None:
@@ -143,6 +143,7 @@ def _is_plain(usage: Usage) -> bool:
         and not usage.input_audio_tokens
         and not usage.input_image_tokens
         and not usage.output_audio_tokens
+        and not usage.unpriced
     )
 
 

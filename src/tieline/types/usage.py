@@ -28,11 +28,17 @@ class Usage(Struct, kw_only=True, array_like=True, gc=False):
     output_audio_tokens: int = 0
     estimated: bool = False
     """True when the provider gave no usage and the figures are our estimate."""
+    unpriced: bool = False
+    """True when more was billed than these tokens at their list price: web searches, generated images, fast mode."""
 
     def __add__(self, other: Usage) -> Usage:
         """Of two attempts whose output went into one answer."""
         sums = {name: getattr(self, name) + getattr(other, name) for name in _COUNTS}
-        return Usage(**sums, estimated=self.estimated or other.estimated)
+        return Usage(
+            **sums,
+            estimated=self.estimated or other.estimated,
+            unpriced=self.unpriced or other.unpriced,
+        )
 
 
-_COUNTS = tuple(name for name in Usage.__struct_fields__ if name != "estimated")
+_COUNTS = tuple(name for name in Usage.__struct_fields__ if name not in ("estimated", "unpriced"))

@@ -20,6 +20,10 @@ VERSION = b"2023-06-01"
 this API knows it (platform.claude.com/docs/en/api/versioning, November 2026)."""
 
 
+_USUAL_SPEEDS = (None, "", "standard")
+_USUAL_PLACES = (None, "", "global", "not_available")
+
+
 def path_of(target: Target, *, stream: bool, operation: str = "chat") -> str:
     """Below the base URL. A host that has the version in the body has the method in the path: Vertex
     (platform.claude.com/docs/en/build-with-claude/claude-on-vertex-ai, November 2026)."""
@@ -159,7 +163,16 @@ def usage_of(value: Any) -> Usage | None:
         cache_write_1h_tokens=hour,
         output_tokens=output,
         reasoning_tokens=min(thought, output),
+        unpriced=_is_unpriced(value),
     )
+
+
+def _is_unpriced(usage: dict[str, Any]) -> bool:
+    """Web searches, fast mode and inference in one country are billed beyond the list price."""
+    if usage.get("speed") not in _USUAL_SPEEDS or usage.get("inference_geo") not in _USUAL_PLACES:
+        return True
+    ran = usage.get("server_tool_use")
+    return isinstance(ran, dict) and count_of(ran.get("web_search_requests")) > 0
 
 
 def wire_usage(usage: Usage | None) -> dict[str, Any]:

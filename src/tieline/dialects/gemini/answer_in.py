@@ -137,7 +137,7 @@ def decode_response(body: bytes) -> Response:
         model=text_of(answer.get("modelVersion")),
         created=created_of(answer),
         choices=choices,
-        usage=usage_of(answer.get("usageMetadata")),
+        usage=_whole_usage(answer),
     )
 
 
@@ -232,6 +232,29 @@ def usage_of(given: Any) -> Usage | None:
         output_tokens=count_of(given.get("candidatesTokenCount")) + thoughts,
         reasoning_tokens=thoughts,
         output_audio_tokens=_modality(given.get("candidatesTokensDetails"), "AUDIO"),
+        # Generated images and cached audio have prices of their own, which are not known here.
+        unpriced=_modality(given.get("candidatesTokensDetails"), "IMAGE") > 0
+        or _modality(given.get("cacheTokensDetails"), "AUDIO") > 0,
+    )
+
+
+def _whole_usage(answer: Json) -> Usage | None:
+    usage = usage_of(answer.get("usageMetadata"))
+    if usage is not None and any(_searched(object_of(each)) for each in list_of(answer.get("candidates"))):
+        usage.unpriced = True
+    return usage
+
+
+def _searched(candidate: Json) -> bool:
+    """Grounded in Google's search or maps, which are billed by the query."""
+    found = candidate.get("groundingMetadata")
+    if not isinstance(found, dict):
+        return False
+    if found.get("webSearchQueries") or found.get("imageSearchQueries"):
+        return True
+    return any(
+        isinstance(one, dict) and ("web" in one or "maps" in one)
+        for one in list_of(found.get("groundingChunks"))
     )
 
 
@@ -276,7 +299,7 @@ def glance(body: bytes) -> Glance:
     return Glance(
         id=optional_text(answer.get("responseId")),
         model=optional_text(answer.get("modelVersion")),
-        usage=usage_of(answer.get("usageMetadata")),
+        usage=_whole_usage(answer),
         finish_reason=_glanced_reason(answer, candidates, parts),
         output_chars=sum(len(text_of(part.get("text"))) for part in parts),
     )
@@ -313,7 +336,17 @@ class _Candidate(Struct):
 class GeminiDecoder:
     """Chunks to events. There is no terminator, and content may follow a finish reason: ``Finish`` comes at the end."""
 
-    __slots__ = ("_candidates", "_clock", "_id", "_next", "_started", "_usage", "complete", "ended")
+    __slots__ = (
+        "_candidates",
+        "_clock",
+        "_grounded",
+        "_id",
+        "_next",
+        "_started",
+        "_usage",
+        "complete",
+        "ended",
+    )
 
     unsaid = False
 
@@ -326,6 +359,7 @@ class GeminiDecoder:
         self._next = 0
         self._started = False
         self._usage: Usage | None = None
+        self._grounded = False
 
     def decode(self, frame: Frame) -> list[Event]:
         content = b"candidates" in frame.data
@@ -344,6 +378,7 @@ class GeminiDecoder:
         for candidate in self._candidates.values():
             self._close(candidate, out)
         if self._usage is not None:
+            self._usage.unpriced = self._usage.unpriced or self._grounded
             out.append(UsageReport(self._usage))
         for number, candidate in sorted(self._candidates.items()):
             native = candidate.native or ""
@@ -358,6 +393,8 @@ class GeminiDecoder:
         if usage is not None:
             self._usage = usage
         candidates = list_of(chunk.get("candidates"))
+        if not self._grounded:
+            self._grounded = any(_searched(object_of(given)) for given in candidates)
         for given in candidates:
             self._candidate(object_of(given), out)
         if not candidates:

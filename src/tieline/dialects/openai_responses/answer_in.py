@@ -49,6 +49,8 @@ _STATUS_OF_CODE = {
     "vector_store_timeout": 504,
 }
 """Beyond what vendors share."""
+_PAID_TOOLS = ("web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call")
+"""Billed by the call, the container or the image, beside the tokens."""
 
 
 def decode_error(status: int, headers: Headers, body: bytes) -> ErrorInfo:
@@ -68,7 +70,7 @@ def decode_response(body: bytes) -> Response:
         model=text_of(answer.get("model")),
         created=count_of(answer.get("created_at")),
         choices=[Choice(parts, reason, native, None, {"content": logprobs} if logprobs else None)],
-        usage=usage_of(answer.get("usage")),
+        usage=_whole_usage(answer),
         service_tier=optional_text(answer.get("service_tier")),
     )
 
@@ -87,7 +89,7 @@ def glance(body: bytes) -> Glance:
     return Glance(
         id=optional_text(answer.get("id")),
         model=optional_text(answer.get("model")),
-        usage=usage_of(answer.get("usage")),
+        usage=_whole_usage(answer),
         finish_reason=_reason(answer, called)[0] if status in ("completed", "incomplete") else None,
         output_chars=chars + sum(len(text_of(object_of(item).get("arguments"))) for item in output),
     )
@@ -121,6 +123,17 @@ def usage_of(given: Any) -> Usage | None:
         output_tokens=count_of(given.get("output_tokens")),
         reasoning_tokens=count_of(written.get("reasoning_tokens")),
     )
+
+
+def _whole_usage(answer: Json) -> Usage | None:
+    usage = usage_of(answer.get("usage"))
+    if usage is not None and any(_is_paid(item) for item in list_of(answer.get("output"))):
+        usage.unpriced = True
+    return usage
+
+
+def _is_paid(item: Any) -> bool:
+    return isinstance(item, dict) and item.get("type") in _PAID_TOOLS
 
 
 def _reason(answer: Json, called: bool) -> tuple[FinishReason, str]:
@@ -395,7 +408,7 @@ class ResponsesDecoder:
             self._close(key, out)
         if not self._next:
             self._replay(list_of(answer.get("output")), out)
-        usage = usage_of(answer.get("usage"))
+        usage = _whole_usage(answer)
         if usage is not None:
             out.append(UsageReport(usage))
         reason, native = _reason(answer, self._called)
