@@ -251,7 +251,9 @@ def card(one: Key | Project, subtitle: str, before: Iterable[Line], after: Itera
     console.print(f"[bold]{escape(one.name)}[/]  {subtitle}")
     rows = table("", "")
     rows.show_header = False
-    rules = _lines_of(one.rules) if one.unreadable is None else [("rules", f"unreadable: {one.unreadable}")]
+    if one.unreadable is not None:
+        console.print(f"[red]unreadable: {escape(one.unreadable)}[/]", soft_wrap=True)
+    rules = _lines_of(one.rules) if one.unreadable is None else []
     for name, value in (*before, *rules, *after):
         rows.add_row(f"[dim]{name}[/]", escape(value))
     console.print(rows)
