@@ -23,7 +23,7 @@ from tieline.dialects import get as dialect_named
 from tieline.dialects.base import Garbled, StreamFault
 from tieline.gateway import Gateway
 from tieline.in_process import MemoryReply, begin
-from tieline.types.errors import TielineError
+from tieline.types.errors import InvalidRequest, TielineError
 from tieline.types.events import TextDelta
 from tieline.types.money import format_usd
 from tieline.types.record import Record
@@ -163,8 +163,14 @@ class AsyncTieline:
     async def chat(self, model: str, messages: str | Sequence[Mapping[str, Any]], **params: Any) -> Answer:
         """A whole answer. ``messages`` is a prompt or OpenAI's list; ``params`` are OpenAI's (tools, max_tokens, …).
 
-        ``tieline={…}`` takes the request options. Raises RequestFailed.
+        ``tieline={…}`` takes the request options. Raises RequestFailed; InvalidRequest where a stream is asked for.
         """
+        for name in ("stream", "stream_options"):
+            if params.get(name):
+                raise InvalidRequest(
+                    f"chat gives whole answers and takes no {name}; line.stream(…) gives them piece by piece.",
+                    param=name,
+                )
         reply = self._begin(model, messages, params, stream=False)
         await reply.head()
         body = b"".join([piece async for piece in reply.pieces()])
@@ -221,7 +227,8 @@ class AsyncTieline:
         turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
         body = {"model": model, "messages": turns, **params}
         if stream:
-            body |= {"stream": True, "stream_options": {"include_usage": True}}
+            options = params.get("stream_options") or {}
+            body |= {"stream": True, "stream_options": {**options, "include_usage": True}}
         return begin(self.gateway, "/v1/chat/completions", "", [], msgspec.json.encode(body))
 
 

@@ -232,8 +232,33 @@ def test_closed_is_closed(config: Config) -> None:
     line = Tieline(config, environ={})
     line.close()
     line.close()
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(RuntimeError, match="This Tieline is closed"):
         line.chat("demo", "Hello")
+
+
+async def test_closed_is_closed_on_a_loop_too(config: Config) -> None:
+    async with AsyncTieline(config, environ={}) as line:
+        pass
+    with pytest.raises(RuntimeError, match="This Tieline is closed"):
+        await line.chat("demo", "Hello")
+    with pytest.raises(RuntimeError, match="This Tieline is closed"):
+        async for _piece in line.stream("demo", "Hello"):
+            pass
+
+
+@pytest.mark.parametrize("params", [{"stream": True}, {"stream_options": {"include_usage": True}}])
+def test_chat_names_stream_before_anything_is_sent(
+    line: Tieline, simulator: SimulatorServer, params: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidRequest, match=r"line\.stream") as raised:
+        line.chat("demo", "Hello", **params)
+    assert raised.value.param in params
+    assert simulator.log == []
+    assert line.chat("demo", "Hello", stream=False, stream_options=None).text
+    stream = line.stream("demo", "Hello", stream_options={"include_usage": False})
+    assert list(stream)
+    assert stream.answer is not None
+    assert stream.answer.response.usage is not None
 
 
 def test_a_bad_configuration_is_raised_and_leaves_no_thread(tmp_path: Any) -> None:
