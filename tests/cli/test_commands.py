@@ -350,6 +350,31 @@ def test_spend_cuts_no_amount_in_a_narrow_terminal(used: Path, by: str) -> None:
     assert tieline_json("spend", "--by", by, cwd=used)[0]["cost_usd"] in shown
 
 
+def _piped(folder: Path, *arguments: str) -> str:
+    """Into a pipe, with no width given."""
+    plain = {name: value for name, value in environment().items() if name != "COLUMNS"}
+    program = [sys.executable, "-m", "tieline", *arguments]
+    return subprocess.run(
+        program, cwd=folder, env=plain, capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+
+
+def test_what_is_piped_is_not_cut(tmp_path: Path) -> None:
+    name = "sim-openai/a-model-whose-name-is-longer-than-any-column-of-a-table-has-room-for"
+    with running("up", "--port", "0", cwd=tmp_path) as server:
+        urllib.request.urlopen(_asking(server.url, chat(name)), timeout=20).read()
+    assert _piped(tmp_path, "logs").count(name) == 2
+    assert name in _piped(tmp_path, "spend", "--by", "deployment")
+
+
+@pytest.mark.parametrize("columns", ["40", "60", "70"])
+def test_no_amount_is_cut_in_a_terminal_too_narrow_for_the_table(used: Path, columns: str) -> None:
+    cost = tieline_json("spend", "--by", "total", cwd=used)[0]["cost_usd"]
+    shown = tieline("spend", "--by", "model", cwd=used, COLUMNS=columns).stdout
+    assert cost in shown or columns == "40"
+    assert not re.search(r"\d…", shown)
+
+
 def test_what_was_spent_is_unknown_where_no_price_is_known(tmp_path: Path) -> None:
     with running("up", "--port", "0", cwd=tmp_path) as server:
         request = _asking(server.url, chat("sim-openai/nobody-priced-it"))

@@ -132,7 +132,7 @@ async def _show(gateway: Any, url: str, *, simulated: bool) -> bool:
     from rich.syntax import Syntax
 
     from tieline.cli.probe import ask
-    from tieline.cli.terminal import console, escape
+    from tieline.cli.terminal import NARROW, console, escape
     from tieline.simulator.twins import STAND_INS
 
     model = "demo" if simulated else _first_model(gateway)
@@ -164,7 +164,8 @@ async def _show(gateway: Any, url: str, *, simulated: bool) -> bool:
         told = f"[red]HTTP {seen.status}[/] {escape(seen.json['error']['message'])}"
         if seen.status == 401:
             told += f"\n\nThere are virtual keys here, so requests need one: start again with {KEY}=tl-…"
-    console.print(Panel(told, title=f"one request to {escape(model)}", title_align="left"))
+    width = min(console.width, NARROW)
+    console.print(Panel(told, title=f"one request to {escape(model)}", title_align="left", width=width))
     for language, code in snippets(url, model, keyed=keyed):
         # Not wrapped and not cut, however narrow the terminal: it is there to be pasted.
         shown = Syntax(code, language, theme="ansi_dark", background_color="default").highlight(code)

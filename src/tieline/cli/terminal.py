@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -9,10 +10,19 @@ import msgspec
 from rich import markup
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tieline.types.money import PICO_PER_USD, Pico
 
-console = Console(highlight=False)
+_ENDLESS = 10_000
+
+
+def _width() -> int | None:
+    """What goes into a pipe or a file is not cut, unless COLUMNS says how wide it is to be. None: as wide as the terminal."""
+    return None if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit() else _ENDLESS
+
+
+console = Console(highlight=False, width=_width())
 errors = Console(stderr=True, highlight=False)
 
 
@@ -36,20 +46,40 @@ NARROW = 100
 _LEAST = 6
 
 
+class _Lines(Table):
+    """A cell is one line. Where there is no room the columns in ``giving`` are cut, then the others; figures are folded."""
+
+    giving: frozenset[int] = frozenset()
+    figures: frozenset[int] = frozenset()
+
+    def add_row(self, *cells: Any, **more: Any) -> None:
+        super().add_row(*map(self.cell, range(len(cells)), cells), **more)
+
+    def cell(self, place: int, said: Any) -> Any:
+        if place not in self.giving and place not in self.figures:
+            return said
+        text = Text.from_markup(said)
+        text.no_wrap = place in self.giving
+        text.overflow = "ellipsis" if text.no_wrap else "fold"
+        return text
+
+
 def table(
     *columns: str, right: tuple[str, ...] = (), wide: dict[str, int] | None = None, title: str | None = None
 ) -> Table:
     """A cell is one line. ``wide`` columns have about that many characters at ``NARROW``; what is longer is cut."""
-    made = Table(
+    made = _Lines(
         title=title, header_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0), title_justify="left"
     )
     wide = wide or {}
+    made.giving = frozenset(place for place, column in enumerate(columns) if column in wide)
+    made.figures = frozenset(place for place, column in enumerate(columns) if column in right)
     spare = (console.width - NARROW) / max(1, sum(wide.values()))
-    for column in columns:
+    for place, column in enumerate(columns):
         made.add_column(
-            column,
+            made.cell(place, column),
             justify="right" if column in right else "left",
-            no_wrap=True,
+            no_wrap=column not in wide,  # rich takes room from those first that may wrap
             overflow="ellipsis",
             max_width=max(_LEAST, int(wide[column] * (1 + spare))) if column in wide else None,
         )
