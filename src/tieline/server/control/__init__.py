@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +88,12 @@ def _said(error: Exception) -> str:
     return redact(f"{type(error).__name__}: {first}", limit=300)
 
 
-def _built(gateway: Gateway) -> Any:
-    from tieline.server.control.app import build
+_one_at_a_time = threading.Lock()
+"""Litestar looks for modules that are not installed: a second thread would get hold of one half imported."""
 
-    return build(gateway)
+
+def _built(gateway: Gateway) -> Any:
+    with _one_at_a_time:
+        from tieline.server.control.app import build
+
+        return build(gateway)
