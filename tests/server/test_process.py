@@ -132,6 +132,30 @@ def test_what_outlasts_the_drain_is_told_and_nobody_is_blamed(
         assert attempt["cost_usd"] == "unknown", "its price is not known; 0 would say that it was free"
 
 
+def test_what_a_load_balancer_sees_of_the_end(tmp_path: Path, simulator: SimulatorServer) -> None:
+    write_config(tmp_path, simulator)
+    probe = b"GET /health/ready HTTP/1.1\r\nHost: x\r\n\r\n"
+    with (
+        running("serve", cwd=tmp_path) as server,
+        socket.create_connection(("127.0.0.1", server.port), 10) as idle,
+        socket.create_connection(("127.0.0.1", server.port), 10) as coming,
+    ):
+        idle.sendall(probe)
+        assert idle.recv(4096).startswith(b"HTTP/1.1 200 ")
+        body = json.dumps({"model": "fast", "messages": HELLO}).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        coming.sendall(head.encode() + body[:10])
+        time.sleep(0.2)
+        server.signal(signal.SIGTERM)
+        assert idle.recv(4096) == b"", "an idle connection is closed"
+        assert _is_refused(server.port)
+        coming.sendall(body[10:])
+        answer = coming.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"\r\nconnection: close\r\n" in answer
+        assert server.wait() == 0
+
+
 def test_a_second_sigint_does_not_wait(tmp_path: Path, simulator: SimulatorServer) -> None:
     write_config(tmp_path, simulator, slow="sim-echo:tokens=1000,tps=40")
     with running("serve", cwd=tmp_path) as server:
