@@ -160,6 +160,31 @@ def test_up_where_there_are_virtual_keys(tmp_path: Path) -> None:
     assert key not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_an_encoding_that_lacks_a_sign_ends_no_command(encoding: str, tmp_path: Path) -> None:
+    done = tieline("check", cwd=tmp_path, PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("? no tieline.yaml")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("arguments", [("check",), ("models", "--json")])
+def test_output_that_cannot_be_written_is_one_line(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "tieline", *arguments],
+            cwd=tmp_path,
+            env=environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "error: the output cannot be written: No space left on device.\n"
+
+
 def test_init_then_check(tmp_path: Path) -> None:
     assert tieline("init", cwd=tmp_path, OPENAI_API_KEY="sk-1234567890").returncode == 0
     text = (tmp_path / "tieline.yaml").read_text()

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import sys
 from typing import Any
+
+_CANNOT_BE_WRITTEN = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG, errno.EDQUOT)
 
 
 def main() -> None:
@@ -13,9 +18,13 @@ def main() -> None:
     from tieline.cli.app import app
     from tieline.types.errors import TielineError
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # ASCII and Latin-1 have no `–` and no `✓`
     usage_error: Any = typer.BadParameter.__bases__[0]  # not exported, and from elsewhere in older versions
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except usage_error as error:
         _misused(error)
@@ -33,6 +42,13 @@ def main() -> None:
         sys.exit(2)
     except BrokenPipeError:
         sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in _CANNOT_BE_WRITTEN:
+            raise
+        # What is left in the buffer would fail again at the exit, with a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.stderr.write(f"error: the output cannot be written: {error.strerror}.\n")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
