@@ -233,15 +233,19 @@ def usage_of(given: Any) -> Usage | None:
         reasoning_tokens=thoughts,
         output_audio_tokens=_modality(given.get("candidatesTokensDetails"), "AUDIO"),
         # Generated images and cached audio have prices of their own, which are not known here.
-        unpriced=_modality(given.get("candidatesTokensDetails"), "IMAGE") > 0
-        or _modality(given.get("cacheTokensDetails"), "AUDIO") > 0,
+        unpriced=(
+            "candidatesTokensDetails" in given and _modality(given["candidatesTokensDetails"], "IMAGE") > 0
+        )
+        or ("cacheTokensDetails" in given and _modality(given["cacheTokensDetails"], "AUDIO") > 0),
     )
 
 
 def _whole_usage(answer: Json) -> Usage | None:
     usage = usage_of(answer.get("usageMetadata"))
-    if usage is not None and any(_searched(object_of(each)) for each in list_of(answer.get("candidates"))):
-        usage.unpriced = True
+    if usage is not None:
+        for candidate in list_of(answer.get("candidates")):
+            if isinstance(candidate, dict) and "groundingMetadata" in candidate and _searched(candidate):
+                usage.unpriced = True
     return usage
 
 
@@ -393,10 +397,10 @@ class GeminiDecoder:
         if usage is not None:
             self._usage = usage
         candidates = list_of(chunk.get("candidates"))
-        if not self._grounded:
-            self._grounded = any(_searched(object_of(given)) for given in candidates)
         for given in candidates:
             self._candidate(object_of(given), out)
+            if isinstance(given, dict) and "groundingMetadata" in given and _searched(given):
+                self._grounded = True
         if not candidates:
             self._blocked(chunk)
         states = self._candidates.values()

@@ -127,13 +127,11 @@ def usage_of(given: Any) -> Usage | None:
 
 def _whole_usage(answer: Json) -> Usage | None:
     usage = usage_of(answer.get("usage"))
-    if usage is not None and any(_is_paid(item) for item in list_of(answer.get("output"))):
-        usage.unpriced = True
+    if usage is not None:
+        for item in list_of(answer.get("output")):
+            if object_of(item).get("type") in _PAID_TOOLS:
+                usage.unpriced = True
     return usage
-
-
-def _is_paid(item: Any) -> bool:
-    return isinstance(item, dict) and item.get("type") in _PAID_TOOLS
 
 
 def _reason(answer: Json, called: bool) -> tuple[FinishReason, str]:
