@@ -58,8 +58,6 @@ log = logging.getLogger("tieline")
 CHARS_PER_TOKEN = 4
 MEDIA_TOKENS = 20_000
 """Held for images and files: about ten large images (OpenAI counts at most 1,536 tokens for one, 2026-03)."""
-REFILLS = 3
-"""How often a hold asks for another process's share: others may be faster."""
 UNSAID_OUTPUT_TOKENS = 32_768
 """Held when neither the request nor the catalog limits the output."""
 _BORNE = (SUCCESS, FailureClass.CALLER_GONE.value)
@@ -306,13 +304,12 @@ class Flight:
 
     async def _hold_first(self, step: Try) -> str | None:
         """``hold_for``, waiting for another process's share where only that is missing."""
-        leases = self.line.leases
-        for _ in range(REFILLS if leases is not None else 0):
-            try:
-                return self.hold_for(step)
-            except Starved:
-                await leases.refill()  # type: ignore[union-attr]
-        return self.hold_for(step)
+        try:
+            return self.hold_for(step)
+        except Starved:
+            if self.line.leases is None:
+                raise
+            return await self.line.leases.patiently(lambda: self.hold_for(step))
 
     def _exchange(self, step: Try) -> Exchange:
         return Exchange(self, step) if self.operation is None else OneShot(self, step, self.operation)

@@ -21,6 +21,7 @@ from tests.admit.samples import SECRET, Time, budget, facts, limits, snapshot
 from tests.services import Postgres, Redis, running_redis
 from tieline.admit.accounts import Accounts
 from tieline.admit.admission import Admission
+from tieline.admit.budgets import BudgetBusy
 from tieline.admit.leases import Leases
 from tieline.admit.rules import BudgetRule, Rules
 from tieline.store.database import Database
@@ -60,10 +61,12 @@ class SlowShared(MemoryShared):
         return answers
 
 
-def gateway(shared: SharedState, time: Time, name: str, rules: Rules) -> tuple[Admission, Leases]:
+def gateway(
+    shared: SharedState, time: Time, name: str, rules: Rules, *, patience_s: float = 0.0
+) -> tuple[Admission, Leases]:
     admission = Admission(shared=True, clock=time.clock, wall=time.wall)
     admission.refresh(snapshot(rules))
-    return admission, Leases(admission, shared, name)
+    return admission, Leases(admission, shared, name, patience_s=patience_s)
 
 
 @settings(max_examples=40, deadline=None)
@@ -174,9 +177,9 @@ async def test_what_a_leaving_process_did_not_spend_is_free_at_once(shared: Shar
     permit.settle(100)
     permit.release()
     await its.stop()
-    other, others = gateway(shared, time, "w2", budget(1_000))
+    _, others = gateway(shared, time, "w2", budget(1_000))
     await others.load()
-    permit = other.admit(SECRET, facts())
+    permit = await others.admit(SECRET, facts())
     await others.reserve(permit, 900)
     with pytest.raises(BudgetExceeded):
         await others.reserve(permit, 901)
@@ -212,6 +215,8 @@ async def test_after_a_loss_nothing_grows_until_all_have_spoken() -> None:
     with pytest.raises(BudgetExceeded):
         await its.reserve(permit, 601)
     late.release()
+    # What it had asked for it keeps for a moment: a request may still take it.
+    await asyncio.sleep(0.35)
     for _ in range(12):
         await others.exchange()
     await its.reserve(permit, 700)
@@ -292,6 +297,119 @@ async def test_limits_are_shared_too(shared: SharedState) -> None:
                     held.release()
         assert sum(admission.inflight for admission, _ in gateways) <= 3
     assert 15 <= len(admitted) <= 20
+
+
+async def test_the_end_of_a_budget_goes_to_whoever_needs_it(shared: SharedState) -> None:
+    """Four processes hold spare; a request that needs nearly all that is left gets it, and the next is told the truth."""
+    time, begun = Time(), asyncio.get_running_loop().time
+    gateways = [gateway(shared, time, f"w{n}", budget(1_030), patience_s=0.75) for n in range(4)]
+    for _, leases in gateways:
+        await leases.load()
+        leases.start()
+    for turn in range(5):
+        _, leases = gateways[turn % 4]
+        before = begun()
+        permit = await leases.admit(SECRET, facts())
+        await leases.reserve(permit, 201)
+        assert begun() - before < 1.5
+        permit.settle(200)
+        permit.release()
+    # 30 are left. The first may hear that somebody just held the rest; within an exchange all know that it is spent.
+    await asyncio.sleep(0.6)
+    for admission, leases in gateways:
+        permit = await leases.admit(SECRET, facts())
+        with pytest.raises(BudgetExceeded) as caught:
+            await leases.reserve(permit, 31)
+        assert caught.value.status == 402
+        assert caught.value.details["spent_usd"] == "0.000000001"
+        permit.release()
+        assert admission.inflight == 0
+    permit = await gateways[3][1].admit(SECRET, facts())
+    await gateways[3][1].reserve(permit, 30)
+    before = begun()
+    with pytest.raises(BudgetBusy):
+        await gateways[0][1].admit(SECRET, facts())
+    assert begun() - before < 2
+    permit.release()
+    (await gateways[1][1].admit(SECRET, facts())).release()
+    for _, leases in gateways:
+        await leases.stop()
+
+
+async def test_two_that_need_more_than_is_left_for_both(shared: SharedState) -> None:
+    """One gets it whole, of its key and of its project, and neither waits for ever."""
+    time = Time()
+    rules = budget(100)
+    gateways = []
+    for name in ("w1", "w2", "w3"):
+        admission = Admission(shared=True, clock=time.clock, wall=time.wall)
+        admission.refresh(snapshot(rules, rules))
+        gateways.append((admission, Leases(admission, shared, name, patience_s=0.75)))
+    for _, leases in gateways:
+        await leases.load()
+        leases.start()
+
+    async def one(leases: Leases) -> int:
+        try:
+            permit = await leases.admit(SECRET, facts())
+        except BudgetExceeded:
+            return 0
+        try:
+            await leases.reserve(permit, 60)
+            return permit.settle(60) or 0
+        except BudgetExceeded:
+            return 0
+        finally:
+            permit.release()
+
+    spent = await asyncio.gather(*(one(leases) for _, leases in gateways[:2]))
+    assert sorted(spent) == [0, 60]
+    for _, leases in gateways:
+        await leases.stop()
+
+
+async def test_the_end_of_a_limit_goes_to_whoever_needs_it(shared: SharedState) -> None:
+    time = Time()
+    rules = limits(requests_per_minute=6, tokens_per_minute=1_000)
+    gateways = [gateway(shared, time, f"w{n}", rules, patience_s=0.75) for n in range(4)]
+    for _, leases in gateways:
+        leases.start()
+    for turn in range(3):
+        permit = await gateways[turn % 4][1].admit(SECRET, facts(input_tokens=700))
+        permit.count_tokens(100)
+        permit.release()
+    for turn in range(3):
+        (await gateways[turn % 4][1].admit(SECRET, facts(input_tokens=1))).release()
+    await asyncio.sleep(0.6)
+    time.pass_(20)
+    for _, leases in gateways:
+        await leases.exchange()
+    for _, leases in gateways:
+        with pytest.raises(LimitExceeded) as caught:
+            await leases.admit(SECRET, facts(input_tokens=1))
+        assert caught.value.details["used"] == 6
+        # The minute is over when it is, up to five seconds late for what another process counted.
+        assert 35 <= (caught.value.retry_after_s or 0) <= 46
+    for _, leases in gateways:
+        await leases.stop()
+
+
+async def test_a_killed_process_s_share_of_a_minute_is_not_its_successor_s(shared: SharedState) -> None:
+    """What it used of a minute counts on, whoever comes in its place; requests that ran in it are over."""
+    time = Time()
+    rules = limits(requests_per_minute=6, concurrency=6)
+    _, its = gateway(shared, time, "w1", rules)
+    await its.load()
+    for _ in range(6):
+        await its.admit(SECRET, facts())
+    await its.exchange()
+    # Killed. Its place, and so its name, is taken at once.
+    one, ours = gateway(shared, time, "w1", rules)
+    await ours.load()
+    for _ in range(3):
+        with pytest.raises(LimitExceeded, match="per minute"):
+            await ours.admit(SECRET, facts())
+    assert one.inflight == 0
 
 
 async def test_a_host_that_never_returns_is_forgiven(redis_server: Redis, tmp_path: Path) -> None:
@@ -380,6 +498,7 @@ from tests.admit.samples import facts
 from tests.record.samples import record
 from tieline.admit.accounts import Accounts
 from tieline.admit.admission import Admission
+from tieline.admit.budgets import BudgetBusy
 from tieline.admit.leases import Leases
 from tieline.admit.watch import Watch
 from tieline.record.items import Begun

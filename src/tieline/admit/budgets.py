@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
-from tieline.admit.rules import BudgetRule, Period, Starved, zone
+from tieline.admit.rules import MAX_ASKS, BudgetRule, Period, Starved, zone
 from tieline.record.rows import SLOT_S
 from tieline.types.errors import BudgetExceeded
 from tieline.types.money import Pico, format_usd
@@ -41,11 +41,13 @@ class Budget:
         "_meter",
         "_start",
         "amount",
+        "asks",
         "elsewhere",
         "foreign",
         "hard",
         "lease",
-        "need",
+        "others",
+        "others_held",
         "period",
         "timezone",
         "used",
@@ -65,8 +67,11 @@ class Budget:
         """What others have spent of the window since, as last looked up: for soft budgets, which are not leased."""
         self.lease: Pico | None = 0 if meter.shared else None
         """With several processes: what this one may use of the window (``leases``); None: all of ``amount``."""
-        self.need: Pico = 0
-        """How far ``mine`` would have gone with a request that was turned away."""
+        self.asks: list[Pico] = []
+        """How far ``mine`` would have gone with each request that lacked a share."""
+        self.others: Pico = 0
+        """What other processes have spent and hold of the window, as they told with the leases."""
+        self.others_held: Pico = 0
 
     def __repr__(self) -> str:
         return f"<Budget {self._meter.scope} {self.period} {format_usd(self.used)}/{format_usd(self.amount)}>"
@@ -82,7 +87,8 @@ class Budget:
             self.foreign = self._meter.foreign_between(start, end)
             self.elsewhere = 0
             self.lease = None if self.lease is None else 0
-            self.need = 0
+            self.asks = []
+            self.others = self.others_held = 0
         return used
 
     def spent_at(self, slot: int) -> Pico:
@@ -145,9 +151,13 @@ class Budget:
         room = self.lease if slot >= self._start else 0
         if self.mine + amount <= room and slot >= self._start:
             return
-        if slot < self._start or used + amount > self.amount:
+        if slot < self._start:
             raise self._exceeded(amount, slot, used)
-        self.need = max(self.need, self.mine + amount)
+        known = self.mine + max(self.foreign, self.others)
+        if known - self.others_held + amount > self.amount:
+            raise self._exceeded(amount, slot, known)
+        if len(self.asks) < MAX_ASKS:
+            self.asks.append(self.mine + amount)
         raise BudgetStarved(
             f"The {_ADJECTIVE[self.period]} budget of {self._meter.scope} is shared out to several processes, and "
             "this one's part is used up.",
@@ -161,7 +171,7 @@ class Budget:
 
     def _exceeded(self, amount: Pico, slot: int, used: Pico) -> BudgetExceeded:
         _, end = self.bounds(slot)
-        held = min(used, self._meter.held)
+        held = min(used, self._meter.held + self.others_held)
         renews = None if end == _FOREVER else max(1.0, end * SLOT_S - self._meter.wall())
         busy = used - held + amount <= self.amount and amount <= self.amount and held > 0
         soon = renews is not None and renews <= _SOON_S and amount <= self.amount

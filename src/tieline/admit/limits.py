@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from tieline.admit.rules import Limits, Starved
+from math import ceil
+
+from tieline.admit.rules import MAX_ASKS, Limits, Starved
 from tieline.types.errors import LimitExceeded
 
 WINDOW_S = 60
 _SLOTS = WINDOW_S + 1
 """Whole seconds that any 60 seconds can touch: with all of them counted, no 60 seconds ever hold more than the limit,
 wherever they begin. The price is that room returns up to a second late."""
+_STEP_S = 5
+"""Other processes are told to so many seconds when room returns."""
+AT_A_TIME, REQUESTS, TOKENS = range(3)
+"""The shares of a gate."""
 
 
 class Window:
@@ -32,6 +38,17 @@ class Window:
             if excess <= 0:
                 return self._second - age + _SLOTS - now
         return float(_SLOTS)
+
+    def leaving(self, now: float) -> list[tuple[int, int]]:
+        """In how many seconds, at the most, how much becomes free."""
+        self._advance(int(now))
+        found: dict[int, int] = {}
+        for age in range(_SLOTS - 1, -1, -1) if self.total else ():
+            amount = self._buckets[(self._second - age) % _SLOTS]
+            if amount:
+                in_s = ceil((_SLOTS - age) / _STEP_S) * _STEP_S
+                found[in_s] = found.get(in_s, 0) + amount
+        return list(found.items())
 
     def add(self, amount: int, at: float, now: float) -> None:
         """Counts ``amount`` (negative to correct) where ``at`` falls; what is older than the window is ignored."""
@@ -58,23 +75,46 @@ class Window:
 class Share:
     """One limit of a gate: all of it, or with several processes the part that this one was given."""
 
-    __slots__ = ("lease", "limit", "need", "unit")
+    __slots__ = ("asks", "lease", "leaving", "limit", "others", "others_held", "unit")
 
     def __init__(self, unit: str, *, shared: bool) -> None:
         self.unit = unit
         self.limit: int | None = None
         self.lease: int | None = 0 if shared else None
-        self.need = 0
+        self.asks: list[int] = []
+        """What each request that lacked a share would have brought this process to."""
+        self.others = 0
+        """What other processes use, as they told with the leases."""
+        self.others_held = 0
+        """The part of it that may return at any moment."""
+        self.leaving: list[tuple[float, int]] = []
+        """When how much of it becomes free."""
 
-    def starve(self, name: str, amount: int, used: int) -> None:
-        """Raises when only this process's part is used up."""
-        if self.lease is not None and self.limit is not None and self.lease < used + amount <= self.limit:
-            self.need = max(self.need, used + amount)
-            raise LimitStarved(
-                f"{name} may use {self.limit} {self.unit}, shared out to several processes; this one's part is used up.",
-                retry_after_s=1.0,
-                details={"limit": self.limit, "used": used, "unit": self.unit},
-            )
+    def starve(self, name: str, amount: int, used: int, now: float, window: Window | None = None) -> None:
+        """Raises when this process's part is used up: LimitStarved where another may have room."""
+        if self.lease is None or self.limit is None or used + amount <= self.lease:
+            return
+        excess = used + self.others + amount - self.limit
+        wait = 1.0 if window is None or excess <= 0 else self._wait(excess, now, window)
+        if used + amount > self.limit or excess > self.others_held:
+            raise _exceeded(name, self.unit, self.limit, used + self.others, wait)
+        if len(self.asks) < MAX_ASKS:
+            self.asks.append(used + amount)
+        raise LimitStarved(
+            f"{name} may use {self.limit} {self.unit}, shared out to several processes; this one's part is used up.",
+            retry_after_s=wait,
+            details={"limit": self.limit, "used": used + self.others, "unit": self.unit},
+        )
+
+    def _wait(self, excess: int, now: float, window: Window) -> float:
+        """The seconds until so much is free, here and elsewhere."""
+        for at, amount in sorted(
+            [*self.leaving, *((now + in_s, amount) for in_s, amount in window.leaving(now))]
+        ):
+            excess -= amount
+            if excess <= 0:
+                return max(1.0, at - now)
+        return float(_SLOTS)
 
 
 class LimitStarved(LimitExceeded, Starved):
@@ -128,19 +168,29 @@ class Gate:
         self._tokens.wait(0, 1, now)
         return self.inflight, self._requests.total, self._tokens.total
 
+    def held(self, number: int, used: int) -> int:
+        """The part of a share's ``used`` that may return before its time: tokens are an estimate until a request ends."""
+        return used if number == AT_A_TIME or (number == TOKENS and self.inflight) else 0
+
+    def leaving(self, number: int, now: float) -> tuple[tuple[int, int], ...]:
+        """In how many seconds how much of a share becomes free by itself."""
+        if number == AT_A_TIME:
+            return ()
+        return tuple((self._requests if number == REQUESTS else self._tokens).leaving(now))
+
     def check(self, tokens: int, now: float) -> None:
         """Raises LimitExceeded with the figures and when to come again; changes nothing."""
         shares, most = self.shares, self._at_a_time
         if most is not None:
             if shares[0].lease is not None:
-                shares[0].starve(self.name, 1, self.inflight)
+                shares[0].starve(self.name, 1, self.inflight, now)
             if self.inflight >= most:
                 raise _exceeded(self.name, "requests at a time", most, self.inflight, 1.0)
         most = self._requests_a_minute
         if most is not None:
             wait = self._requests.wait(1, most, now)
             if shares[1].lease is not None:
-                shares[1].starve(self.name, 1, self._requests.total)
+                shares[1].starve(self.name, 1, self._requests.total, now, self._requests)
             if wait > 0:
                 raise _exceeded(self.name, "requests per minute", most, self._requests.total, wait)
         if self._tokens_a_minute is not None:
@@ -172,7 +222,7 @@ class Gate:
         # One token at least: a window that is full lets nothing in, whatever the estimate is.
         wait = self._tokens.wait(max(1, tokens), limit, now)
         if self.shares[2].lease is not None:
-            self.shares[2].starve(self.name, max(1, tokens), self._tokens.total)
+            self.shares[2].starve(self.name, max(1, tokens), self._tokens.total, now, self._tokens)
         if wait > 0:
             raise _exceeded(self.name, "tokens per minute", limit, self._tokens.total, wait)
 

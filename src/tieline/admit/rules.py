@@ -24,6 +24,10 @@ MAX_NAME_CHARS = 256
 MAX_LIMIT = 10**9
 
 
+MAX_ASKS = 16
+"""Requests that lack a share of one allowance and are told the others at once."""
+
+
 class Starved(Exception):
     """Mixed into a refusal that another share of a shared allowance may cure: ask for one and try again."""
 

@@ -4,6 +4,10 @@ An allowance (a budget's window, a limit) has a ceiling. Each process holds a *g
 grants of all processes together never exceed the ceiling, so neither does what they spend. ``exchange`` tells what a
 process has used and needs, and re-divides what is free: half of it, in equal parts, goes out as spare.
 
+A request that needs more than is free is on record with its process for ``SCARCE_S``: until that much is free nobody gets
+spare, and everybody is told to give back what it does not use. It gets all it needs or nothing, so two that need more
+than there is for both do not hold each other up.
+
 A process that dies keeps its grant: what it spent of it is not known here. The grant of a limit ends by itself after
 ``expire_s``; that of a budget when the process's journal has been taken over and ``settle`` says what it really spent.
 
@@ -14,6 +18,7 @@ said again what it holds.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import secrets
 import time
@@ -32,7 +37,12 @@ _T = TypeVar("_T")
 GRACE_S = 1.0
 """Four exchanges of the usual interval (``admit.leases``)."""
 LIVE_S = 5.0
-"""A process that was not heard of for this long gets no part of what is free."""
+"""A process that was not heard of for this long gets no part of what is free, and all of its grant counts as used."""
+SCARCE_S = 5.0
+"""So long as much stays free as a request needed: its caller comes again, and to any process."""
+
+Leaving = tuple[tuple[int, int], ...]
+"""What of a limit's window becomes free: (in how many seconds, how much)."""
 
 
 class Claim(Struct, frozen=True):
@@ -44,8 +54,16 @@ class Claim(Struct, frozen=True):
     """Spent and held by this process, and what it may come to until the answer is there: never granted less."""
     granted: int
     """What it believes to hold."""
-    need: int = 0
-    """What a request that was turned away would have needed beyond that."""
+    asks: tuple[int, ...] = ()
+    """What each of the requests that lack a share would bring this process to."""
+    in_use: int = 0
+    """Spent and held at this moment: the part of ``used`` that others cannot have."""
+    held: int = 0
+    """The part of ``in_use`` that running requests hold and may give back."""
+    leaving: Leaving = ()
+    """When ``in_use`` of a limit becomes free."""
+    holder: str = ""
+    """Who holds the grant, where that is not the process by its own name."""
     expire_s: int = 0
     """The grant ends this long after the last word; 0: never."""
     forget_s: int = 0
@@ -58,6 +76,13 @@ class Answer(Struct, frozen=True):
     granted: int
     known: bool
     """False: this process was not on record for the allowance: ``settle`` those that are gone, then claim again."""
+    is_scarce: bool = False
+    """A request needs more than is free: give back at once all that is not in use."""
+    others: int = 0
+    """What all others have in use, as they said last; of one that was not heard of lately, its grant."""
+    others_held: int = 0
+    leaving: Leaving = ()
+    """When the others' part of a limit becomes free."""
 
 
 class SharedUnavailable(Exception):
@@ -80,24 +105,82 @@ class Grant(Struct):
     amount: int
     seen: float
     expires: float
+    in_use: int = 0
+    held: int = 0
+    need: int = 0
+    """What a request lately needed beyond ``in_use``, so that so much is kept free."""
+    needed: float = 0.0
+    """When that was."""
+    leaving: Leaving = ()
 
 
 def decide(
     grants: Mapping[str, Grant], process: str, claim: Claim, *, now: float, born: float
-) -> tuple[Grant, bool, list[str]]:
-    """The grant that a claim gets, whether the process was on record, and whose grants have ended."""
+) -> tuple[Grant, Answer, list[str]]:
+    """The grant that a claim gets, what its process is told, and whose grants have ended."""
     ended = [name for name, grant in grants.items() if grant.expires and grant.expires <= now]
     rest = [grant for name, grant in grants.items() if name != process and name not in ended]
-    known = process in grants and process not in ended
-    amount = claim.used
+    before = None if process in ended else grants.get(process)
+    free = claim.limit - claim.used - sum(grant.amount for grant in rest)
+    others, others_held = _in_use(rest, now)
+    settled = others - others_held + claim.in_use - claim.held
+    needs = [grant.need for grant in (*rest, *([before] if before else ())) if now - grant.needed < SCARCE_S]
+    # One that could not be met even if all running requests gave back what they hold keeps nothing from others.
+    need = max((one for one in needs if settled + one <= claim.limit), default=0)
+    amount, met = claim.used, 0
     if claim.keep and now - born < GRACE_S:
         amount = max(claim.used, claim.granted)
-    elif claim.keep and known:
+    elif claim.keep and before is not None:
+        met = max((ask for ask in claim.asks if claim.used < ask <= claim.used + free), default=0)
         live = 1 + sum(now - grant.seen < LIVE_S for grant in rest)
-        free = claim.limit - claim.used - sum(grant.amount for grant in rest)
-        amount += max(0, min(free, max(claim.need, free // (2 * live))))
-    seen = now if claim.keep else 0.0
-    return Grant(amount, seen, now + claim.expire_s if claim.expire_s else 0.0), known, ended
+        spare = max(0, free - need) // (2 * live)
+        amount = max(met, claim.used + min(spare, max(0, free)))
+    grant = Grant(
+        amount,
+        now if claim.keep else 0.0,
+        now + claim.expire_s if claim.expire_s else 0.0,
+        # What a request was given it is about to hold.
+        max(claim.in_use, met),
+        claim.held + max(0, met - claim.in_use),
+        leaving=claim.leaving,
+    )
+    if before is not None and now - before.needed < SCARCE_S and settled + before.need <= claim.limit:
+        grant.need, grant.needed = before.need, before.needed
+    asked = max(
+        (ask for ask in claim.asks if settled + ask - claim.in_use <= claim.limit), default=claim.in_use
+    )
+    if asked - claim.in_use > 0 and asked - claim.in_use >= grant.need:
+        grant.need, grant.needed = asked - claim.in_use, now
+    is_scarce = (
+        before is not None and not met and free - (amount - claim.used) < max(need, asked - claim.used)
+    )
+    leaving = _leaving(rest, now) if claim.leaving or claim.asks else ()
+    return grant, Answer(amount, before is not None, is_scarce, others, others_held, leaving), ended
+
+
+def _in_use(grants: Sequence[Grant], now: float) -> tuple[int, int]:
+    """What is used, and the part of it that running requests hold."""
+    used = held = 0
+    for grant in grants:
+        if now - grant.seen < LIVE_S:
+            used += grant.in_use
+            held += grant.held
+        else:
+            used += grant.amount
+    return used, held
+
+
+def _leaving(grants: Sequence[Grant], now: float) -> Leaving:
+    found: dict[int, int] = {}
+    for grant in grants:
+        if now - grant.seen < LIVE_S:
+            parts = [(in_s - (now - grant.seen), amount) for in_s, amount in grant.leaving]
+        else:
+            parts = [(grant.expires - now, grant.amount)]
+        for left_s, amount in parts:
+            in_s = max(1, math.ceil(left_s))
+            found[in_s] = found.get(in_s, 0) + amount
+    return tuple(sorted(found.items()))
 
 
 class MemoryShared:
@@ -130,11 +213,12 @@ class MemoryShared:
 
     def _exchange(self, process: str, claim: Claim) -> Answer:
         grants = self._grants.setdefault(claim.name, {})
-        grant, known, ended = decide(grants, process, claim, now=self._clock(), born=self._born)
+        process = claim.holder or process
+        grant, answer, ended = decide(grants, process, claim, now=self._clock(), born=self._born)
         for name in ended:
             del grants[name]
         grants[process] = grant
-        return Answer(grant.amount, known)
+        return answer
 
 
 _SWAP = """
@@ -213,13 +297,12 @@ class RedisShared:
         answers: dict[str, Answer] = {}
         async with self._redis.pipeline(transaction=False) as pipe:
             for claim, fields in zip(claims, found, strict=True):
-                grant, known, ended = decide(_grants(fields), process, claim, now=now, born=born)
-                answers[claim.name] = Answer(grant.amount, known)
-                value = f"{grant.amount} {grant.seen:.3f} {grant.expires:.3f}"
+                holder = claim.holder or process
+                grant, answers[claim.name], ended = decide(_grants(fields), holder, claim, now=now, born=born)
                 version = fields.get("@version", "")
                 fresh = secrets.token_hex(8)
                 key = self._key(claim.name)
-                pipe.eval(_SWAP, 1, key, version, fresh, process, value, *ended)
+                pipe.eval(_SWAP, 1, key, version, fresh, holder, _written(grant), *ended)
                 if claim.forget_s:
                     pipe.expire(key, claim.forget_s)
             results = iter(await pipe.execute())
@@ -260,10 +343,24 @@ class RedisShared:
             raise SharedUnavailable(type(error).__name__) from error
 
 
+def _written(grant: Grant) -> str:
+    leaving = ",".join(f"{in_s}:{amount}" for in_s, amount in grant.leaving)
+    return (
+        f"{grant.amount} {grant.seen:.3f} {grant.expires:.3f} "
+        f"{grant.in_use} {grant.held} {grant.need} {grant.needed:.3f} {leaving}"
+    )
+
+
 def _grants(fields: Mapping[Any, Any]) -> dict[str, Grant]:
-    found = {}
-    for process, value in fields.items():
-        if process != "@version":
-            amount, seen, expires = value.split()
-            found[process] = Grant(int(amount), float(seen), float(expires))
-    return found
+    return {process: _read(value) for process, value in fields.items() if process != "@version"}
+
+
+def _read(value: str) -> Grant:
+    """Of ``_written``, or the first three alone: what a process that is gone really spent."""
+    amount, seen, expires, *more = value.split()
+    grant = Grant(int(amount), float(seen), float(expires))
+    if more:
+        grant.in_use, grant.held, grant.need, grant.needed = *map(int, more[:3]), float(more[3])
+        parts = (part.split(":") for part in more[4].split(",")) if len(more) > 4 else ()
+        grant.leaving = tuple((int(in_s), int(left)) for in_s, left in parts)
+    return grant
