@@ -34,6 +34,10 @@ class Page:
         assert "exceptionDetails" not in told, told
         return told["result"].get("value")
 
+    async def narrow(self, width: int) -> None:
+        metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+        await self._ask("Emulation.setDeviceMetricsOverride", **metrics)
+
     async def _ask(self, method: str, **params: Any) -> Any:
         self._count += 1
         message: dict[str, Any] = {"id": self._count, "method": method, "params": params}

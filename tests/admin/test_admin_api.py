@@ -425,6 +425,20 @@ async def test_its_page_in_a_browser(tmp_path: Path) -> None:
         assert made["name"] == "from a browser"
 
 
+async def test_its_page_fits_a_narrow_screen_and_names_its_fields(tmp_path: Path) -> None:
+    async with (
+        administered(tmp_path) as admin,
+        browsing(tmp_path, f"{admin.url}/admin/api/docs") as page,
+    ):
+        await page.narrow(400)
+        await page.run("document.querySelectorAll('details').forEach(part => { part.open = true; })")
+        assert await page.run("document.documentElement.scrollWidth") <= 400
+        unnamed = (
+            "[...document.querySelectorAll('input, textarea')].filter(e => !e.labels.length && !e.ariaLabel)"
+        )
+        assert await page.run(f"{unnamed}.length") == 0
+
+
 _TRY = """new Promise(done => {
   const form = document.querySelector("#AdminApiKeysCreateKey form"), shown = form.querySelector("pre");
   form.querySelector("textarea").value = '{"name": "from a browser"}';

@@ -55,6 +55,7 @@ async def test_metrics(served: Served, raw: Raw) -> None:
     raw.send(get("/metrics"))
     heard = await raw.hear()
     assert heard.headers["content-type"].startswith("text/plain")
+    assert heard.headers["content-type"].count("charset=") == 1
     assert b"tieline_requests_total{" in heard.body
     assert b'provider="sim-openai"' in heard.body
     assert b"tieline_in_flight" in heard.body

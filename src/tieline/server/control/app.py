@@ -46,7 +46,8 @@ def build(gateway: Gateway) -> Litestar:
     @get("/metrics", include_in_schema=False, media_type=MediaType.TEXT)
     async def metrics() -> Response[bytes]:
         body, media_type = gateway.exposition()
-        return Response(body, media_type=media_type)
+        # As a header: to a media type that is text the framework adds a charset, and this one has its own.
+        return Response(body, headers={"content-type": media_type})
 
     @get(["/v1/models", "/v1beta/models"])
     async def models(request: Request[Any, Any, Any]) -> Any:

@@ -30,7 +30,8 @@ table { border-collapse: collapse; width: 100%; margin: .75rem 0; font-size: .9r
 th, td { text-align: left; vertical-align: top; padding: .25rem .75rem .25rem 0; border-top: 1px solid var(--edge); }
 th { color: var(--dim); font-weight: 400; border: 0; }
 input, textarea, button { font: .9rem ui-monospace, monospace; color: inherit; background: transparent; padding: .25rem .5rem;
-  border: 1px solid var(--edge); border-radius: 4px; box-sizing: border-box; }
+  border: 1px solid var(--edge); border-radius: 4px; box-sizing: border-box; max-width: 100%; }
+form { overflow-x: auto; } main, summary, code { overflow-wrap: anywhere; }
 textarea { width: 100%; min-height: 6rem; } button { cursor: pointer; border-color: var(--link); color: var(--link); }
 pre { overflow: auto; max-height: 24rem; font-size: .8rem; margin: .75rem 0 0; } pre:empty { display: none; }
 """
@@ -108,7 +109,7 @@ def _operation(path: str, method: str, found: Json, shapes: Json) -> str:
     body = ""
     if content is not None:
         example = msgspec.json.format(msgspec.json.encode(_example(content["schema"], shapes)), indent=2)
-        body = f"<p>Body: {_type(content['schema'])}</p><textarea spellcheck=false>{escape(example.decode())}</textarea>"
+        body = f"<p>Body: {_type(content['schema'])}</p><textarea aria-label=Body spellcheck=false>{escape(example.decode())}</textarea>"
     answers = [
         f"{status}: {_type(one)}"
         for status, answer in sorted(found.get("responses", {}).items())
@@ -124,7 +125,8 @@ def _operation(path: str, method: str, found: Json, shapes: Json) -> str:
 
 def _input(field: Json) -> str:
     needed = " required" if field.get("required") else ""
-    return f'<input name="{escape(field["name"])}" data-in="{escape(field["in"])}"{needed}>'
+    name = escape(field["name"])
+    return f'<input name="{name}" aria-label="{name}" data-in="{escape(field["in"])}"{needed}>'
 
 
 def _shape(name: str, shape: Json) -> str:
