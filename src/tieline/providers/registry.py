@@ -58,8 +58,8 @@ def strangers(rules: PolicyRules, configured: Collection[str]) -> Iterator[tuple
                 yield f"policy.{rule}[{number}]", name, nearest(name, configured)
 
 
-def nearest(name: str, configured: Iterable[str] = ()) -> str | None:
-    found = get_close_matches(name, dict.fromkeys([*configured, *_BY_NAME]), n=1, cutoff=0.6)
+def nearest(name: str, configured: Iterable[str] = (), *, cutoff: float = 0.6) -> str | None:
+    found = get_close_matches(name, dict.fromkeys([*configured, *_BY_NAME]), n=1, cutoff=cutoff)
     return found[0] if found else None
 
 

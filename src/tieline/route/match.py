@@ -24,6 +24,8 @@ Find = Callable[[str], list[Deployment]]
 Variables = Callable[[str], Sequence[str]]
 """A model that no usable provider has -> the environment names whose keys would set one up, the best first."""
 _MOST_VARIABLES = 3
+_SURE = 0.8
+"""How alike a provider's name and a misspelt one are."""
 
 _SUFFIXES: dict[str, Sort] = {":nitro": "throughput", ":floor": "price"}
 """OpenRouter's shorthands for ``provider.sort``."""
@@ -195,7 +197,10 @@ class Names:
 
     def _unknown(self, name: str) -> UnknownModel:
         provider, slash, _ = name.partition("/")
-        if self._variables is not None and not (slash and registry.get(provider.partition("@")[0])):
+        host = provider.partition("@")[0]
+        # Not where a provider was meant, perhaps misspelt; `meta-llama/` is an author, not `ollama`.
+        meant = slash and (registry.get(host) or registry.nearest(host, cutoff=_SURE))
+        if self._variables is not None and not meant:
             keys = self._variables(name)[:_MOST_VARIABLES]
             if keys:
                 hint = f"Set {' or '.join(keys)}, or add a provider that has it under `providers`."
