@@ -141,7 +141,8 @@ class Exchange:
         try:
             await self._send(outgoing)
         except asyncio.CancelledError:
-            self.failure = self._cancelled()
+            if self.relay is None or not self.relay.done:
+                self.failure = self._cancelled()
             raise
         except Lost:
             self.failure = _SUPERSEDED
@@ -545,7 +546,10 @@ class Exchange:
         ):
             # Never more than was allowed, which is what was held: long words are few tokens.
             output = min(-(-entry.chars_out // 4), self.flight.most_output_tokens(card))
-            entry.usage = Usage(input_tokens=self.flight.tokens, output_tokens=output, estimated=True)
+            unpriced = said is not None and said.unpriced
+            entry.usage = Usage(
+                input_tokens=self.flight.tokens, output_tokens=output, estimated=True, unpriced=unpriced
+            )
         elif entry.usage is not None and entry.outcome != SUCCESS:
             entry.usage = _at_least(entry.usage, entry.chars_out, self.flight.most_output_tokens(card))
         if entry.usage is not None:

@@ -299,6 +299,8 @@ class Gateway:
             self._catching_up = None
         if not self.intake.cutting:
             await self._drain()
+        # Those whose answers are out may still settle.
+        await self._emptied(CUT_S)
         await self.line.tokens.aclose()
         await self.transports.aclose()
         if self.watch is not None:
@@ -316,10 +318,13 @@ class Gateway:
         if self.database is not None:
             self.database.close()
 
-    async def _drain(self) -> None:
-        deadline = self.clock() + self.config.server.drain_s
+    async def _emptied(self, within_s: float) -> None:
+        deadline = self.clock() + within_s
         while self.in_flight and self.clock() < deadline:
             await asyncio.sleep(0.02)
+
+    async def _drain(self) -> None:
+        await self._emptied(self.config.server.drain_s)
         self.intake.cut()
         for task in self.tasks:
             task.cancel()

@@ -175,6 +175,9 @@ class Flight:
 
     def _cancelled(self) -> None:
         """The caller went away, or waits for an answer that the process does not wait for any longer."""
+        if self.reply.ended:  # only the end of the upstream's answer was waited for
+            self.record.outcome, self.record.status = SUCCESS, 200
+            return
         if not self.line.intake.cutting:
             self.record.outcome, self.record.status = FailureClass.CALLER_GONE.value, 499
             return
@@ -331,9 +334,14 @@ class Flight:
             if self.line.recorder.notes_begun:
                 self._note_begun(permit)
             return None
-        spent = sum(entry.cost or 0 for entry in self.record.attempts)
         held = permit.held
-        permit.reserve(self.line.markup.apply(spent + sum(bound or 0 for bound in bounds)))
+        more = sum(bound or 0 for bound in bounds)
+        costs = [entry.cost for entry in self.record.attempts]
+        if beside is None and None in costs:
+            # Of one that was sent and whose cost is unknown all that was held for it may have been spent.
+            permit.reserve(held + self.line.markup.apply(more))
+        else:
+            permit.reserve(self.line.markup.apply(sum(cost or 0 for cost in costs) + more))
         if self.line.recorder.notes_begun and (permit.held != held or not held):
             self._note_begun(permit)
         return None
@@ -388,8 +396,8 @@ class Flight:
     def settle(self) -> None:
         """In ``finally``: exactly once, whatever happened. What was held and not spent goes back."""
         record = self.record
-        cost = wasted = used = 0
-        unknown = wasted_unknown = False
+        wasted = bought = used = 0
+        wasted_unknown = bought_unknown = False
         served = record.provider is not None
         # Of a spliced answer every part was of use; of one that ended in an error, none. Who leaves has had what was
         # sent until then: it is theirs, or budgets could be gone round by hanging up before the end.
@@ -400,16 +408,17 @@ class Flight:
             served = served or borne
             if entry.usage is not None:
                 used += entry.usage.input_tokens + entry.usage.output_tokens
-            if entry.cost is None:
-                unknown = True
-                wasted_unknown = wasted_unknown or waste
+            if waste:
+                wasted_unknown = wasted_unknown or entry.cost is None
+                wasted += entry.cost or 0
             else:
-                cost += entry.cost
-                wasted += entry.cost if waste else 0
-        record.cost = None if unknown else cost
+                bought_unknown = bought_unknown or entry.cost is None
+                bought += entry.cost or 0
+        record.cost = None if wasted_unknown or bought_unknown else wasted + bought
         record.wasted = None if wasted_unknown else wasted
+        worth = None if bought_unknown else bought
         if self.permit is not None:
-            charged = self.line.markup.charge(record.cost, record.wasted, served=served)
+            charged = self.line.markup.charge(record.cost, worth, served=served)
             record.charged = self.permit.settle(charged)
             self.permit.count_tokens(used)
             self.permit.release()

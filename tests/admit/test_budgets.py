@@ -261,6 +261,28 @@ def test_soft_budgets_let_through_and_say_so() -> None:
     assert [text for _, _, text in admission.passed()] == later.warnings()
 
 
+def test_what_is_held_of_yesterday_is_not_taken_from_today() -> None:
+    time = Time(at("2026-11-23 23:59"))
+    admission = door(budget(100, period="day", hard=False), time=time)
+    late = admission.admit(SECRET, facts())
+    late.reserve(1_000)
+    time.now = at("2026-11-24 00:01")
+    spend(admission, 150)
+    (told,) = admission.admit(SECRET, facts()).warnings()
+    assert "0.00000000015 of 0.0000000001 USD" in told
+    late.settle(5)
+    late.release()
+    assert admission._meters["key:key_1"].held == 0
+
+
+def test_what_is_unknown_is_charged_as_held_under_a_budget_only() -> None:
+    for budgets, charged in (((), None), ((budget(USD),), 700), ((budget(USD, hard=False),), 700)):
+        permit = door(*budgets).admit(SECRET, facts())
+        permit.reserve(700)
+        assert permit.settle(None) == charged
+        permit.release()
+
+
 def test_budgets_for_a_model_and_a_tag() -> None:
     rules = Rules(
         budgets=[

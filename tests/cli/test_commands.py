@@ -167,6 +167,20 @@ def test_an_encoding_that_lacks_a_sign_ends_no_command(encoding: str, tmp_path: 
     assert done.stdout.startswith("? no tieline.yaml")
 
 
+def test_a_closed_output_is_no_fault(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tieline", "check"]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *command],
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize("arguments", [("check",), ("models", "--json")])
 def test_output_that_cannot_be_written_is_one_line(arguments: tuple[str, ...], tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from tests.dialects.test_openai_chat_requests import FULL, TOOL, TOOL_LOOP
 from tieline.dialects import get, get_upstream
 from tieline.dialects.anthropic_messages import decode_count, encode_count, estimate_tokens
 from tieline.dialects.base import Quirks
+from tieline.dialects.schemas import closed
 from tieline.simulator.anthropic_checks import check_closed
 from tieline.types.errors import InvalidRequest, Unsupported
 from tieline.types.request import Audio, Message, Opaque, Request
@@ -495,6 +496,29 @@ _OPEN = {
     "$defs": {"Pet": {"type": "object", "properties": {}}},
     "$schema": "https://json-schema.org/draft/2020-12/schema",
 }
+_A = {"properties": {"a": {"type": "string"}}, "required": ["a"]}
+_B = {"properties": {"b": {"type": "string"}}, "required": ["b"]}
+_BASE = {"$defs": {"Base": {"type": "object", **_B}}}
+_DEEP: dict[str, Any] = {"type": "string"}
+for _ in range(900):
+    _DEEP = {"type": "object", "properties": {"x": _DEEP}}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", **_A, "allOf": [_B]},
+        {"type": "object", **_A, **_BASE, "allOf": [{"$ref": "#/$defs/Base"}]},
+        {**_A, **_BASE, "$ref": "#/$defs/Base"},
+        {"type": "object", **_A, "anyOf": [{"type": "object", **_B}]},
+        _DEEP,
+    ],
+    ids=["joined", "inherited", "beside", "branches", "deep"],
+)
+def test_a_schema_that_would_lose_something_is_not_closed(schema: dict[str, Any]) -> None:
+    assert closed(schema) is None
+
+
 _TREE = {"type": "object", "properties": {"next": {"$ref": "#"}}, "additionalProperties": False}
 _MAP = {"type": "object", "additionalProperties": {"type": "string"}}
 

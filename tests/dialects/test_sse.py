@@ -104,3 +104,6 @@ def test_comment_is_no_event() -> None:
     assert comment(b"a\nb") == b": a b\n"
     assert split(comment(b"keep-alive")) == []
     assert split(comment(b"before"), b"data: x\n\n") == [(b"x", None)]
+    for event in (b"data: [DONE]\n\n", b"event: e\r\ndata: x\r\n\r\n"):
+        (one,) = SseSplitter().feed(comment(b"a") + comment(b"b") + event)
+        assert one.raw == event, "another comment may be put before it"

@@ -94,12 +94,14 @@ def test_markup_is_exact() -> None:
 
 def test_who_bears_a_failed_attempt() -> None:
     gentle, strict = Markup.parse("100"), Markup.parse("100", charge_failed="cost")
-    assert gentle.charge(30, 10, served=True) == 40
-    assert strict.charge(30, 10, served=True) == 60
-    assert gentle.charge(10, 10, served=False) == 0
-    assert strict.charge(10, 10, served=False) == 10
-    assert gentle.charge(None, 0, served=True) is None
+    assert gentle.charge(30, 20, served=True) == 40
+    assert strict.charge(30, 20, served=True) == 60
+    assert gentle.charge(10, 0, served=False) == 0
+    assert strict.charge(10, 0, served=False) == 10
+    assert gentle.charge(None, None, served=True) is None
+    assert gentle.charge(None, 20, served=True) == 40, "what failed is not passed on, known or not"
     assert gentle.charge(None, None, served=False) == 0
+    assert strict.charge(None, 20, served=True) is None
     assert strict.charge(None, None, served=False) is None
 
 

@@ -137,9 +137,10 @@ class Permit:
     def settle(self, charged: Pico | None) -> Pico | None:
         """What budgets bear, once: give the record's ``charged`` and put back what this returns.
 
-        None is unknown: then it is what was held, and stays unknown only where nothing was held.
+        None is unknown: then it is what was held, and stays unknown only where nothing was held or there is no budget.
         """
-        if charged is None and not self._hold.held:
+        budgeted = self.has_hard_budget or self.has_soft_budget
+        if charged is None and not (budgeted and self._hold.held):
             self._hold.settle(0)
             return None
         return self._hold.settle(charged)

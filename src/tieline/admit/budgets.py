@@ -45,6 +45,7 @@ class Budget:
         "elsewhere",
         "foreign",
         "hard",
+        "held",
         "lease",
         "others",
         "others_held",
@@ -61,6 +62,8 @@ class Budget:
         self.timezone = timezone
         self._start = self._end = 0
         self.used: Pico = 0
+        self.held: Pico = 0
+        """The part of ``used`` that running requests hold."""
         self.foreign: Pico = 0
         """The part of ``used`` that other processes had spent before this one began."""
         self.elsewhere: Pico = 0
@@ -84,6 +87,7 @@ class Budget:
         used = self._meter.between(start, end)
         if slot >= self._end:
             self._start, self._end, self.used = start, end, used
+            self.held = self._meter.held_between(start, end)
             self.foreign = self._meter.foreign_between(start, end)
             self.elsewhere = 0
             self.lease = None if self.lease is None else 0
@@ -93,12 +97,14 @@ class Budget:
 
     def spent_at(self, slot: int) -> Pico:
         """What the window of ``slot`` has spent, here and as far as known elsewhere. What is held may yet come back."""
-        spent = self.used_at(slot) - self._meter.held
-        return spent + self.elsewhere if self._start <= slot < self._end else spent
+        used = self.used_at(slot)
+        return used - self.held + self.elsewhere if self._start <= slot < self._end else used
 
-    def count(self, amount: Pico, slot: int) -> None:
+    def count(self, spent: Pico, held: Pico, slot: int) -> None:
+        """What more was spent and held of the window of ``slot``; less, where negative."""
         if self._start <= slot < self._end:
-            self.used += amount
+            self.used += spent + held
+            self.held += held
 
     def bounds(self, slot: int) -> tuple[int, int]:
         """First slot of the window and first after it."""
@@ -171,7 +177,7 @@ class Budget:
 
     def _exceeded(self, amount: Pico, slot: int, used: Pico) -> BudgetExceeded:
         _, end = self.bounds(slot)
-        held = min(used, self._meter.held + self.others_held)
+        held = min(used, self.held + self.others_held)
         renews = None if end == _FOREVER else max(1.0, end * SLOT_S - self._meter.wall())
         busy = used - held + amount <= self.amount and amount <= self.amount and held > 0
         soon = renews is not None and renews <= _SOON_S and amount <= self.amount
@@ -200,6 +206,7 @@ class Meter:
         "_before",
         "_foreign",
         "_foreign_before",
+        "_holds",
         "_slots",
         "budgets",
         "held",
@@ -231,6 +238,8 @@ class Meter:
         """Of slots that are not kept any more."""
         self.total: Pico = before + sum(self._slots.values())
         self.held: Pico = 0
+        self._holds: dict[int, Pico] = {}
+        """The parts of ``held`` by the slot that they count in."""
         self.spent_here: Pico = 0
         """Settled by this process since it began."""
         self.budgets: tuple[Budget, ...] = ()
@@ -244,18 +253,19 @@ class Meter:
     def hold(self, amount: Pico, window: int) -> None:
         for budget in self.budgets:
             budget.check(amount, window)
-        self.held += amount
-        self._add(amount, window)
+        self._add(0, amount, window)
 
     def settle(self, held: Pico, spent: Pico, window: int) -> None:
-        self.held -= held
         self.spent_here += spent
-        self._add(spent - held, window)
+        self._add(spent, -held, window)
 
     def between(self, start: int, end: int) -> Pico:
         if start == 0:
             return self.total
         return sum(amount for slot, amount in self._slots.items() if start <= slot < end)
+
+    def held_between(self, start: int, end: int) -> Pico:
+        return sum(amount for slot, amount in self._holds.items() if start <= slot < end)
 
     def foreign_between(self, start: int, end: int) -> Pico:
         """What other processes had spent when this one began."""
@@ -282,11 +292,18 @@ class Meter:
             if not budget.hard and budget.spent_at(slot) > budget.amount
         ]
 
-    def _add(self, amount: Pico, slot: int) -> None:
+    def _add(self, spent: Pico, held: Pico, slot: int) -> None:
         for budget in self.budgets:
             # Rolls the window on first, so that the amount is not counted twice.
             budget.used_at(slot)
-            budget.count(amount, slot)
+            budget.count(spent, held, slot)
+        self.held += held
+        holds = self._holds.get(slot, 0) + held
+        if holds:
+            self._holds[slot] = holds
+        else:
+            self._holds.pop(slot, None)
+        amount = spent + held
         self.total += amount
         self._slots[slot] = self._slots.get(slot, 0) + amount
         if len(self._slots) > KEPT_SLOTS:

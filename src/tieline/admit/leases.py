@@ -150,7 +150,7 @@ class Leases:
                     await self._exchange(keep, unsettled)
                 if keep and (news := self._scarce - scarce):
                     # Somebody waits for what was kept back in the round that told it.
-                    await self._exchange(keep, news)
+                    self._unsettled |= await self._exchange(keep, news)
                 self.last_error = None
             except SharedUnavailable as error:
                 self.last_error = str(error)
@@ -276,7 +276,7 @@ class Leases:
             granted,
             asks,
             in_use=budget.mine,
-            held=max(0, min(budget.mine, meter.held)),
+            held=max(0, min(budget.mine, budget.held)),
             forget_s=_forgotten_after(budget),
             keep=keep,
         )

@@ -24,7 +24,8 @@ def main() -> None:
     usage_error: Any = typer.BadParameter.__bases__[0]  # not exported, and from elsewhere in older versions
     try:
         code = app(standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except usage_error as error:
         _misused(error)

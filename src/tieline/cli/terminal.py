@@ -19,6 +19,8 @@ _ENDLESS = 10_000
 
 def _width() -> int | None:
     """What goes into a pipe or a file is not cut, unless COLUMNS says how wide it is to be. None: as wide as the terminal."""
+    if sys.stdout is None:  # closed by whoever started this
+        return None
     return None if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit() else _ENDLESS
 
 

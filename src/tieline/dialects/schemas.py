@@ -11,6 +11,7 @@ from tieline.types.request import Request
 
 _IDLE = frozenset(("$schema", "$id", "$comment", "discriminator", "propertyOrdering"))
 """Keywords that say nothing of what is valid."""
+_NOTES = _IDLE | {"title", "description", "default"}
 _CLOSED_KEEPS = frozenset(("title", "description", "const", "default", "required"))
 _CLOSED_FORMATS = frozenset(
     ("date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid")
@@ -55,14 +56,14 @@ def closed(schema: Any) -> dict[str, Any] | None:
     """A schema as Claude's constrained output takes it; None where it cannot be said so.
 
     Every object is closed. Bounds, patterns and what else is refused there with a 400 move into the description, where the
-    model can still follow them. A schema that contains itself and an object of any keys cannot be said.
+    model can still follow them. A schema that contains itself, parts of an object in several places and an object of any keys cannot be said.
     Source: platform.claude.com/docs/en/build-with-claude/structured-outputs (JSON Schema limitations).
     """
-    if not isinstance(schema, dict) or _contains_itself(schema):
+    if not isinstance(schema, dict):
         return None
     try:
-        return _closed(schema)
-    except _Inexpressible:
+        return None if _contains_itself(schema) else _closed(schema)
+    except (_Inexpressible, RecursionError):  # hundreds of objects within each other
         return None
 
 
@@ -76,11 +77,15 @@ def _closed(schema: Any) -> dict[str, Any]:
         if isinstance(held, dict):
             out[name] = {key: _closed(each) for key, each in held.items()}
     if "$ref" in rest:
-        return {**out, "$ref": rest["$ref"]}  # alone: nothing may stand beside it
+        if rest.keys() - _NOTES - {"$ref"}:
+            raise _Inexpressible  # nothing may stand beside it
+        return {**out, "$ref": rest["$ref"]}
     merged = rest.pop("allOf", None)
     if merged is not None:
         if not isinstance(merged, list) or len(merged) != 1 or not isinstance(merged[0], dict):
             raise _Inexpressible
+        if ((rest.keys() & merged[0].keys()) - _NOTES) or ("$ref" in merged[0] and rest.keys() - _NOTES):
+            raise _Inexpressible  # both hold
         return {**out, **_closed({**rest, **merged[0]})}
     out.update({name: rest.pop(name) for name in list(rest) if name in _CLOSED_KEEPS})
     _close_kinds(rest, out)
@@ -106,6 +111,8 @@ def _close_kinds(rest: dict[str, Any], out: dict[str, Any]) -> None:
         raise _Inexpressible
     kinds = kind if isinstance(kind, list) else [kind]
     if "object" in kinds:
+        if "anyOf" in out:
+            raise _Inexpressible  # closed, each of them would refuse what the other asks for
         _close_object(rest, out)
     if "array" in kinds:
         if isinstance(rest.get("items"), dict):
@@ -136,7 +143,10 @@ def strict_of(wanted: bool | None, schema: Any, request: Request) -> bool | None
     """
     if not wanted or request.origin.startswith("openai_"):
         return wanted
-    fits = isinstance(schema, dict) and schema.get("type") == "object" and _fits_strict(schema)
+    try:
+        fits = isinstance(schema, dict) and schema.get("type") == "object" and _fits_strict(schema)
+    except RecursionError:
+        fits = False
     return wanted if fits else None
 
 

@@ -115,7 +115,12 @@ def _is_named(data: bytes, start: int, line_end: int, end: int) -> bool:
 
 def _frame_of(raw: bytes, block: bytes) -> Frame | None:
     data, event = _fields(_LINE_END.split(block))
-    return Frame(raw, data, event) if data else None
+    if not data:
+        return None
+    # A host's comment before its event is no part of that: ours may be put between them.
+    while raw[:1] == b":" and (end := raw.find(b"\n")) >= 0:
+        raw = raw[end + 1 :]
+    return Frame(raw, data, event)
 
 
 def _fields(lines: Iterable[bytes]) -> tuple[bytes, str | None]:

@@ -46,16 +46,16 @@ class Markup:
         whole = 100 * _PERCENT_SCALE
         return cost + (cost * self.parts + whole // 2) // whole + self.fixed
 
-    def charge(self, cost: Pico | None, wasted: Pico | None, *, served: bool) -> Pico | None:
+    def charge(self, cost: Pico | None, useful: Pico | None, *, served: bool) -> Pico | None:
         """What the caller bears: None when unknown.
 
-        ``wasted`` is the part of ``cost`` that bought nothing; it is passed on only with ``charge_failed: cost``.
+        ``useful`` is the part of ``cost`` that bought something; the rest is passed on only with ``charge_failed: cost``.
         A request that nobody served bears no markup.
         """
         if self.charge_failed == "cost":
             borne = cost
         else:
-            borne = None if cost is None or wasted is None else cost - wasted
+            borne = useful
             if not served:
                 return 0
         if borne is None:

@@ -149,8 +149,10 @@ class Service:
             if self._sweeper is not None:
                 self._sweeper.cancel()
             self.gateway.intake.overload.stop()
-        await self._cut()
-        await self.gateway.stop()
+        try:
+            await self._cut()
+        finally:
+            await self.gateway.stop()
 
     def stop(self) -> None:
         self.server.should_exit = True

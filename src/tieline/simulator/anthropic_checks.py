@@ -316,8 +316,14 @@ def check_closed(schema: Any, where: str) -> None:
         raise invalid(f"{where}: For 'string' type, 'format' {schema['format']!r} is not supported")
     inner = [schema["items"]] if "items" in schema else []
     for name in ("properties", "$defs", "definitions"):
-        inner += (schema.get(name) or {}).values()
+        held = schema.get(name) or {}
+        if not isinstance(held, dict):
+            raise invalid(f"{where}: '{name}' should be a valid dictionary")
+        inner += held.values()
     for name in ("anyOf", "allOf"):
-        inner += schema.get(name) or []
+        several = schema.get(name) or []
+        if not isinstance(several, list):
+            raise invalid(f"{where}: '{name}' should be a valid list")
+        inner += several
     for each in inner:
         check_closed(each, where)
