@@ -141,8 +141,7 @@ class Exchange:
         try:
             await self._send(outgoing)
         except asyncio.CancelledError:
-            if self.relay is None or not self.relay.done:
-                self.failure = self._cancelled()
+            self.failure = self._cancelled()
             raise
         except Lost:
             self.failure = _SUPERSEDED

@@ -175,9 +175,6 @@ class Flight:
 
     def _cancelled(self) -> None:
         """The caller went away, or waits for an answer that the process does not wait for any longer."""
-        if self.reply.ended:  # only the end of the upstream's answer was waited for
-            self.record.outcome, self.record.status = SUCCESS, 200
-            return
         if not self.line.intake.cutting:
             self.record.outcome, self.record.status = FailureClass.CALLER_GONE.value, 499
             return

@@ -74,7 +74,6 @@ class Reply(Protocol):
     """
 
     started: bool
-    ended: bool
 
     def start(self, status: int, headers: Headers, length: int | None) -> None:
         """Once. ``length`` None means streamed."""
