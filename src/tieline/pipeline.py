@@ -290,7 +290,8 @@ class Flight:
             if refused is not None:
                 step = self.plan.pass_over(refused)
                 continue
-            after_s = self.plan.hedge_after()
+            # An operation runs alone, as a race knows conversations only.
+            after_s = self.plan.hedge_after() if self.operation is None else None
             if after_s is None:
                 outcome = await self._exchange(step).run()
             else:

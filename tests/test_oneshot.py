@@ -1,0 +1,163 @@
+"""One try of an embedding or a token count, over real sockets: half-open hosts, deadlines, what is recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from tieline.config.schema import Config, ModelConfig, ProviderConfig, Routing, StoreConfig, Timeouts
+from tieline.gateway import Gateway
+from tieline.in_process import begin
+from tieline.route.health import Lane, state_of
+from tieline.types.record import Record
+
+EMBED, COUNT, CLAUDE = "/v1/embeddings", "/v1/messages/count_tokens", "/v1/messages"
+PROMPT = [{"role": "user", "content": "x"}]
+BODIES: dict[str, dict[str, Any]] = {
+    EMBED: {"model": "m", "input": "x"},
+    COUNT: {"model": "m", "messages": PROMPT},
+    CLAUDE: {"model": "m", "max_tokens": 9, "messages": PROMPT},
+}
+WHOLE: dict[str, dict[str, Any]] = {
+    EMBED: {
+        "object": "list",
+        "model": "m",
+        "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}],
+        "usage": {"prompt_tokens": 1, "total_tokens": 1},
+    },
+    COUNT: {"input_tokens": 7},
+}
+DOWN = (500, {"error": {"type": "api_error", "message": "down"}})
+
+
+class Host:
+    """Answers each path whole, or as ``says`` wants."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.says: tuple[int, Any] | None = None
+        self.stalls = False
+        self.port = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
+                await reader.readexactly(length)
+                path = head.split(b" ")[1].decode()
+                self.asked.append(path)
+                status, said = self.says or (200, WHOLE[path])
+                body = json.dumps(said).encode()
+                writer.write(b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\n" % status)
+                writer.write(b"content-length: %d\r\n\r\n" % len(body))
+                writer.write(body[:5] if self.stalls else body)
+                await asyncio.sleep(30 if self.stalls else 0)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+class Pair:
+    def __init__(self, gateway: Gateway, first: Host, second: Host) -> None:
+        self.gateway, self.first, self.second = gateway, first, second
+
+    async def ask(self, path: str) -> tuple[int, Record]:
+        reply = begin(self.gateway, path, "", [], json.dumps(BODIES[path]).encode())
+        async with asyncio.timeout(10):
+            await reply.head()
+            async for _ in reply.pieces():
+                pass
+            assert reply.task is not None
+            return reply.status, await reply.task
+
+    @property
+    def lane(self) -> Lane:
+        """Of the first host."""
+        (found,) = (
+            lane
+            for one in self.gateway.line.router.deployments
+            if one.id == "first/m"
+            for lane in self.gateway.health.lanes(one)
+        )
+        return found
+
+    def half_open(self) -> None:
+        """It has failed, and may be asked once again."""
+        now = self.gateway.clock()
+        self.lane.breaker.trip(now)
+        self.lane.breaker.open_until = now
+
+    @property
+    def state(self) -> str:
+        return state_of(self.lane, self.gateway.clock())
+
+
+@asynccontextmanager
+async def pair(dialect: str, **timeouts: float) -> AsyncIterator[Pair]:
+    """``m`` at two hosts, the first of which is asked first."""
+    hosts = Host(), Host()
+    servers = [await asyncio.start_server(host.serve, "127.0.0.1", 0) for host in hosts]
+    path = "/v1" if dialect == "openai_chat" else ""
+    config = Config(
+        discover=False,
+        store=StoreConfig(database="none"),
+        providers={
+            name: ProviderConfig(
+                base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{path}",
+                dialect=dialect,  # type: ignore[arg-type]
+                api_key="k",
+                models=["m"],
+                prices={"m": {"input": "1", "output": "1"}},  # type: ignore[dict-item]
+            )
+            for name, server in zip(("first", "second"), servers, strict=True)
+        },
+        models={"m": ModelConfig(deployments=["first/m"], fallbacks=["second/m"])},
+        routing=Routing(timeouts=Timeouts(**timeouts)),
+    )
+    gateway = Gateway(config, environ={}, in_process=True)
+    await gateway.start()
+    try:
+        yield Pair(gateway, *hosts)
+    finally:
+        await gateway.stop()
+        for server in servers:
+            server.close()
+
+
+def tries(record: Record) -> list[tuple[str, str]]:
+    return [(entry.deployment, entry.outcome) for entry in record.attempts]
+
+
+async def test_embeddings_probe_a_half_open_host() -> None:
+    async with pair("openai_chat") as made:
+        assert (await made.ask(EMBED))[0] == 200
+        made.half_open()
+        status, record = await made.ask(EMBED)
+        assert (status, tries(record)) == (200, [("first/m", "success")])
+        assert made.state == "ramp"
+        assert made.first.asked == [EMBED, EMBED]
+
+
+async def test_embeddings_fail_over_when_the_probe_fails() -> None:
+    async with pair("openai_chat") as made:
+        made.half_open()
+        made.first.says = DOWN
+        status, record = await made.ask(EMBED)
+        assert (status, tries(record)[-1]) == (200, ("second/m", "success"))
+        assert made.state == "open"
+
+
+async def test_a_count_does_not_condemn_a_half_open_host() -> None:
+    async with pair("anthropic_messages") as made:
+        made.half_open()
+        status, record = await made.ask(COUNT)
+        assert (status, tries(record)) == (200, [("first/m", "success")])
+        assert made.state == "half_open", "a count says nothing about it"
+        assert record.cost == 0
+
+
