@@ -14,12 +14,10 @@ from tieline.in_process import begin
 from tieline.route.health import Lane, state_of
 from tieline.types.record import Record
 
-EMBED, COUNT, CLAUDE = "/v1/embeddings", "/v1/messages/count_tokens", "/v1/messages"
-PROMPT = [{"role": "user", "content": "x"}]
+EMBED, COUNT, COHERE = "/v1/embeddings", "/v1/messages/count_tokens", "/v2/embed"
 BODIES: dict[str, dict[str, Any]] = {
     EMBED: {"model": "m", "input": "x"},
-    COUNT: {"model": "m", "messages": PROMPT},
-    CLAUDE: {"model": "m", "max_tokens": 9, "messages": PROMPT},
+    COUNT: {"model": "m", "messages": [{"role": "user", "content": "x"}]},
 }
 WHOLE: dict[str, dict[str, Any]] = {
     EMBED: {
@@ -152,6 +150,21 @@ async def test_embeddings_fail_over_when_the_probe_fails() -> None:
         assert made.state == "open"
 
 
+async def test_embeddings_that_stall_go_elsewhere() -> None:
+    async with pair("openai_chat", first_token_s=0.3, stall_s=0.3) as made:
+        made.first.stalls = True
+        status, record = await made.ask(EMBED)
+        assert (status, tries(record)) == (200, [("first/m", "stall"), ("second/m", "success")])
+        assert record.overhead_ms < 300, "waiting for a host is no time of ours"
+
+
+async def test_a_count_that_stalls_is_estimated() -> None:
+    async with pair("anthropic_messages", first_token_s=0.3, stall_s=0.3) as made:
+        made.first.stalls = True
+        status, record = await made.ask(COUNT)
+        assert (status, tries(record)) == (200, [("first/m", "stall")])
+
+
 async def test_a_count_does_not_condemn_a_half_open_host() -> None:
     async with pair("anthropic_messages") as made:
         made.half_open()
@@ -159,5 +172,3 @@ async def test_a_count_does_not_condemn_a_half_open_host() -> None:
         assert (status, tries(record)) == (200, [("first/m", "success")])
         assert made.state == "half_open", "a count says nothing about it"
         assert record.cost == 0
-
-

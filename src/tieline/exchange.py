@@ -79,6 +79,7 @@ class Exchange:
     """One try under way. ``race`` is the other one that runs beside it, if any."""
 
     __slots__ = (
+        "asked",
         "began",
         "clock",
         "dialect",
@@ -119,6 +120,8 @@ class Exchange:
         self.sent = b""
         """The body; an error is held against it."""
         self.began = 0.0
+        self.asked = 0.0
+        """When the request was sent whose answer is awaited; an operation may send several."""
         self.tier: str | None = None
         self.kept_token: Proof | None = None
         """A cloud identity's token, or its temporary keys, that were not fetched for this request."""
@@ -254,7 +257,7 @@ class Exchange:
     async def _ask(self, outgoing: Outgoing) -> UpstreamResponse:
         """An answer that has begun and is none of the errors."""
         flight, step, deadlines = self.flight, self.step, self.step.deadlines
-        asked = self.clock()
+        asked = self.asked = self.clock()
         self.sent = outgoing.body
         url = step.endpoint.url(outgoing.path)
         transport = flight.line.transports.of(step.deployment.http2, step.deployment.ca_file)
@@ -333,10 +336,11 @@ class Exchange:
         if response.complete:
             return await response.read(limit)
         deadlines = self.step.deadlines
-        within = min(deadlines.total_s, deadlines.first_token_s + deadlines.stall_s)
-        left = max(0.0, self.began + within - self.clock())
-        timer = asyncio.get_running_loop().call_later(left, self._stalled, response, within)
+        due = min(self.began + deadlines.total_s, self.asked + deadlines.first_token_s + deadlines.stall_s)
         began = self.clock()
+        timer = asyncio.get_running_loop().call_later(
+            max(0.0, due - began), self._stalled, response, due - self.asked
+        )
         try:
             return await response.read(limit)
         finally:

@@ -62,11 +62,7 @@ class OneShot(Exchange):
     async def _body_of(self, outgoing: Outgoing) -> bytes:
         response = await self._ask(outgoing)
         self.counted.append(response.header(_BEDROCK_COUNT))
-        began = self.clock()
-        try:
-            return await response.read(MAX_ANSWER_BYTES)
-        finally:
-            self.flight.upstream_s += self.clock() - began
+        return await self._body(response, MAX_ANSWER_BYTES)
 
     def _counted(self) -> Usage | None:
         """What Bedrock says in a header, for models whose answers do not (Cohere's)."""
