@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from tieline.config.schema import Config, ModelConfig, ProviderConfig, Routing, StoreConfig, Timeouts
 from tieline.gateway import Gateway
 from tieline.in_process import begin
@@ -27,7 +29,10 @@ WHOLE: dict[str, dict[str, Any]] = {
         "usage": {"prompt_tokens": 1, "total_tokens": 1},
     },
     COUNT: {"input_tokens": 7},
+    COHERE: {"embeddings": {"float": [[0.5]] * 96}},
 }
+MANY = {"model": "m", "input": ["x" * 40] * 288}
+"""Three requests of Cohere."""
 DOWN = (500, {"error": {"type": "api_error", "message": "down"}})
 
 
@@ -37,6 +42,9 @@ class Host:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.says: tuple[int, Any] | None = None
+        self.well = 0
+        """How many more requests are answered before it says that."""
+        self.delay_s = 0.0
         self.stalls = False
         self.port = 0
 
@@ -48,7 +56,9 @@ class Host:
                 await reader.readexactly(length)
                 path = head.split(b" ")[1].decode()
                 self.asked.append(path)
-                status, said = self.says or (200, WHOLE[path])
+                await asyncio.sleep(self.delay_s)
+                self.well -= 1
+                status, said = (200, WHOLE[path]) if self.says is None or self.well >= 0 else self.says
                 body = json.dumps(said).encode()
                 writer.write(b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\n" % status)
                 writer.write(b"content-length: %d\r\n\r\n" % len(body))
@@ -64,8 +74,8 @@ class Pair:
     def __init__(self, gateway: Gateway, first: Host, second: Host) -> None:
         self.gateway, self.first, self.second = gateway, first, second
 
-    async def ask(self, path: str) -> tuple[int, Record]:
-        reply = begin(self.gateway, path, "", [], json.dumps(BODIES[path]).encode())
+    async def ask(self, path: str, body: Any = None) -> tuple[int, Record]:
+        reply = begin(self.gateway, path, "", [], json.dumps(body or BODIES[path]).encode())
         async with asyncio.timeout(10):
             await reply.head()
             async for _ in reply.pieces():
@@ -163,6 +173,7 @@ async def test_a_count_that_stalls_is_estimated() -> None:
         made.first.stalls = True
         status, record = await made.ask(COUNT)
         assert (status, tries(record)) == (200, [("first/m", "stall")])
+        assert record.cost == 0, "nobody bills a count"
 
 
 async def test_a_count_does_not_condemn_a_half_open_host() -> None:
@@ -172,3 +183,28 @@ async def test_a_count_does_not_condemn_a_half_open_host() -> None:
         assert (status, tries(record)) == (200, [("first/m", "success")])
         assert made.state == "half_open", "a count says nothing about it"
         assert record.cost == 0
+
+
+async def test_embeddings_in_several_requests_end_in_time() -> None:
+    """Each would have had the whole time of the request."""
+    async with pair("cohere", total_s=1.0) as made:
+        assert (await made.ask(EMBED, MANY))[0] == 200
+        made.first.delay_s = 0.6
+        status, record = await made.ask(EMBED, MANY)
+        assert (status, tries(record)) == (504, [("first/m", "stall")])
+        assert 900 < record.total_ms < 1300
+
+
+async def test_what_was_accepted_before_a_failure_is_paid_for() -> None:
+    async with pair("cohere") as made:
+        made.first.says, made.first.well = DOWN, 2
+        status, record = await made.ask(EMBED, MANY)
+        entry, whole = record.attempts[0], record.attempts[-1].usage
+        assert status == 200
+        assert entry.outcome == "transient"
+        assert entry.usage is not None
+        assert whole is not None
+        assert entry.usage.estimated
+        assert entry.usage.input_tokens == pytest.approx(whole.input_tokens * 2 / 3, abs=1)
+        assert entry.cost == entry.usage.input_tokens * 1_000_000
+        assert record.wasted == sum(one.cost or 0 for one in record.attempts if one.outcome != "success")

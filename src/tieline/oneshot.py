@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from tieline.dialects.base import Outgoing
@@ -9,9 +10,10 @@ from tieline.dialects.operations import Operation
 from tieline.exchange import MAX_ANSWER_BYTES, Exchange
 from tieline.route.steps import Outcome, Try
 from tieline.types.call import Headers
-from tieline.types.errors import FailureClass
+from tieline.types.errors import Failure, FailureClass
 from tieline.types.record import SUCCESS
 from tieline.types.usage import Usage
+from tieline.watch import Died
 
 if TYPE_CHECKING:
     from tieline.pipeline import Flight
@@ -24,12 +26,14 @@ _CALLERS_OWN = frozenset((FailureClass.CALLER_FAULT, FailureClass.UNSUPPORTED_PA
 class OneShot(Exchange):
     """An Exchange whose answer is made by an operation instead of a dialect."""
 
-    __slots__ = ("counted", "operation")
+    __slots__ = ("counted", "operation", "requests")
 
     def __init__(self, flight: Flight, step: Try, operation: Operation) -> None:
         super().__init__(flight, step)
         self.operation = operation
         self.counted: list[bytes | None] = []
+        """Of each request that was accepted, what its answer's head says of usage."""
+        self.requests = 0
 
     async def run(self) -> Outcome:
         """As ``Exchange.run``; where nobody can tell but an estimate helps, the estimate is the answer."""
@@ -50,14 +54,24 @@ class OneShot(Exchange):
 
     async def _send(self, outgoing: list[Outgoing]) -> None:
         flight, entry, target = self.flight, self.entry, self.step.endpoint.target
-        self.counted = []
-        bodies = [await self._body_of(one) for one in outgoing]
+        self.requests = len(outgoing)
+        bodies = await self._bodies(outgoing)
         answered = self.operation.decode(flight.call, flight.peek, target, bodies, self._counted())
         entry.outcome = SUCCESS
         if not self.operation.free:
             entry.usage = answered.usage or Usage(input_tokens=flight.tokens, estimated=True)
             self._price()
         flight.deliver(step=self.step, entry=entry, body=answered.body)
+
+    async def _bodies(self, outgoing: list[Outgoing]) -> list[bytes]:
+        """One after another, all of them within the time that a single one would have."""
+        total_s = self.step.deadlines.total_s
+        try:
+            async with asyncio.timeout(total_s):
+                return [await self._body_of(one) for one in outgoing]
+        except TimeoutError:
+            message = f"{self.step.deployment.id}: not done after {total_s:g} s."
+            raise Died(Failure(kind=FailureClass.STALL, message=message)) from None
 
     async def _body_of(self, outgoing: Outgoing) -> bytes:
         response = await self._ask(outgoing)
@@ -68,6 +82,16 @@ class OneShot(Exchange):
         """What Bedrock says in a header, for models whose answers do not (Cohere's)."""
         counts = [int(count) for count in self.counted if count is not None and count.isdigit()]
         return Usage(input_tokens=sum(counts)) if counts and len(counts) == len(self.counted) else None
+
+    def _price(self) -> None:
+        """A try that fails has cost what its accepted requests have, if not all that was asked."""
+        if self.operation.free:
+            return
+        entry = self.entry
+        if entry.usage is None and 0 < len(self.counted) < self.requests:
+            tokens = -(-self.flight.tokens * len(self.counted) // self.requests)
+            entry.usage = Usage(input_tokens=tokens, estimated=True)
+        super()._price()
 
     def _tell_begun(self) -> None:
         if not self.operation.free:
