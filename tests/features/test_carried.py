@@ -272,3 +272,34 @@ def test_wire_01_parallel_calls_keep_the_order_in_which_they_began(
             items = responses.get_final_response().output
         heard = [(item.name, json.loads(item.arguments)) for item in items if item.type == "function_call"]
     assert heard == [("f", {"x": 0}), ("g", {"x": 1}), ("h", {"x": 2})]
+
+
+def test_log_probabilities_reach_a_stream_that_the_host_answered_whole(
+    host: Upstream, openai_sdk: openai.OpenAI
+) -> None:
+    probable = {"content": [{"token": "hi", "logprob": -0.1, "bytes": None, "top_logprobs": []}]}
+    said = {"role": "assistant", "content": "hi"}
+    choices = [{"index": number, "finish_reason": "stop", "message": said} for number in (0, 1)]
+    choices[1]["logprobs"] = probable
+    host.put({"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": choices})
+    heard = openai_sdk.chat.completions.create(model="chat/m", messages=USER, stream=True, n=2, logprobs=True)
+    told = [
+        (choice.index, choice.logprobs.content[0].token)
+        for one in heard
+        for choice in one.choices
+        if choice.logprobs and choice.logprobs.content
+    ]
+    assert told == [(1, "hi")]
+
+
+def test_citations_reach_a_stream_that_the_host_answered_whole(
+    host: Upstream, anthropic_sdk: anthropic.Anthropic
+) -> None:
+    place = {"type": "char_location", "cited_text": "hi", "document_index": 0, "document_title": "t"}
+    cited = {**place, "start_char_index": 0, "end_char_index": 2}
+    host.put(message({"type": "text", "text": "hi", "citations": [cited]}, stop="end_turn"))
+    with anthropic_sdk.messages.stream(model="claude/m", max_tokens=50, messages=USER) as heard:
+        (block,) = heard.get_final_message().content
+    assert block.type == "text"
+    assert block.text == "hi"
+    assert [one.model_dump(exclude_none=True) for one in block.citations or ()] == [cited]

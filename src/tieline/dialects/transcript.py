@@ -251,8 +251,11 @@ def events_of(response: Response) -> list[Event]:
     ]
     index = 0
     for number, choice in enumerate(response.choices):
+        logprobs = choice.logprobs
         for part in choice.parts:
-            events += _answered(index, number, part)
+            events += _answered(index, number, part, logprobs)
+            if isinstance(part, Text | Refusal):
+                logprobs = None  # the first text has those of all
             index += 1
     if response.usage is not None:
         events.append(UsageReport(response.usage))
@@ -261,7 +264,7 @@ def events_of(response: Response) -> list[Event]:
     return events
 
 
-def _answered(index: int, choice: int, part: OutputPart) -> list[Event]:
+def _answered(index: int, choice: int, part: OutputPart, logprobs: Any | None) -> list[Event]:
     match part:
         case ToolCall():
             start = BlockStart(
@@ -282,8 +285,10 @@ def _answered(index: int, choice: int, part: OutputPart) -> list[Event]:
         case Refusal():
             return [
                 BlockStart(index, "refusal", choice=choice),
-                TextDelta(index, part.text),
+                TextDelta(index, part.text, logprobs),
                 BlockStop(index),
             ]
         case Text():
-            return [BlockStart(index, "text", choice=choice), TextDelta(index, part.text), BlockStop(index)]
+            cited = [CitationDelta(index, one, part.origin or "") for one in part.citations or ()]
+            text = TextDelta(index, part.text, logprobs)
+            return [BlockStart(index, "text", choice=choice), text, *cited, BlockStop(index)]
