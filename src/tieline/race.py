@@ -64,11 +64,12 @@ class Race:
         try:
             refused = self.flight.hold_for(hedge, beside=beside)
         except BudgetExceeded:
-            refused = "no budget bears both"
+            self.flight.plan.withdraw_hedge()
+            return
         if refused is None:
             self._start(hedge)
         else:
-            self.flight.plan.note(hedge, Outcome(elapsed_s=self.flight.elapsed_s()))
+            self.flight.plan.withdraw_hedge(refused)
 
     async def _settled(self) -> Outcome:
         """The winner's outcome, or of two that failed the later one's."""
@@ -82,7 +83,7 @@ class Race:
             ended = [run for run in self._runs if run in done]
             last = None if pending else ended.pop()
             for run in ended:
-                self.flight.plan.note(self._runs[run].step, run.result())
+                self.flight.plan.note(self._runs.pop(run).step, run.result())
             if last is not None:
                 return last.result()
 

@@ -486,6 +486,30 @@ def test_of_two_racing_tries_the_last_one_decides(deployment: Any, router: Any) 
     assert plan.attempts == 3
 
 
+@pytest.mark.parametrize("refusal", ["no budget", "no price", "cannot do tools"])
+def test_a_hedge_that_was_not_sent_is_no_attempt(deployment: Any, router: Any, refusal: str) -> None:
+    made = router([deployment("a", "m"), deployment("b", "m")], Config(routing=Routing(hedge=True)))
+    for _ in range(3):  # the allowance is for one hedge, and it is put back
+        plan = made.plan(made.match("a/m"), NEEDS, 0.0)
+        first, hedge = plan.start(), plan.hedge(0.5)
+        assert isinstance(first, Try)
+        assert isinstance(hedge, Try)
+        if refusal == "cannot do tools":
+            plan.note(hedge, Outcome(unsupported="tools"))
+        else:
+            plan.withdraw_hedge(None if refusal == "no budget" else refusal)
+        assert plan.attempts == 1
+        assert [row["deployment"] for row in plan.told()["tried"]] == ["a/m"]
+        after = plan.send(failed(FailureClass.TRUNCATED))
+        if refusal == "no budget":
+            assert isinstance(after, Try)
+            assert (after.deployment.id, plan.attempts) == ("b/m", 2), "alone it may fit"
+        else:
+            assert isinstance(after, GiveUp)
+            assert after.attempts == 1
+            assert refusal in after.excluded["b/m"]
+
+
 def test_a_probe_of_a_half_open_breaker_is_hedged_even_when_hedging_is_off(
     deployment: Any, router: Any
 ) -> None:

@@ -31,6 +31,10 @@ class HedgeBudget:
         self.tokens -= 1.0
         return True
 
+    def put_back(self) -> None:
+        """Of a hedge that was not sent."""
+        self.tokens += 1.0
+
 
 def after_s(lane: Lane, input_tokens: int, *, probe: bool) -> float | None:
     """The p95 of the time to first token for this size of input. None: too little was seen to tell."""

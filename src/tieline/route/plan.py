@@ -113,7 +113,7 @@ class Plan:
         step = self.current
         if step is None:
             raise RuntimeError("pass_over() without a try under way")
-        return self._instead(step.deployment, reason)
+        return self._instead(step, reason)
 
     def hedge_after(self) -> float | None:
         """Seconds of silence after which ``hedge`` should be asked. None: this try is not hedged."""
@@ -149,9 +149,24 @@ class Plan:
         self.current = step
         return self._hedge
 
+    def withdraw_hedge(self, reason: str | None = None) -> None:
+        """Nothing was sent for the hedge: for ``reason``, or as no budget bears both, which is not its deployment's fault."""
+        hedge = self._hedge
+        if hedge is None:
+            return
+        self._unsend(hedge)
+        self._hedge = None
+        if self.current is not None and not self.current.probe:
+            self._hedges.put_back()
+        if reason is not None:
+            self._rule_out(hedge.deployment, reason)
+
     def note(self, step: Try, outcome: Outcome) -> None:
         """Of two tries under way this one failed; the other goes on and becomes the current one."""
         self._now = max(self._now, self._began + outcome.elapsed_s)
+        if step is self._hedge and outcome.unsupported is not None:
+            self.withdraw_hedge(f"cannot do {outcome.unsupported}")
+            return
         self._settle(step.deployment, outcome)
         if outcome.failure is not None and step.lane is not None:
             self.past.failures.append(outcome.failure)
@@ -212,9 +227,7 @@ class Plan:
             raise RuntimeError("a Try of another plan")
         self._hedge = None
         if outcome.unsupported is not None:
-            return self._instead(
-                lane.deployment, f"cannot do {outcome.unsupported}", unsupported=outcome.unsupported
-            )
+            return self._instead(step, f"cannot do {outcome.unsupported}", unsupported=outcome.unsupported)
         self._settle(lane.deployment, outcome)
         failure = outcome.failure
         if failure is None:
@@ -242,10 +255,18 @@ class Plan:
                 return self._send_to(sibling, "other_credential")
         return self._next("failover")
 
-    def _instead(self, deployment: Deployment, reason: str, *, unsupported: str | None = None) -> Step:
-        self.attempts -= 1
-        self._rule_out(deployment, reason)
+    def _instead(self, step: Try, reason: str, *, unsupported: str | None = None) -> Step:
+        self._unsend(step)
+        self._rule_out(step.deployment, reason)
         return self._next("first" if not self.past.failures else "failover", unsupported=unsupported)
+
+    def _unsend(self, step: Try) -> None:
+        """It was no attempt, and is not told as one."""
+        self.attempts -= 1
+        for at in range(len(self.choices) - 1, -1, -1):
+            if self.choices[at][0] is step.lane:
+                del self.choices[at]
+                break
 
     def _settle(self, deployment: Deployment, outcome: Outcome) -> None:
         if self._hard:
