@@ -22,7 +22,7 @@ from tieline.dialects import paths
 from tieline.server.accept import Place
 from tieline.server.asgi import Cycle, scope_of
 from tieline.transport.outbox import Outbox, Sender
-from tieline.types.call import Call, Headers
+from tieline.types.call import Call, Headers, secret_of
 from tieline.types.errors import Fault
 
 if TYPE_CHECKING:
@@ -45,8 +45,7 @@ _STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus
 }
 _CHUNK_LINES: Final = [b"%x\r\n" % size for size in range(1024)]
-_SECRET_HEADERS: Final = frozenset((b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key"))
-_NOTED: Final = _SECRET_HEADERS | {b"content-length", b"expect", b"content-encoding"}
+_NOTED: Final = frozenset((b"content-length", b"expect", b"content-encoding"))
 """What the door itself looks at; of all other headers it only adds up the size."""
 _WITHOUT_BODY: Final = (204, 304)
 
@@ -150,7 +149,6 @@ class Door(Sender):
         self.head_bytes = 0
         self.segment = 0
         """Bytes of the segment that is being read: no head in it is larger."""
-        self.secret: bytes | None = None
         self.taken: Route | None = None
         """By the request that ended in the segment that is being read, if its head is one that may be known again."""
         self.known: Known | None = None
@@ -319,7 +317,9 @@ class Door(Sender):
         if at < 18 or data[at:end] != b"%d" % (len(data) - start) or b"expect" in names:
             return
         length_at = names.index(b"content-length")
-        self.known = Known(data[:at], data[end:start], self.headers, length_at, route, self._secret())
+        self.known = Known(
+            data[:at], data[end:start], self.headers, length_at, route, secret_of(self.headers)
+        )
 
     def _stay_http(self, rest: bytes) -> None:
         """An upgrade is an offer, and this one is not taken (RFC 9110 section 7.8): the request is read again without it,
@@ -356,7 +356,6 @@ class Door(Sender):
         if not self.replies:
             self.since = self.loop.time()
         self.url = b""
-        self.secret = None
         self.taken = None
         self.headers = []
         self.body = []
@@ -381,9 +380,7 @@ class Door(Sender):
             self._continue()
 
     def _note(self, name: bytes, value: bytes) -> None:
-        if name in _SECRET_HEADERS:
-            self.secret = value
-        elif name == b"content-length":
+        if name == b"content-length":
             if int(value) > self.max_body:
                 self._body_too_large()
         elif name == b"expect":
@@ -421,7 +418,7 @@ class Door(Sender):
             body = self.body
             whole = body[0] if len(body) == 1 else b"".join(body)
             self.taken = route if keep_alive and not reply.old else None
-            self._take(self._call(route, self.headers, whole, self._secret()), reply)
+            self._take(self._call(route, self.headers, whole, secret_of(self.headers)), reply)
             return
         self._other(route, method, reply)
 
@@ -456,14 +453,6 @@ class Door(Sender):
         if not self.held_back:
             self.held_back = True
             self.transport.pause_reading()
-
-    def _secret(self) -> str | None:
-        secret = self.secret
-        if secret is None:
-            return None
-        if secret[:7].lower() == b"bearer ":
-            secret = secret[7:]
-        return secret.decode("latin-1").strip()
 
     def _call(self, route: Route, headers: Headers, body: bytes, secret: str | None) -> Call:
         self.since = self.loop.time()

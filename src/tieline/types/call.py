@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
 
 Headers = list[tuple[bytes, bytes]]
 """Names in lower case."""
+SECRET_HEADERS: Final = (b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key")
+"""Where SDKs put a key. Of two the first counts: Anthropic's sends both where it was given a gateway's token and a key."""
+
+
+def secret_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The key that the caller presents. A header without one is none."""
+    given = [pair for pair in headers if pair[0] in SECRET_HEADERS]
+    for name in SECRET_HEADERS:
+        for header, value in given:
+            if header == name:
+                scheme, _, rest = value.strip().partition(b" ")
+                secret = rest.strip() if scheme.lower() == b"bearer" else value.strip()
+                if secret:
+                    return secret.decode("latin-1")
+    return None
 
 
 class Call:

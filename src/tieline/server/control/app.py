@@ -15,12 +15,12 @@ from tieline.dialects import DIALECT_NAMES, paths
 from tieline.server.control import admin
 from tieline.server.control.landing import landing_page
 from tieline.server.control.reference import Reference
+from tieline.types.call import secret_of
 from tieline.types.errors import Fault, InvalidRequest, NotFound, TielineError, fault_of
 
 if TYPE_CHECKING:
     from tieline.gateway import Gateway
 
-_SECRET_HEADERS = ("authorization", "x-api-key", "x-goog-api-key", "api-key")
 _PAST = "req_"
 """How the id of a request begins."""
 _NOT_OURS = (b"content-type", b"content-length")
@@ -136,11 +136,7 @@ def _decoded(body: bytes) -> Hypothesis:
 
 
 def _secret(request: Request[Any, Any, Any]) -> str | None:
-    for name in _SECRET_HEADERS:
-        value = request.headers.get(name)
-        if value:
-            return value[7:].strip() if value[:7].lower() == "bearer " else value.strip()
-    return None
+    return secret_of(request.scope["headers"])
 
 
 def _failed(gateway: Gateway, served: list[str]) -> Any:
