@@ -9,6 +9,8 @@ import pytest
 from tests.files import no_room_for_files
 from tieline.client import AsyncTieline, RequestFailed
 from tieline.config.schema import Config, ModelConfig, ProviderConfig, Routing, StoreConfig, Timeouts
+from tieline.exchange import names_special_tier
+from tieline.ledger.pricing import STANDARD_TIERS
 from tieline.simulator import SimulatorServer
 
 
@@ -114,3 +116,12 @@ async def test_an_amount_that_is_none_is_the_callers_mistake(line: AsyncTieline,
     with pytest.raises(RequestFailed) as caught:
         await line.chat("sim/sim-echo", "Hello", tieline={option: "a lot"})
     assert (caught.value.http_status, caught.value.error_code) == (400, "invalid_request")
+
+
+def test_an_answer_names_the_tiers_that_are_not_the_price_lists() -> None:
+    for tier in filter(None, STANDARD_TIERS):
+        assert not names_special_tier(b'{"service_tier": "%b"}' % tier.encode()), tier
+    for tier in (b"priority", b"flex", b"batch", b"on_demand_flex", b"standardised"):
+        assert names_special_tier(b'{"service_tier":"%b"}' % tier), tier
+    assert names_special_tier(b'{"a": {"service_tier": "standard"}, "service_tier": "priority"}')
+    assert not names_special_tier(b'{"service_tier": null}')
