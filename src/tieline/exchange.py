@@ -525,6 +525,8 @@ class Exchange:
             entry.outcome, entry.message = failure.kind.value, failure.message[:1000]
             self._read_relay()
             self._price()
+            if entry.cost is None:
+                self.flight.unpriced += self.step.bound or 0
 
     def _read_relay(self) -> None:
         entry, relay = self.entry, self.relay

@@ -101,6 +101,7 @@ class Flight:
         "shape",
         "tokens",
         "transcript",
+        "unpriced",
         "unsupported",
         "upstream_s",
     )
@@ -132,6 +133,8 @@ class Flight:
         self.congested = False
         self.served_by: Deployment | None = None
         self.upstream_s = 0.0
+        self.unpriced: Pico = 0
+        """The most that attempts may have cost that ended and whose cost is unknown."""
         self.answer: Attempt | None = None
         """The attempt that completed the answer."""
         self.record = Record(
@@ -316,8 +319,8 @@ class Flight:
         return Exchange(self, step) if self.operation is None else OneShot(self, step, self.operation)
 
     def hold_for(self, step: Try, beside: Try | None = None) -> str | None:
-        """Holds what ``step`` may cost, and ``beside`` under way, and what was spent before; or why a budget does not let
-        its deployment be used. Raises BudgetExceeded."""
+        """Holds what ``step`` may cost, and ``beside`` under way, and what was spent before, of unknown costs the most;
+        or why a budget does not let its deployment be used. Raises BudgetExceeded."""
         permit = self.permit
         if permit is None or (self.operation is not None and self.operation.free):
             return None
@@ -325,21 +328,17 @@ class Flight:
             if not self.record.attempts and self.line.recorder.notes_begun:
                 self._note_begun(permit)
             return None
-        bounds = [self._bound(one) for one in (step, beside) if one is not None]
-        if None in bounds:
+        step.bound = self._bound(step)
+        if step.bound is None:
             if permit.has_hard_budget:
                 return self._without_price()
             if self.line.recorder.notes_begun:
                 self._note_begun(permit)
             return None
         held = permit.held
-        more = sum(bound or 0 for bound in bounds)
-        costs = [entry.cost for entry in self.record.attempts]
-        if beside is None and None in costs:
-            # Of one that was sent and whose cost is unknown all that was held for it may have been spent.
-            permit.reserve(held + self.line.markup.apply(more))
-        else:
-            permit.reserve(self.line.markup.apply(sum(cost or 0 for cost in costs) + more))
+        more = step.bound + ((beside.bound or 0) if beside is not None else 0)
+        spent = sum([entry.cost or 0 for entry in self.record.attempts])
+        permit.reserve(self.line.markup.apply(spent + self.unpriced + more))
         if self.line.recorder.notes_begun and (permit.held != held or not held):
             self._note_begun(permit)
         return None

@@ -114,6 +114,7 @@ class Try:
     """Send the request here now, or after ``wait_s``."""
 
     __slots__ = (
+        "bound",
         "credential",
         "deadlines",
         "deployment",
@@ -153,6 +154,8 @@ class Try:
         self.price = price
         """Upper bound of this attempt's cost where it was computed, else None."""
         self.lane = lane
+        self.bound: Pico | None = None
+        """The most that it can cost, where a budget holds that; None: nothing is held for it."""
 
 
 class GiveUp:
