@@ -229,6 +229,7 @@ def test_what_cannot_be_used_says_the_fix(tmp_path: Path) -> None:
         "postgresql://u@h:secretpw/z",
         "postgresql://u:secretpw@[::1/z",
         "postgresql://u:secretpw@h:99999/z",
+        "postgresql://u:secretpw@h/z?sslmod=require",
     ):
         with pytest.raises(ConfigError, match="not the URL") as refused:
             Database(url)
@@ -236,12 +237,45 @@ def test_what_cannot_be_used_says_the_fix(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://:pw@h:secretpw/0", "redis://:secretpw@h:99999/0", "redis://[::secretpw"]
+    "url",
+    [
+        "redis://:pw@h:secretpw/0",
+        "redis://:secretpw@h:99999/0",
+        "redis://[::secretpw",
+        "redis://:pw@h:1/secretpw",
+        "redis://h/1/2",
+        "rediss://:secretpw@h/-1",
+        "redis://:123/secretpw@h/0",
+        "redis://h:1/0?db=secretpw",
+        "redis://h:1/0?secretpw=1",
+        "redis://h h:1/0",
+        "unix://secretpw",
+    ],
 )
 def test_a_redis_that_cannot_be_is_one_line_without_the_password(url: str) -> None:
     with pytest.raises(ConfigError, match="not the URL of a Redis") as refused:
         RedisShared(url)
     assert "secretpw" not in "".join(traceback.format_exception(refused.value))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "redis://h:1/",
+        "redis://:pw@h:1/15",
+        "rediss://u:pw@[::1]:1/0?ssl_cert_reqs=none",
+        "redis://h?db=3&health_check_interval=5",
+        "unix:///run/redis.sock?db=2",
+        "postgresql://",
+        "postgresql:///z?host=/run/postgresql",
+        "postgresql://u:pw@h:1/z?sslmode=require&application_name=t&prepare_threshold=0",
+        "postgresql+psycopg://u@/z?host=h1:1&host=h2:2&target_session_attrs=read-write",
+    ],
+)
+def test_urls_that_can_be(url: str) -> None:
+    made = Database(url) if url.startswith("postgresql") else RedisShared(url)
+    assert made
 
 
 def test_a_file_that_another_holds_is_to_be_tried_again(

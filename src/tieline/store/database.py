@@ -34,6 +34,8 @@ _CONNECT_TIMEOUT_S = 5
 _MAX_PORT = 65_535
 _SILENT_S = 20
 """A connection whose other end acknowledges nothing for this long is given up."""
+_DRIVERS_OWN = frozenset({"autocommit", "context", "cursor_factory", "prepare_threshold", "row_factory"})
+"""What psycopg takes itself; every other parameter is libpq's."""
 _WRITING = {"tieline_begin": "BEGIN IMMEDIATE"}
 _READING = {"isolation_level": "REPEATABLE READ"}
 """Of PostgreSQL, whose default shows each query another moment. SQLite's transactions are one moment anyway."""
@@ -41,7 +43,7 @@ _READING = {"isolation_level": "REPEATABLE READ"}
 
 _HELD_SQLITE = ("locked", "busy")
 _TRANSIENT_SQLITE = (*_HELD_SQLITE, "full", "disk I/O")
-_REFUSED = re.compile(r"FATAL:|password|does not exist|pg_hba|no pg_hba|SSL")
+_REFUSED = re.compile(r"FATAL:|password|does not exist|pg_hba|no pg_hba|SSL|invalid \S+ value")
 _STARTING = re.compile(r"starting up|shutting down|recovery|too many|connection slots|terminat")
 """Of what a server says instead of letting us in, these pass by themselves; the rest is for a person to put right."""
 
@@ -248,7 +250,7 @@ def _engine(url: URL, is_sqlite: bool) -> Engine:
     # It warns about every connection that breaks in a batch; the recorder's health says so already.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
     try:
-        return sa.create_engine(
+        engine = sa.create_engine(
             url,
             pool_size=4,
             max_overflow=4,
@@ -268,6 +270,20 @@ def _engine(url: URL, is_sqlite: bool) -> Engine:
             place="store.database",
             hint='pip install "tieline[postgres]"',
         ) from error
+    _check_parameters(engine, url)
+    return engine
+
+
+def _check_parameters(engine: Engine, url: URL) -> None:
+    """The driver would name one that it does not know at the first connection only."""
+    import psycopg
+    from psycopg.conninfo import make_conninfo
+
+    _, given = engine.dialect.create_connect_args(url)
+    try:
+        make_conninfo(**{name: value for name, value in given.items() if name not in _DRIVERS_OWN})
+    except psycopg.Error:
+        raise _bad_url("PostgreSQL does not know one of its parameters") from None
 
 
 class _Lines:

@@ -20,10 +20,12 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -228,6 +230,8 @@ redis.call('HSET', KEYS[1], '@version', ARGV[2], ARGV[3], ARGV[4])
 return 1
 """
 _MAX_TRIES = 20
+_DATABASE = re.compile(r"(/\d*/?)?", re.ASCII)
+_PATHS = {"redis": _DATABASE, "rediss": _DATABASE, "unix": re.compile(r"/.+")}
 
 
 class RedisShared:
@@ -241,17 +245,21 @@ class RedisShared:
         """Raises ConfigError; whether a Redis answers there is not asked."""
         try:
             from redis.asyncio import Redis
-
-            self._redis: Redis = Redis.from_url(
-                url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, decode_responses=True
-            )
+            from redis.exceptions import RedisError
         except ModuleNotFoundError as error:
             raise ConfigError(
                 "Redis needs the package redis.", place="store.redis", hint='pip install "tieline[redis]"'
             ) from error
-        except ValueError:  # not chained: what it says may show a part of the URL
+        try:
+            _check_path(url)
+            self._redis: Redis = Redis.from_url(
+                url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, decode_responses=True
+            )
+            # Made, not connected: it says which parameters it does not know.
+            self._redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+        except (ValueError, TypeError, RedisError):  # not chained: what it says may show a part of the URL
             raise ConfigError(
-                "not the URL of a Redis: its host, port or a parameter is wrong.",
+                "not the URL of a Redis: its host, port, database or a parameter is wrong.",
                 place="store.redis",
                 hint="Use redis://:password@host:6379/0, rediss://… or unix:///path.",
             ) from None
@@ -341,6 +349,13 @@ class RedisShared:
             return await work
         except (RedisError, OSError, TimeoutError) as error:
             raise SharedUnavailable(type(error).__name__) from error
+
+
+def _check_path(url: str) -> None:
+    """Raises ValueError for a path that the client would take for database 0, or for none of its own."""
+    parts = urlsplit(url)
+    if any(map(str.isspace, url)) or not _PATHS[parts.scheme].fullmatch(parts.path):
+        raise ValueError(parts.path)
 
 
 def _written(grant: Grant) -> str:
