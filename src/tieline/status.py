@@ -97,6 +97,8 @@ def gauges(gateway: Gateway) -> list[Gauge]:
             float(health.queued + health.spooled),
         ),
         Gauge("tieline_records_lost", "Gone: no room anywhere.", {}, float(health.lost)),
+        Gauge("tieline_records_refused", "The database never takes them.", {}, float(health.refused)),
+        Gauge("tieline_records_uncounted", "Not in the other metrics.", {}, float(health.uncounted)),
         Gauge("tieline_records_recovered", "Taken over from the dead.", {}, float(health.recovered)),
     ]
     for view in gateway.health.snapshot(gateway.clock()):

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.record.samples import attempt, record
 from tieline.record.metrics import MAX_SERIES, Gauge, Metrics
+from tieline.types.record import Record
 from tieline.types.usage import Usage
 
 
@@ -137,3 +138,28 @@ def test_other_rooms_add_gauges() -> None:
     metrics = Metrics()
     metrics.add_source(breakers)
     assert total(metrics, "tieline_breaker", state="open") == 1
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        record(overhead_ms=None),
+        record(total_ms="long"),
+        record(cache=[]),
+        record(attempts=[attempt(1), attempt(2, provider=[])]),
+        record(attempts=[attempt(usage=Usage(input_tokens=None))]),  # type: ignore[arg-type]
+        record(wasted="all"),
+    ],
+)
+def test_a_record_that_cannot_be_counted_costs_only_itself(
+    broken: Record, caplog: pytest.LogCaptureFixture
+) -> None:
+    metrics = Metrics()
+    for number in range(40):
+        metrics.note(broken if number == 7 else record(wasted=1))
+    assert total(metrics, "tieline_requests_total") == 39
+    assert total(metrics, "tieline_attempts_total") == 39
+    assert total(metrics, "tieline_overhead_seconds_count") == 39
+    assert total(metrics, "tieline_cost_usd_total") == pytest.approx(39 * 1_234_567 / 10**12)
+    assert metrics.uncounted == 1
+    assert "a record cannot be counted" in caplog.text

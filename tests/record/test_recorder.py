@@ -383,16 +383,20 @@ def test_a_record_that_is_wrong_in_itself_does_not_stop_the_others(
             10: {"run": ["r"]},
             20: {"model_asked": None},
             30: {"attempts": None},
+            40: {"charged": "all"},
+            45: {"provider": ["x"], "attempts": [attempt(provider=["x"], cost=5)]},
         }
         recorder.put(record(cost=5, **wrong.get(index, {})))
     assert recorder.close()
     health = recorder.health()
-    assert (health.accepted, health.written, health.refused) == (50, 47, 3)
-    assert health.lost == 1  # of the last one not even a line can be made
-    assert count(database) == 47
+    assert (health.accepted, health.written, health.refused) == (50, 45, 5)
+    assert health.lost == 2  # of two not even a line can be made
+    recorder.metrics.settle()
+    assert recorder.health().uncounted == 2
+    assert count(database) == 45
     assert verify(database).ok
     (refused,) = (tmp_path / "spool").glob("*/refused.jsonl")
-    assert len(refused.read_text().splitlines()) == 2
+    assert len(refused.read_text().splitlines()) == 3
     assert caplog.text.count("refused.jsonl") == 1
 
 
@@ -417,6 +421,46 @@ def test_no_fault_ends_the_writers_thread(
     assert recorder.health().last_error == "recorder: KeyError"
     assert recorder.flush(10)
     assert recorder.health().failing_since is None
+    assert recorder.close()
+    assert count(lite) == 1
+
+
+def test_not_even_a_fault_that_cannot_be_told_ends_it(
+    lite: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Untold(Away):
+        def __str__(self) -> str:
+            raise ValueError
+
+    write, faults = DatabaseSink.write, [Untold(), Untold()]
+
+    def faulty(sink: DatabaseSink, batch: Sequence[Item], **how: Any) -> list[Item]:
+        if faults:
+            raise faults.pop()
+        return write(sink, batch, **how)
+
+    monkeypatch.setattr(DatabaseSink, "write", faulty)
+    recorder = Recorder(lite, spool=tmp_path / "spool")
+    recorder.start()
+    recorder.put(record())
+    assert recorder.flush(10)
+    assert recorder.health().last_error == "recorder: ValueError"
+    assert recorder.close()
+
+
+def test_a_spool_that_cannot_be_read_holds_up_nothing(
+    lite: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "spool" / "7" / "00000001.seg").mkdir(parents=True)
+    recorder = Recorder(lite, spool=tmp_path / "spool")
+    recorder.start()
+    recorder.put(record())
+    assert recorder.flush(10)
+    assert recorder.recovered.wait(10)
+    assert recorder.recovering
+    assert recorder.health().ok
+    assert recorder.health().last_error == "spool of a dead process: Is a directory"
+    assert "cannot be taken over (Is a directory)" in caplog.text
     assert recorder.close()
     assert count(lite) == 1
 

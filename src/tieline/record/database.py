@@ -35,6 +35,9 @@ class Unwritable(Exception):
 
 
 _ID_CHUNK = 500
+_TAKEN = (int, float, str, bytes, bytearray, type(None))
+_ODD = (sqlite3.InterfaceError, sqlite3.ProgrammingError)
+"""A driver's word for a value that no column takes, and for other things: looked at once more, one by one."""
 _NEVER = (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeError, Unwritable)
 ROWS_AT_ONCE = 128
 """Rows in one statement: below the drivers' bounds for parameters, and built in half a millisecond."""
@@ -94,6 +97,8 @@ class DatabaseSink:
                 self.refused_for = _reason(error)
                 return list(batch)
         except (sa.exc.SQLAlchemyError, sqlite3.Error, OSError, DatabaseAway) as error:
+            if not replay and isinstance(error, (*_ODD, sa.exc.InterfaceError, sa.exc.ProgrammingError)):
+                return self.write(batch, replay=True)
             # A connection that broke during COMMIT may have committed.
             self._in_doubt = True
             raise Away(_reason(error)) from error
@@ -107,7 +112,7 @@ class DatabaseSink:
         with self._database.statements() as execute:
             items = self._unknown(execute, batch) if replay else batch
             if items:
-                self._insert(execute, items, gently)
+                self._insert(execute, items, gently, checked=replay)
 
     def _unknown(self, execute: Execute, batch: Sequence[Item]) -> list[Item]:
         """Those of the batch that the database does not have, each once."""
@@ -120,7 +125,7 @@ class DatabaseSink:
                 del items[known]
         return list(items.values())
 
-    def _insert(self, execute: Execute, items: Sequence[Item], gently: bool) -> None:
+    def _insert(self, execute: Execute, items: Sequence[Item], gently: bool, *, checked: bool) -> None:
         # The head is read each time: a batch that failed must not leave a gap in the chain.
         row = execute(self._get_head, (self._writer,)).fetchone()
         seq, head = (row[0], bytes(row[1])) if row else (0, GENESIS)
@@ -142,16 +147,23 @@ class DatabaseSink:
                 body, row = item.body, item.row
                 seq += 1
                 head = link(head, body)
-                if row is not None:
-                    plain += (seq, bound(head), bound(body))
-                    plain += row
-                    charges.add_plain(row)
-                    continue
                 try:
+                    if row is not None:
+                        if checked:
+                            _check(row)
+                        charges.add_plain(row)
+                        plain += (seq, bound(head), bound(body))
+                        plain += row
+                        continue
                     record = item.record
                     fields = astuple(record)
-                    others += record_row(fields, self._writer, seq, head, body)
-                    for entry in entry_rows(record):
+                    told = record_row(fields, self._writer, seq, head, body)
+                    lines = entry_rows(record)
+                    if checked:
+                        for values in (told, *lines):
+                            _check(values)
+                    others += told
+                    for entry in lines:
                         entries += entry
                     if fields[TAGS]:
                         for tag in tag_rows(record):
@@ -206,6 +218,13 @@ class Rows:
             execute(self._statements[count], tuple(values[start:end]))
             start = end
             left -= count
+
+
+def _check(row: Sequence[object]) -> None:
+    """Raises TypeError for a value that no driver takes."""
+    for value in row:
+        if not isinstance(value, _TAKEN):
+            raise TypeError(type(value).__name__)
 
 
 def _literal(value: int | str | None) -> str:

@@ -32,6 +32,8 @@ class RecorderHealth(Struct, frozen=True, kw_only=True):
     """Taken over from a process that had died."""
     refused: int
     """The database can never take them (not counted as written)."""
+    uncounted: int
+    """Not in the metrics, by a fault of ours."""
     lost: int
     """No journal and no room: these are gone."""
     journal_failing: bool

@@ -6,6 +6,7 @@ each metric keeps at most ``MAX_SERIES`` label sets; what comes after goes under
 
 from __future__ import annotations
 
+import logging
 import threading
 from bisect import bisect_right
 from collections import deque
@@ -18,6 +19,8 @@ from tieline.types.record import Attempt, Record
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
+
+log = logging.getLogger("tieline")
 
 MAX_SERIES = 500
 _TOGETHER = 32
@@ -88,6 +91,11 @@ class Histogram:
         return copied
 
 
+Counts = list[tuple[Counter, Labels, int]]
+Spreads = list[tuple[Histogram, Labels, list[float]]]
+"""What is to be added where."""
+
+
 class Metrics:
     """``note`` and ``exposition`` from any thread."""
 
@@ -95,6 +103,8 @@ class Metrics:
         self._lock = threading.Lock()
         """Held for some 0.1 ms: an event loop may wait for it."""
         self._noted: deque[Record] = deque()
+        self.uncounted = 0
+        """Records that could not be read, by a fault of ours."""
         self._sources: list[Callable[[], Iterable[Gauge]]] = []
         served = ("provider", "model")
         self.requests = Counter(
@@ -149,14 +159,30 @@ class Metrics:
             self.settle()
 
     def settle(self) -> None:
-        """Counts what was noted."""
+        """Counts what was noted. Never raises: a record that cannot be counted costs only itself."""
         noted = self._noted
         with self._lock:
             if noted:
-                self._observe([noted.popleft() for _ in range(len(noted))])
+                records = [noted.popleft() for _ in range(len(noted))]
+                try:
+                    self._observe(records)
+                except Exception:
+                    for record in records:
+                        self._observe_alone(record)
+
+    def _observe_alone(self, record: Record) -> None:
+        try:
+            self._observe([record])
+        except Exception as error:  # a fault of ours
+            if not self.uncounted:
+                log.error("a record cannot be counted (%s: %s)", record.id, type(error).__name__)
+            self.uncounted += 1
 
     def _observe(self, records: Iterable[Record]) -> None:
-        """Records that say the same but for their figures are added up first: most of a batch do."""
+        """Records that say the same but for their figures are added up first: most of a batch do.
+
+        All are read before anything is counted: one that cannot be read leaves no trace of the others.
+        """
         alike: dict[tuple[Any, ...], list[Record]] = {}
         for record in records:
             attempts = record.attempts
@@ -180,8 +206,14 @@ class Metrics:
                 alike[key] = [record]
             else:
                 found.append(record)
+        counts: Counts = []
+        spreads: Spreads = []
         for group in alike.values():
-            self._observe_alike(group)
+            self._read_alike(group, counts, spreads)
+        for counter, labels, amount in counts:
+            counter.add(labels, amount)
+        for histogram, labels, values in spreads:
+            histogram.add(labels, values)
 
     def registry(self) -> CollectorRegistry:
         """For use with prometheus-client directly."""
@@ -209,52 +241,52 @@ class Metrics:
         yield from map(_histogram_family, histograms)
         yield from _gauge_families(gauge for source in self._sources for gauge in source())
 
-    def _observe_alike(self, group: list[Record]) -> None:
+    def _read_alike(self, group: list[Record], counts: Counts, spreads: Spreads) -> None:
         one = group[0]
         provider, model = one.provider or NOBODY, one.model or NOBODY
         served = (provider, model)
         labels = (one.operation, one.dialect, provider, model, one.outcome, str(one.status))
-        self.requests.add(labels, len(group))
+        counts.append((self.requests, labels, len(group)))
         if len(one.attempts) == 1:
-            self._observe_attempts([record.attempts[0] for record in group])
+            self._read_attempts([record.attempts[0] for record in group], counts)
         else:
             for record in group:
                 for attempt in record.attempts:
-                    self._observe_attempts([attempt])
+                    hash((attempt.provider, attempt.model, attempt.reason, attempt.outcome))
+                    self._read_attempts([attempt], counts)
         for record in group:
             if record.wasted:
                 first = record.attempts[0].provider if record.attempts else NOBODY
-                self.wasted.add((first,), record.wasted)
+                counts.append((self.wasted, (first,), int(record.wasted)))
             if record.splices:
-                self.splices.add((provider,), record.splices)
+                counts.append((self.splices, (provider,), int(record.splices)))
             if "budget_warning" in record.flags:
-                self.warnings.add(())
+                counts.append((self.warnings, (), 1))
         if one.cache != "off":
-            self.cache.add((one.cache,), len(group))
-        self.overhead.add((one.operation,), [record.overhead_ms / 1_000 for record in group])
+            counts.append((self.cache, (one.cache,), len(group)))
+        spreads.append((self.overhead, (one.operation,), [record.overhead_ms / 1_000 for record in group]))
         if one.provider:
-            self.latency.add(served, [record.total_ms / 1_000 for record in group])
-            self.first_token.add(
-                served, [at / 1_000 for record in group if (at := record.first_token_ms) is not None]
-            )
+            firsts = [at / 1_000 for record in group if (at := record.first_token_ms) is not None]
+            spreads.append((self.latency, served, [record.total_ms / 1_000 for record in group]))
+            spreads.append((self.first_token, served, firsts))
 
-    def _observe_attempts(self, group: list[Attempt]) -> None:
+    def _read_attempts(self, group: list[Attempt], counts: Counts) -> None:
         """Of one provider, model, reason and outcome."""
         one = group[0]
         served = (one.provider, one.model)
-        self.attempts.add((*served, one.reason, one.outcome), len(group))
+        counts.append((self.attempts, (*served, one.reason, one.outcome), len(group)))
         costs = [attempt.cost for attempt in group]
         if unknown := costs.count(None):
-            self.unknown.add(served, unknown)
+            counts.append((self.unknown, served, unknown))
         if cost := sum(filter(None, costs)):
-            self.cost.add(served, cost)
+            counts.append((self.cost, served, cost))
         if usages := [usage for attempt in group if (usage := attempt.usage) is not None]:
-            self.tokens.add((*served, "input"), sum([usage.input_tokens for usage in usages]))
-            self.tokens.add((*served, "output"), sum([usage.output_tokens for usage in usages]))
+            counts.append((self.tokens, (*served, "input"), sum([usage.input_tokens for usage in usages])))
+            counts.append((self.tokens, (*served, "output"), sum([usage.output_tokens for usage in usages])))
             if cached := sum([usage.cache_read_tokens for usage in usages]):
-                self.tokens.add((*served, "cache_read"), cached)
+                counts.append((self.tokens, (*served, "cache_read"), cached))
             if reasoning := sum([usage.reasoning_tokens for usage in usages]):
-                self.tokens.add((*served, "reasoning"), reasoning)
+                counts.append((self.tokens, (*served, "reasoning"), reasoning))
 
 
 def _bounded(values: dict[Labels, Any], labels: Labels) -> Labels:

@@ -95,6 +95,7 @@ class Recorder:
         self._idle = threading.Condition()
         self._worker: threading.Thread | None = None
         self._unrecovered = self._journal is not None
+        self._recover_at = 0.0
         self._closing_at: float | None = None
         self._closed = False
         self._room = max_queue
@@ -217,6 +218,7 @@ class Recorder:
             spooled=self._spooled,
             recovered=self._recovered,
             refused=self._refused,
+            uncounted=self.metrics.uncounted,
             lost=self._lost,
             journal_failing=self._journal_failing,
             waiting_s=round(self._waiting_s(), 1),
@@ -283,13 +285,13 @@ class Recorder:
             if not self._queue:
                 self._moved_at = time.monotonic()
             try:
-                self._recover()
+                self._try_to_recover()
                 self._drain()
                 failures = 0
                 self._failing_since = None
             except Exception as error:  # whatever it is: this thread lives as long as records come
                 failures += 1
-                self._failed(error)
+                self._survive(error)
             with self._idle:
                 self._idle.notify_all()
             if self._closing_at is not None and (self._settled() or time.monotonic() >= self._closing_at):
@@ -298,6 +300,27 @@ class Recorder:
                 # Waking up at once would make this a busy loop.
                 time.sleep(min(0.2, max(0.0, self._closing_at - time.monotonic())))
                 self._wake.set()
+
+    def _try_to_recover(self) -> None:
+        """What dead processes left and cannot be read holds up nothing that comes."""
+        if time.monotonic() < self._recover_at:
+            return
+        try:
+            self._recover()
+        except Away:
+            raise
+        except Exception as error:
+            self._recover_at = time.monotonic() + _RETRY_S[-1]
+            why = error.strerror if isinstance(error, OSError) else type(error).__name__
+            if self._last_error != (said := f"spool of a dead process: {why}"):
+                self._last_error = said
+                log.error("what a dead process left in the spool cannot be taken over (%s)", why)
+
+    def _survive(self, error: Exception) -> None:
+        try:
+            self._failed(error)
+        except Exception as fault:
+            self._last_error = f"recorder: {type(fault).__name__}"
 
     def _await_records(self) -> None:
         """Until a batch is worth its transaction; while nothing comes, nothing runs."""
