@@ -254,6 +254,22 @@ def test_spend_of_pruned_records_is_not_known_and_what_came_after_is_compared(da
     assert verify(database).problems == []
 
 
+def test_nothing_is_wrong_in_the_middle_of_a_sweep(database: Database) -> None:
+    """What was taken over from a dead process is older than what is before it and goes first."""
+    day = 86_400_000
+    recorder = Recorder(database)
+    recorder.start()
+    for at in (5 * day, 5 * day + 1, day, 6 * day, 9 * day, 12 * day):
+        recorder.put(record(at_ms=at))
+    assert recorder.close()
+    assert prune(database, 7 * day, limit=2) == 2
+    assert verify(database).problems == []
+    assert prune(database, 7 * day, limit=2) == 2
+    with database.write() as connection:
+        connection.execute(sa.text("DELETE FROM spend WHERE slot > 10 * 96"))
+    assert "from 1970-01-13 00:00 UTC on" in " ".join(verify(database).problems)
+
+
 def test_what_is_left_after_pruning_verifies(database: Database) -> None:
     recorder = Recorder(database)
     recorder.start()

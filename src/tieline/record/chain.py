@@ -16,6 +16,7 @@ from msgspec.structs import astuple
 
 from tieline.record.rows import SLOT_S, Charges, entry_rows, record_row
 from tieline.store.body import decode
+from tieline.store.database import noted
 from tieline.types.money import format_usd
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 GENESIS = bytes(32)
 MAX_PROBLEMS = 100
+_PRUNED = "pruned_before_ms"
+"""In the table ``meta``: records from before then may be deleted."""
 _MICRO = 10**6
 _DAY_MS = 86_400_000
 
@@ -59,6 +62,7 @@ def verify(database: Database) -> Verdict:
     unknown: list[str] = []
     count = 0
     with database.read() as connection:
+        pruned = int(noted(connection, _PRUNED) or 0)
         heads = {row.id: row for row in connection.execute(sa.select(writers))}
         strangers = connection.execute(sa.select(records.c.writer).distinct()).scalars()
         problems += [f"writer {name} has records but no head" for name in strangers if name not in heads]
@@ -71,7 +75,7 @@ def verify(database: Database) -> Verdict:
             query = sa.select(records).where(records.c.writer == name).order_by(records.c.seq)
             for row in connection.execution_options(yield_per=1_000).execute(query).mappings():
                 count += 1
-                since = _first_whole_slot(row["at_ms"]) if since is None else since
+                since = _first_whole_slot(row["at_ms"], pruned) if since is None else since
                 seq, value = _follow(row, seq, value, problems, charges)
                 problems += _entry_problems(connection, row)
             if seq != head.seq:
@@ -86,10 +90,11 @@ def verify(database: Database) -> Verdict:
     return Verdict(count, len(heads), problems[:MAX_PROBLEMS], unknown[:MAX_PROBLEMS])
 
 
-def _first_whole_slot(at_ms: int) -> int:
+def _first_whole_slot(at_ms: int, pruned_ms: int) -> int:
     """Of a pruned chain whose oldest record is this one: from here on none is missing. Records are in the order of their
-    ends, and a request takes a day at most."""
-    return (at_ms + _DAY_MS) // (SLOT_S * 1_000) + 1
+    ends, and a request takes a day at most; but what was taken over from a dead process may be older than what is before
+    it, which is pruned first where a sweep is under way."""
+    return max(at_ms + _DAY_MS, pruned_ms) // (SLOT_S * 1_000) + 1
 
 
 def _spend_problems(connection: Connection, writer: str, charges: Charges, since: int) -> list[str]:
@@ -177,7 +182,22 @@ def prune(database: Database, before_ms: int, *, limit: int = 5_000) -> int:
             for table in (entries, record_tags):
                 connection.execute(sa.delete(table).where(table.c.record_id.in_(doomed)))
             gone += connection.execute(sa.delete(records).where(chain, records.c.seq <= last)).rowcount
-            connection.execute(
-                sa.update(writers).where(writers.c.id == head.id).values(base_seq=last, base_hash=value)
-            )
+            # Another process may have pruned further by now.
+            behind = (writers.c.id == head.id) & (writers.c.base_seq < last)
+            connection.execute(sa.update(writers).where(behind).values(base_seq=last, base_hash=value))
+        if gone:
+            _note_pruned(connection, before_ms)
     return gone
+
+
+def _note_pruned(connection: Connection, before_ms: int) -> None:
+    import sqlalchemy as sa
+
+    connection.execute(
+        sa.text(
+            "INSERT INTO meta (name, value) VALUES (:name, :value) "
+            "ON CONFLICT (name) DO UPDATE SET value = excluded.value "
+            "WHERE CAST(meta.value AS BIGINT) < CAST(excluded.value AS BIGINT)"
+        ),
+        {"name": _PRUNED, "value": str(before_ms)},
+    )
