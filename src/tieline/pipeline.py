@@ -220,13 +220,13 @@ class Flight:
     def _name_caller(self) -> None:
         """Of a request that was not let in: whose key it came with may read it, and finds it in logs and spend."""
         try:
-            caller = self.line.admission.caller(self.call.secret)
+            key, tags = self.line.admission.presented(self.call.secret)
         except TielineError:
             return
-        if caller is not None:
+        if key is not None:
             record = self.record
-            record.key_id, record.project = caller.key.id, caller.project_id
-            record.tags = {**record.tags, **caller.tags}
+            record.key_id, record.project = key.id, key.project_id
+            record.tags = {**record.tags, **tags}
 
     def _rules_asked(self) -> PolicyRules | None:
         """The request's own data policy."""

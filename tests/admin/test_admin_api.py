@@ -12,6 +12,7 @@ import pytest
 
 from tests.admin.client import TOKEN, Admin, administered
 from tests.browser import browsing
+from tieline.store import queries
 
 
 async def refused(answer: tuple[int, Any], status: int, param: str | None, *words: str) -> None:
@@ -380,6 +381,10 @@ async def test_a_key_that_cannot_be_read_is_refused_and_told(
         database.close()
         await admin.ask("POST", "/keys", {"name": "third"})
         assert (await admin.chat(odd)).status == 403
+        assert admin.gateway.database is not None
+        assert await asyncio.to_thread(admin.gateway.recorder.flush)
+        [refused] = queries.logs(admin.gateway.database, queries.Filters(status=403))
+        assert (refused.key_id, refused.project) == (made[1]["key"]["id"], made[1]["key"]["project_id"])
         assert (await admin.chat(fine)).status == 200
         await admin.ask("POST", "/keys", {"name": "fourth"})
         state = admin.gateway.readiness()

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.admit.samples import SECRET, USD, Time, budget, door, facts, snapshot
 from tieline.admit.accounts import Spent
@@ -134,7 +135,7 @@ def test_the_refusal_has_the_figures() -> None:
     admission = door(budget(10 * USD, period="day"), time=time)
     spend(admission, 4 * USD)
     permit = admission.admit(SECRET, facts())
-    with pytest.raises(BudgetExceeded, match=r"daily budget of key:key_1 is 10 USD; 4 are spent") as caught:
+    with pytest.raises(BudgetExceeded, match=r"daily budget of key 'mine' is 10 USD; 4 are spent") as caught:
         permit.reserve(7 * USD)
     assert caught.value.status == 402
     assert caught.value.retry_after_s == 12 * 3_600
@@ -257,7 +258,7 @@ def test_soft_budgets_let_through_and_say_so() -> None:
     permit.release()
     later = admission.admit(SECRET, facts())
     later.reserve(5 * USD)
-    assert later.warnings() == ["monthly budget of key:key_1 exceeded: 2 of 1 USD"]
+    assert later.warnings() == ["monthly budget of key 'mine' exceeded: 2 of 1 USD"]
     assert [text for _, _, text in admission.passed()] == later.warnings()
 
 
@@ -292,10 +293,10 @@ def test_budgets_for_a_model_and_a_tag() -> None:
     )
     admission = door(None, rules)
     spend(admission, 10, model="opus")
-    with pytest.raises(BudgetExceeded, match="project:prj_1/model:opus"):
+    with pytest.raises(BudgetExceeded, match="project 'one' for the model 'opus'"):
         admission.admit(SECRET, facts(model="opus"))
     spend(admission, 20, model="haiku", tags={"team": "a"})
-    with pytest.raises(BudgetExceeded, match="tag:team=a"):
+    with pytest.raises(BudgetExceeded, match="for the tag 'team=a'"):
         admission.admit(SECRET, facts(tags={"team": "a"}))
     spend(admission, 1_000, tags={"team": "b"})
 
@@ -303,7 +304,7 @@ def test_budgets_for_a_model_and_a_tag() -> None:
 def test_a_runs_own_budget() -> None:
     admission = door()
     spend(admission, 10, run="r1", run_budget=10)
-    with pytest.raises(BudgetExceeded, match="run:prj_1:r1"):
+    with pytest.raises(BudgetExceeded, match="run 'r1'"):
         admission.admit(SECRET, facts(run="r1", run_budget=10))
     spend(admission, 10, run="r2", run_budget=10)
     spend(admission, 5, run="r1", run_budget=15)
@@ -337,3 +338,19 @@ def test_old_slots_are_folded_together() -> None:
     assert meter.total == 10_000
     assert len(meter._slots) < 4_100
     assert meter.between(9_000, 10_000) == 1_000
+
+
+def test_a_key_is_named_with_its_id_where_another_has_its_name() -> None:
+    admission = door(budget(0))
+    with pytest.raises(BudgetExceeded, match=r"monthly budget of key 'mine' is") as refused:
+        admission.admit(SECRET, facts())
+    assert refused.value.details["scope"] == "key:key_1"
+    known = snapshot(budget(0))
+    twin = replace(known.keys["key_1"], id="key_2")
+    admission.refresh(replace(known, keys={**known.keys, "key_2": twin}))
+    with pytest.raises(BudgetExceeded, match=r"monthly budget of key 'mine' \(key_1\) is"):
+        admission.admit(SECRET, facts())
+    renamed = replace(twin, name="other")
+    admission.refresh(replace(known, keys={**known.keys, "key_2": renamed}))
+    with pytest.raises(BudgetExceeded, match=r"monthly budget of key 'mine' is"):
+        admission.admit(SECRET, facts())

@@ -16,7 +16,7 @@ from tieline.admit.keys import PREFIX, digest_of, find
 from tieline.admit.limits import Gate
 from tieline.admit.policy import combine
 from tieline.admit.rules import BudgetRule, Limits, Rules, matches
-from tieline.admit.snapshot import EMPTY, Key, Snapshot
+from tieline.admit.snapshot import EMPTY, Key, Project, Snapshot
 from tieline.config.schema import PolicyRules
 from tieline.ledger.settle import Hold
 from tieline.record.rows import run_scope, stored_scope
@@ -205,6 +205,8 @@ class Admission:
         self._digests: dict[str, bytes] = {}
         """By secret, of those that were found since the keys changed."""
         self._principals: dict[str, Principal] = {}
+        self._names: dict[str, str] = {}
+        """Of scopes: what people call them."""
         self._gates: dict[str, Gate] = {}
         self._meters: dict[str, Meter] = {}
         self._runs: OrderedDict[str, Meter] = OrderedDict()
@@ -292,6 +294,7 @@ class Admission:
         self._credits = credits or {}
         self._principals = {}
         self._digests = {}
+        self._names = {}
         for project in snapshot.projects.values():
             self._set_budgets(f"project:{project.id}", project.rules.budgets, self._credits.get(project.id))
         for key in snapshot.keys.values():
@@ -341,12 +344,18 @@ class Admission:
 
     def identify(self, secret: str | None) -> str | None:
         """The key's id without admitting anything; None where no key is needed. Raises Unauthenticated."""
-        principal = self.caller(secret)
+        principal = self._who(secret, self.wall())
         return principal.key.id if principal else None
 
-    def caller(self, secret: str | None) -> Principal | None:
-        """As ``identify``, with all that is the same for each request of the key."""
-        return self._who(secret, self.wall())
+    def presented(self, secret: str | None) -> tuple[Key | None, dict[str, str]]:
+        """The key itself, and the tags that it puts on requests; also of one whose rules cannot be read. Raises
+        Unauthenticated."""
+        now = self.wall()
+        try:
+            principal = self._who(secret, now)
+        except Forbidden:
+            return self._find(secret or "", now), {}
+        return (principal.key, principal.tags) if principal else (None, {})
 
     def bounds(self, secret: str | None, model: str) -> tuple[tuple[tuple[str, ...], ...], PolicyRules]:
         """What a request for ``model`` would be bound by, ``allowed`` and the data policy, without admitting one. Raises
@@ -471,7 +480,7 @@ class Admission:
     def _new_meter(self, scope: str) -> Meter:
         spent = self._spent.get(scope)
         if spent is None:
-            return Meter(scope, wall=self.wall, shared=self.shared)
+            return Meter(scope, wall=self.wall, shared=self.shared, named=self._name_of)
         return Meter(
             scope,
             dict(spent.slots),
@@ -480,7 +489,29 @@ class Admission:
             foreign=spent.foreign,
             foreign_before=spent.foreign_before,
             shared=self.shared,
+            named=self._name_of,
         )
+
+    def _name_of(self, scope: str) -> str:
+        """What people call it: ``key 'ci'``, with its id where another key has that name."""
+        if scope.startswith("run:"):
+            return f"run {scope.split(':', 2)[-1]!r}"
+        name = self._names.get(scope)
+        if name is None:
+            name = self._names[scope] = self._new_name(scope)
+        return name
+
+    def _new_name(self, scope: str) -> str:
+        owner, _, part = scope.partition("/")
+        kind, _, owner_id = owner.partition(":")
+        known: Mapping[str, Key | Project] = self._snapshot.keys if kind == "key" else self._snapshot.projects
+        found = known.get(owner_id)
+        if found is None:
+            return scope
+        alike = sum(one.name == found.name for one in known.values())
+        name = f"{kind} {found.name!r}" if alike == 1 else f"{kind} {found.name!r} ({owner_id})"
+        what, _, which = part.partition(":")
+        return f"{name} for the {what} {which!r}" if part else name
 
 
 def _unknown(what: str) -> DatabaseAway:

@@ -147,7 +147,7 @@ class Budget:
 
     def warning(self, slot: int) -> str:
         return (
-            f"{_ADJECTIVE[self.period]} budget of {self._meter.scope} exceeded: "
+            f"{_ADJECTIVE[self.period]} budget of {self._meter.name} exceeded: "
             f"{format_usd(self.spent_at(slot))} of {format_usd(self.amount)} USD"
         )
 
@@ -165,7 +165,7 @@ class Budget:
         if len(self.asks) < MAX_ASKS:
             self.asks.append(self.mine + amount)
         raise BudgetStarved(
-            f"The {_ADJECTIVE[self.period]} budget of {self._meter.scope} is shared out to several processes, and "
+            f"The {_ADJECTIVE[self.period]} budget of {self._meter.name} is shared out to several processes, and "
             "this one's part is used up.",
             retry_after_s=1.0,
             details={
@@ -190,7 +190,7 @@ class Budget:
             "needed_usd": format_usd(amount),
         }
         text = (
-            f"The {_ADJECTIVE[self.period]} budget of {self._meter.scope} is {details['budget_usd']} USD; "
+            f"The {_ADJECTIVE[self.period]} budget of {self._meter.name} is {details['budget_usd']} USD; "
             f"{details['spent_usd']} are spent and {details['held_usd']} held by running requests; this request "
             f"may need {details['needed_usd']}."
         )
@@ -207,6 +207,7 @@ class Meter:
         "_foreign",
         "_foreign_before",
         "_holds",
+        "_named",
         "_slots",
         "budgets",
         "held",
@@ -227,8 +228,11 @@ class Meter:
         foreign: dict[int, Pico] | None = None,
         foreign_before: Pico = 0,
         shared: bool = False,
+        named: Callable[[str], str] = str,
     ) -> None:
+        """``named``: what people call a scope."""
         self.scope = scope
+        self._named = named
         self.shared = shared
         self._foreign = foreign or {}
         self._foreign_before = foreign_before
@@ -246,6 +250,10 @@ class Meter:
 
     def __repr__(self) -> str:
         return f"<Meter {self.scope} total={format_usd(self.total)} held={format_usd(self.held)}>"
+
+    @property
+    def name(self) -> str:
+        return self._named(self.scope)
 
     def window(self, now: float) -> int:
         return int(now) // SLOT_S
