@@ -42,6 +42,7 @@ async def _begin(gateway: Gateway, request: httpx2.Request, body: bytes) -> Memo
     """The answer's head is there. What a server would refuse is an answer here too, so that the SDK raises its class."""
     path = request.url.path
     try:
+        gateway.check_open()
         if request.method == "GET" and path.startswith(_LISTING):
             return _said(200, _JSON, _listing(gateway, request, path))
         if request.method != "POST" and paths.find(path) is not None:

@@ -190,6 +190,7 @@ class AsyncTieline:
         A request id instead of a model replays the decision that was taken for it. ``asked``: input_tokens,
         max_output_tokens, intent, features, dialect. Raises UnknownModel, NotFound.
         """
+        self.gateway.check_open()
         if model.startswith("req_"):
             return await self.gateway.explain_past(model, None)
         return self.gateway.explain(model, **asked)
@@ -385,7 +386,7 @@ class Tieline:
             raise RuntimeError("This Tieline was made before a fork; make it in the child.")
         if self._loop.is_closed():
             work.close()
-            raise RuntimeError("This Tieline is closed.")
+            raise RuntimeError("This Tieline is closed; make a new one.")
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def _stop_loop(self) -> None:

@@ -369,6 +369,11 @@ class Exchange:
             await response.pipe(feed.take)
         except Enough:
             pass
+        except asyncio.CancelledError:
+            # The process ends, and the answer is complete: only the upstream's own end was waited for.
+            if not (flight.line.intake.cutting and (relay.done or relay.decoder.complete)):
+                raise
+            broken = True
         except (TransportError, StreamFault, Garbled):
             # What happens after a complete answer does not make it less complete (WIRE_FACTS 10).
             if not relay.decoder.complete and not relay.done:

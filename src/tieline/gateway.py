@@ -191,13 +191,19 @@ class Gateway:
         if self.is_forked:
             raise RuntimeError("This Tieline was made before a fork; make it in the child.")
 
+    def check_open(self) -> None:
+        """Raises RuntimeError after the end, and where it ``is_forked``."""
+        self.check_process()
+        if self.intake.draining:
+            raise RuntimeError("This Tieline is closed; make a new one.")
+
     async def start(self) -> None:
         """Opens the database, takes over what was spooled, watches the configuration. Raises ConfigError.
 
         A database that does not answer now is waited for while serving: records are spooled, and what needs the
         database (virtual keys, budgets of runs) is refused with 503.
         """
-        self.check_process()
+        self.check_open()
         for name in sorted(
             {dialect for host in self.fleet.hosts.values() for dialect in host.provider.endpoints}
         ):

@@ -96,9 +96,7 @@ class MemoryReply:
 def begin(gateway: Gateway, path: str, query: str, headers: Headers, body: bytes) -> MemoryReply:
     """Starts a request as the server's door would. Raises NotFound for a path that is not of the data plane, RuntimeError
     after the end and in a process that was forked since."""
-    gateway.check_process()
-    if gateway.intake.draining:
-        raise RuntimeError("This Tieline is closed.")
+    gateway.check_open()
     door = paths.find(path, query)
     if door is None:
         raise NotFound(

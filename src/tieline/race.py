@@ -32,6 +32,11 @@ class Race:
             if not first.done() and self.winner is None:
                 self._hedge(step)
             return await self._settled()
+        except asyncio.CancelledError:
+            await self._stop_all()
+            if (complete := self._complete()) is None:
+                raise
+            return complete
         finally:
             await self._stop_all()
             if self.winner is None:
@@ -49,6 +54,13 @@ class Race:
             if other is not exchange and not run.done():
                 other.lose()
                 run.cancel()
+
+    def _complete(self) -> Outcome | None:
+        """Of the winner, where the caller has its whole answer."""
+        for run, exchange in self._runs.items():
+            if exchange is self.winner and not run.cancelled() and run.exception() is None:
+                return run.result() if run.result().failure is None else None
+        return None
 
     def _start(self, step: Try) -> Run:
         exchange = Exchange(self.flight, step, self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
 import signal
 import threading
@@ -21,6 +22,7 @@ from msgspec.structs import replace
 from tests.client.conftest import until
 from tieline import AsyncTieline, Config, RequestFailed, Tieline, TielineError
 from tieline.admit.rules import Limits, Rules
+from tieline.config.schema import ModelConfig, ProviderConfig
 from tieline.simulator import SimulatorServer
 from tieline.types.errors import ConfigError, InvalidRequest, NotFound
 
@@ -234,6 +236,68 @@ def test_closed_is_closed(config: Config) -> None:
     line.close()
     with pytest.raises(RuntimeError, match="This Tieline is closed"):
         line.chat("demo", "Hello")
+
+
+@pytest.mark.parametrize("end", ["data: [DONE]\n\n", ""])
+async def test_a_complete_answer_is_no_failure_when_the_end_does_not_wait_for_its_upstream(
+    config: Config, end: str
+) -> None:
+    """The host keeps its connection open behind the answer, for longer than the end of the program waits."""
+    is_sent, is_over = asyncio.Event(), asyncio.Event()
+
+    async def host(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        said: list[dict[str, Any]] = [
+            {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "All of it."}}]},
+            {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+            {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}},
+        ]
+        frames = [{"id": "x", "object": "chat.completion.chunk", "model": "m", **one} for one in said]
+        text = "".join(f"data: {json.dumps(one)}\n\n" for one in frames) + end
+        writer.write(f"HTTP/1.1 200 x\r\ncontent-type: text/event-stream\r\n\r\n{text}".encode())
+        is_sent.set()
+        await is_over.wait()
+        writer.close()
+
+    async with await asyncio.start_server(host, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        own = replace(
+            config,
+            providers={"own": ProviderConfig(base_url=url, models=["m"])},
+            models={"m": ModelConfig(deployments=["own/m"], routing={"fallback": "none"})},
+            server=replace(config.server, drain_s=0.0),
+        )
+        line = await AsyncTieline(own, environ={}).start()
+        stream = line.stream("m", "Hello")
+
+        async def read() -> str:
+            return "".join([piece async for piece in stream])
+
+        reading = asyncio.create_task(read())
+        await is_sent.wait()
+        await asyncio.sleep(0.1)
+        assert line.gateway.in_flight
+        await line.close()
+        assert await reading == "All of it."
+        is_over.set()
+    assert stream.answer is not None
+    record = stream.answer.record
+    assert [attempt.outcome for attempt in record.attempts] == ["success"]
+    assert (record.outcome, record.finish_reason) == ("success", "stop")
+    assert record.usage is not None
+    assert record.usage.output_tokens == 4
+
+
+async def test_a_closed_line_explains_nothing_and_does_not_start_again(config: Config) -> None:
+    async with AsyncTieline(config, environ={}) as line:
+        past = (await line.chat("demo", "Hello")).request_id
+    for model in ("demo", past):
+        with pytest.raises(RuntimeError, match="This Tieline is closed; make a new one"):
+            await line.explain(model)
+    with pytest.raises(RuntimeError, match="This Tieline is closed; make a new one"):
+        await line.start()
+    with pytest.raises(RuntimeError, match="This Tieline is closed; make a new one"):
+        await line.async_openai().models.list()
 
 
 async def test_closed_is_closed_on_a_loop_too(config: Config) -> None:
