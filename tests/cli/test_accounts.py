@@ -6,12 +6,16 @@ import re
 import sqlite3
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from tests.processes import cli, environment, write_config
+from tests.services import running_postgres
 from tieline.cli.ledger import since_ms
 from tieline.cli.rules import parse_budget
 from tieline.cli.terminal import escape
@@ -229,3 +233,47 @@ def test_budgets_as_text() -> None:
     assert parse_budget("1/month,tag=team=a").tag == "team=a"
     with pytest.raises(InvalidRequest):
         parse_budget("1/month,colour=red")
+
+
+def failing_in_the_middle(config: Path, url: str, fail: Callable[[], object]) -> str:
+    """What ``credentials add`` says whose database was opened and fails while the key is waited for."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tieline", "credentials", "add", "openai", "--config", str(config)],
+        cwd=config.parent,
+        env=environment(TIELINE_SECRET_KEY="a passphrase of enough letters"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        until = time.monotonic() + 30
+        database = sa.create_engine(url)
+        while not sa.inspect(database).has_table("credentials"):
+            assert time.monotonic() < until
+            assert process.poll() is None
+            time.sleep(0.05)
+        database.dispose()
+        fail()
+        out, said = process.communicate("sk-0123456789abcdefghij", timeout=60)
+    assert (process.returncode, out) == (2, "")
+    [line] = said.splitlines()
+    assert line.startswith("error: store.database: failed in the middle of the command: ")
+    return line
+
+
+def test_a_file_that_is_locked_in_the_middle_is_one_line(config: Path) -> None:
+    path = config.parent / "tieline.db"
+    sqlite3.connect(path).close()
+    holder = sqlite3.connect(path, isolation_level=None)
+    said = failing_in_the_middle(config, f"sqlite:///{path}", lambda: holder.execute("BEGIN EXCLUSIVE"))
+    assert "database is locked" in said
+    holder.close()
+
+
+@pytest.mark.services
+def test_a_server_that_goes_in_the_middle_is_one_line(tmp_path: Path) -> None:
+    with running_postgres() as server:
+        url = server.new_database()
+        config = write_config(tmp_path, "http://127.0.0.1:9", database=url, spool=tmp_path / "spool")
+        driver = url.replace("postgresql:", "postgresql+psycopg:")
+        assert "connection" in failing_in_the_middle(config, driver, server.stop)

@@ -44,15 +44,33 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
-    except OSError as error:
-        if error.errno not in _CANNOT_BE_WRITTEN:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _CANNOT_BE_WRITTEN:
+            # What is left in the buffer would fail again at the exit, with a traceback.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.stderr.write(f"error: the output cannot be written: {error.strerror}.\n")
+            sys.exit(1)
+        if (said := _said_by_database(error)) is None:
             raise
-        # What is left in the buffer would fail again at the exit, with a traceback.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.stderr.write(f"error: the output cannot be written: {error.strerror}.\n")
-        sys.exit(1)
+        sys.stderr.write(f"error: {said}\n")
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _said_by_database(error: Exception) -> str | None:
+    """Of one that was opened and then failed: another process holds its file, its server went away."""
+    if "sqlalchemy" not in sys.modules:
+        return None
+    import sqlite3
+
+    from sqlalchemy.exc import DBAPIError, TimeoutError
+
+    if not isinstance(error, DBAPIError | TimeoutError | sqlite3.Error):
+        return None
+    lines = str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__]
+    reason = lines[0].rstrip(".")
+    return f"store.database: failed in the middle of the command: {reason}. See what is done by now, and try again."
 
 
 def _misused(error: Any) -> None:
