@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from typing import Any
 
 import pytest
 import typer.main
 
-from tests.docs.pages import DOCS, ROOT, codes, pages, table
+from tests.docs.pages import DOCS, ROOT, blocks, codes, pages, table
 from tieline import status
 from tieline.cli.app import app
 from tieline.config.settings import settings
+from tieline.dialects import get as dialect_named
 from tieline.dialects import paths
 from tieline.dialects.base import Quirks
 from tieline.record.metrics import Metrics
@@ -20,8 +22,9 @@ from tieline.simulator.behaviour import CHOICE, CONNECTION, CONTENT, REFUSALS, S
 from tieline.simulator.schedule import Phase
 from tieline.types import errors
 from tieline.types.asked import ANSWERED
-from tieline.types.errors import Failure, FailureClass, TielineError, UpstreamFailed, fault_of
+from tieline.types.errors import Failure, FailureClass, TielineError, UnknownModel, UpstreamFailed, fault_of
 from tieline.types.options import Options
+from tieline.types.request import Request
 
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
 
@@ -147,6 +150,41 @@ def test_every_failure_class_is_in_errors() -> None:
             continue  # nobody is told of these
         fault = fault_of(UpstreamFailed(Failure(kind=kind, message=""), attempts=1))
         assert rows[kind.value].startswith(f"{fault.status} `{fault.code}`"), kind
+
+
+def _within(written: Any, sent: Any) -> bool:
+    """Whether all that is written is sent; objects may have more."""
+    if isinstance(written, dict):
+        return isinstance(sent, dict) and all(
+            name in sent and _within(value, sent[name]) for name, value in written.items()
+        )
+    if isinstance(written, list):
+        return len(written) == len(sent) and all(map(_within, written, sent))
+    return bool(written == sent)
+
+
+def test_the_shapes_in_errors_are_what_is_sent() -> None:
+    unknown = UnknownModel("The model 'gpt-6' is not known here. Did you mean gpt-5?", param="model")
+    shapes = [block.body for block in blocks("json") if block.page == "docs/errors.md"]
+    told = ["openai_chat", "anthropic_messages", "gemini"]
+    for dialect, shape in zip(told, shapes, strict=True):
+        body = dialect_named(dialect).encode_error(fault_of(unknown), "req_01M8…")
+        assert json.loads(shape) == json.loads(body)
+    assert dialect_named("openai_responses").encode_error(fault_of(unknown), "r") == dialect_named(
+        "openai_chat"
+    ).encode_error(fault_of(unknown), "r")
+
+
+def test_the_errors_in_a_stream_in_errors_are_what_is_sent() -> None:
+    fault = fault_of(UpstreamFailed(Failure(kind=FailureClass.STALL, message="…"), attempts=1))
+    [shown] = [block.body for block in blocks("") if block.page == "docs/errors.md"]
+    told = ["openai_chat", "openai_responses", "anthropic_messages", "gemini"]
+    for dialect, frame in zip(told, shown.split("\n\n"), strict=True):
+        encoder = dialect_named(dialect).stream_encoder(Request(model="m", messages=[], stream=True))
+        sent = encoder.error(fault, "req_01M8…").decode().strip()
+        event, _, data = frame.rpartition("data: ")
+        assert sent.startswith(event + "data: ")
+        assert _within(json.loads(data.replace(", …}", "}")), json.loads(sent.partition("data: ")[2]))
 
 
 def test_the_door_s_own_answers_are_in_errors() -> None:
