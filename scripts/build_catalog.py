@@ -179,7 +179,23 @@ class Build:
         said = self.sources["genai-prices"]
         source = f"genai-prices {said['version']}"
         days = self.overrides["peak_days"].get(row.name, {}).get("days", catalog_prices.EVERY_DAY)
-        return catalog_prices.of_genai(model, source, said["date"], self.today, tuple(days))
+        price = catalog_prices.of_genai(model, source, said["date"], self.today, tuple(days))
+        return price and replace(price, **self.extras(row, model, price))
+
+    def extras(self, row: Provider, model: Any, price: Price) -> dict[str, int | None]:
+        """Of ``price``, what is billed beyond tokens, as far as it holds at this host."""
+        by_call = self.overrides["fees"].get(row.name)
+        found: dict[str, int | None] = {"web_search": price.web_search, "file_search": price.file_search}
+        if by_call is None:
+            found = dict.fromkeys(found)
+        elif model.id in by_call.get("no_web_search", ()):
+            found["web_search"] = None
+        if row.name.startswith("azure"):  # it takes OpenAI's prices, and has no such tier
+            found["fast_percent"] = None
+        premium = self.overrides["us_percent"].get(row.name)
+        if premium and claude_facts(names.clean(model.id)).get("adaptive_thinking"):  # from 4.6 on
+            found["us_percent"] = premium["percent"]
+        return found
 
     def add_genai_only(self, row: Provider, found: dict[str, ModelCard], prices: Any) -> None:
         prefix = GENAI_PREFIX.get(row.name, "")

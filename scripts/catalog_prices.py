@@ -18,12 +18,16 @@ FIELDS = {
     "input": "input_mtok",
     "output": "output_mtok",
     "cache_read": "cache_read_mtok",
+    "cache_read_audio": "cache_audio_read_mtok",
     "cache_write_5m": "cache_write_mtok",
     "cache_write_1h": "cache_write_1h_mtok",
     "input_audio": "input_audio_mtok",
     "output_audio": "output_audio_mtok",
+    "output_image": "output_image_mtok",
     "input_image": "input_image_mtok",
 }
+FEES = {"web_search": "web_searches_kcount", "file_search": "storage_searches_kcount"}
+"""By the thousand."""
 
 
 def pico(usd_per_mtok: Decimal | None) -> int | None:
@@ -39,7 +43,7 @@ def pico(usd_per_mtok: Decimal | None) -> int | None:
 def of_genai(
     model: Any, source: str, dated: str, today: date, peak_days: tuple[int, ...] = EVERY_DAY
 ) -> Price | None:
-    """What a plain request costs today, None when its input or output price is not stated per token.
+    """What a request costs today, None when its input or output price is not stated per token.
 
     ``peak_days``: genai-prices knows hours of the day only; on other days all of the day is off-peak.
     """
@@ -48,11 +52,20 @@ def of_genai(
     if tiers is None:
         return None
     percents = _percents(model, prices, today)
-    fee = getattr(prices, "requests_kcount", None)
-    per_request = int(fee * 10**9) if isinstance(fee, Decimal) else 0
     return Price(
-        tiers=tiers, per_request=per_request, off_peak=off_peak, source=source, date=dated, **percents
+        tiers=tiers,
+        per_request=_fee(prices, "requests_kcount") or 0,
+        off_peak=off_peak,
+        source=source,
+        date=dated,
+        **percents,
+        **{name: _fee(prices, theirs) for name, theirs in FEES.items()},
     )
+
+
+def _fee(prices: Any, name: str) -> int | None:
+    by_the_thousand = getattr(prices, name, None)
+    return int(by_the_thousand * 10**9) if isinstance(by_the_thousand, Decimal) else None
 
 
 def by_the_hour(model: Any) -> bool:
@@ -140,11 +153,28 @@ def _percents(model: Any, prices: Any, today: date) -> dict[str, int]:
             ("processing", "batch"): "batch_percent",
             ("service_tier", "flex"): "flex_percent",
             ("service_tier", "priority"): "priority_percent",
+            ("service_tier", "fast"): "fast_percent",
+            ("speed", "fast"): "fast_percent",
         }.get(next(iter(variant.when.items())))
         percent = _percent(variant.prices, prices)
-        if which and percent is not None:
+        if which and percent is not None and (which != "fast_percent" or _holds(percent, variant, prices)):
             found[which] = percent
     return found
+
+
+def _holds(percent: int, variant: Any, prices: Any) -> bool:
+    """For every kind of token, in every tier."""
+    starts = {0} | {
+        tier.start for name in FIELDS.values() for tier in getattr(getattr(prices, name, None), "tiers", ())
+    }
+    pairs = [
+        (_at(getattr(variant.prices, name, None), start), _at(getattr(prices, name, None), start))
+        for name in FIELDS.values()
+        for start in starts
+    ]
+    return all(
+        above is not None and above * 100 == below * percent for above, below in pairs if below is not None
+    )
 
 
 def _percent(part: Any, whole: Any) -> int | None:

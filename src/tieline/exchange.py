@@ -558,9 +558,12 @@ class Exchange:
         ):
             # Never more than was allowed, which is what was held: long words are few tokens.
             output = min(-(-entry.chars_out // 4), self.flight.most_output_tokens(card))
-            unpriced = said is not None and said.unpriced
             entry.usage = Usage(
-                input_tokens=self.flight.tokens, output_tokens=output, estimated=True, unpriced=unpriced
+                input_tokens=self.flight.tokens,
+                output_tokens=output,
+                estimated=True,
+                unpriced=said is not None and said.unpriced,
+                extras=said.extras if said is not None else None,
             )
         elif entry.usage is not None and entry.outcome != SUCCESS:
             entry.usage = _at_least(entry.usage, entry.chars_out, self.flight.most_output_tokens(card))

@@ -51,7 +51,7 @@ from tieline.types.options import NO_OPTIONS, Options
 from tieline.types.record import SUCCESS, Attempt, Record
 from tieline.types.request import Request
 from tieline.types.response import Response
-from tieline.types.usage import Usage
+from tieline.types.usage import RATES, Usage
 
 log = logging.getLogger("tieline")
 
@@ -257,6 +257,7 @@ class Flight:
             max_output_tokens=peek.max_output_tokens,
             n=peek.n,
             service_tier=self.asked_tier,
+            extras=peek.extras,
         )
         if self.permit is not None and self.permit.policy is not NO_RULES and self.permit.policy != NO_RULES:
             needs.rules = (self.permit.policy,)
@@ -346,6 +347,8 @@ class Flight:
     def _without_price(self) -> str:
         tier = self.asked_tier
         where = "" if tier in pricing.STANDARD_TIERS else f" at the service tier {tier!r}"
+        for name in sorted(RATES.intersection(self.peek.extras or ())):
+            where += " with `speed: fast`" if name == "fast" else " with `inference_geo: us`"
         return (
             f"its price{where} is unknown, and a hard budget needs one: state it under providers.NAME.prices"
         )
@@ -374,7 +377,7 @@ class Flight:
         said = 2 * self.transcript.chars if self.committed else 0
         price = card.price if card else None
         most_in, most_out = self.most_input_tokens + said, self.most_output_tokens(card)
-        return pricing.bound_asked(price, most_in, most_out, self.asked_tier)
+        return pricing.bound_asked(price, most_in, most_out, self.asked_tier, self.peek.extras)
 
     def _give_up(self, end: GiveUp) -> None:
         if self.unsupported is not None and not self.record.attempts:

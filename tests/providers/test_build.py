@@ -192,6 +192,26 @@ def test_a_configured_provider_that_cannot_work_is_an_error(text: str, said: str
     assert said in str(caught.value)
 
 
+def test_configured_prices_of_what_is_billed_beyond_tokens() -> None:
+    text = """
+providers:
+  acme:
+    base_url: https://x
+    prices:
+      all: {input: "1", output: "2", input_audio: "3", cache_read_audio: "0.5", output_image: "30", web_search: "0.01",
+            file_search: "0.0025", fast_percent: "200", us_percent: "110"}
+      plain: {input: "1", output: "2"}
+"""
+    made = fleet(text)
+    whole, plain = (made.find(f"acme/{name}").card.price for name in ("all", "plain"))  # type: ignore[union-attr]
+    assert whole is not None
+    assert plain is not None
+    assert (whole.tiers[0].cache_read_audio, whole.tiers[0].output_image) == (500_000, 30_000_000)
+    assert (whole.web_search, whole.file_search) == (10**10, 25 * 10**8)
+    assert (whole.fast_percent, whole.us_percent) == (200, 110)
+    assert (plain.web_search, plain.file_search, plain.fast_percent, plain.us_percent) == (None,) * 4
+
+
 @pytest.mark.parametrize("price", ["{input: '1'}", "{input: '0.0000001', output: '1'}"])
 def test_unusable_prices(price: str) -> None:
     made = fleet(f"providers: {{acme: {{base_url: 'https://x', prices: {{m: {price}}}}}}}")

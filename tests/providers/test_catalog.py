@@ -127,6 +127,32 @@ def test_tiers_caches_and_percentages(made: Catalog) -> None:
     assert (gpt.price.batch_percent, gpt.price.flex_percent, gpt.price.priority_percent) == (50, 50, 200)
 
 
+def test_what_is_billed_beyond_tokens(made: Catalog) -> None:
+    def fees(provider: str, model: str) -> tuple[int | None, ...]:
+        card = made.card(provider, model)
+        assert card is not None
+        assert card.price is not None
+        price = card.price
+        return price.web_search, price.file_search, price.fast_percent, price.us_percent
+
+    search, files = 10**10, 25 * 10**8
+    assert fees("anthropic", "claude-opus-5-5") == (search, None, 200, 110)
+    assert fees("anthropic", "claude-opus-4-6") == (search, None, None, 110)
+    assert fees("anthropic", "claude-sonnet-4-5") == (search, None, None, None), "older than inference_geo"
+    assert fees("openai", "gpt-6-sol") == (search, files, 200, None)
+    assert fees("openai", "gpt-4o-mini") == (None, files, None, None), "a search's tokens are a fixed block"
+    # Free up to a number, another's search, another's price.
+    for provider, model in (
+        ("google", "gemini-2.5-pro"),
+        ("openrouter", "openai/gpt-6-sol"),
+        ("azure", "gpt-5"),
+    ):
+        assert fees(provider, model)[:3] == (None, None, None), provider
+    for card in made.search(""):
+        if card.price is not None and card.price.web_search is not None:
+            assert card.provider in ("anthropic", "vertex-anthropic", "openai")
+
+
 def test_unknown_prices_are_unknown(made: Catalog) -> None:
     card = made.card("deepseek", "deepseek-chat")
     assert card is not None

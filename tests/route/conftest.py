@@ -20,12 +20,16 @@ from tieline.types.money import Pico
 
 
 def upper_bound(
-    price: Price | None, input_tokens: int, output_tokens: int, service_tier: str | None
+    price: Price | None,
+    input_tokens: int,
+    output_tokens: int,
+    service_tier: str | None,
+    extras: dict[str, int] | None,
 ) -> Pico | None:
     if price is None:
         return None
-    if service_tier is not None:
-        return bound_asked(price, input_tokens, output_tokens, service_tier)
+    if service_tier is not None or extras:
+        return bound_asked(price, input_tokens, output_tokens, service_tier, extras)
     tier = [
         one for one in price.tiers if input_tokens > one.above_input_tokens or not one.above_input_tokens
     ][-1]

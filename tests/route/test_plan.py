@@ -611,8 +611,8 @@ def test_a_service_tier_counts_against_the_ceiling(deployment: Any, router: Any)
     for tier, ceiling, expected in (
         (None, usual, ["a", "b"]),
         ("default", usual, ["a", "b"]),
-        ("priority", usual * 10 + 3, []),
-        ("priority", usual * 10 + 4, ["a"]),  # four for rounding
+        ("priority", usual * 10 + 4, []),
+        ("priority", usual * 10 + 5, ["a"]),  # five for rounding
         ("flex", usual * 100, []),
     ):
         needs = Needs(input_tokens=100, max_output_tokens=100, max_cost=ceiling, service_tier=tier)

@@ -70,7 +70,13 @@ def test_an_object_that_takes_the_place_of_another_is_not_mistaken_for_it() -> N
         operation=st.text(),
         dialect=st.text(),
         tags=st.dictionaries(st.text(), st.text(), max_size=3),
-        usage=st.none() | st.builds(Usage, input_tokens=st.integers(0, 2**53), estimated=st.booleans()),
+        usage=st.none()
+        | st.builds(
+            Usage,
+            input_tokens=st.integers(0, 2**53),
+            estimated=st.booleans(),
+            extras=st.none() | st.dictionaries(st.text(), st.integers(0, 2**53), min_size=1, max_size=2),
+        ),
         attempts=st.lists(
             st.builds(Attempt, number=st.integers(1, 9), cost=st.none() | st.integers(0, 2**62)), max_size=3
         ),
@@ -95,6 +101,16 @@ def test_a_body_of_a_version_that_knew_fewer_fields() -> None:
     assert decode(msgspec.msgpack.encode(whole[:-3])) == record(
         id="req_x", at_ms=1, overhead_ms=0.0, request_bytes=0, response_bytes=0
     )
+
+
+def test_usage_of_a_version_that_knew_no_extras() -> None:
+    """And what is written now is read by it: an array that is too long is no fault."""
+    made = record(id="req_x", at_ms=1, usage=Usage(input_tokens=7, unpriced=True))
+    whole = msgspec.msgpack.decode(msgspec.msgpack.encode(made))
+    place = Record.__struct_fields__.index("usage") + 1
+    for usage in (whole[place][:11], [*whole[place], "of a later version"]):
+        whole[place] = usage
+        assert decode(msgspec.msgpack.encode(whole)) == made
 
 
 @pytest.mark.parametrize(
@@ -138,7 +154,8 @@ def test_the_order_of_the_fields_is_what_is_stored() -> None:
         "first_token_ms", "ended_ms", "outcome", "status", "message", "usage", "cost", "upstream_id",
         "upstream_model", "chars_out",
     )  # fmt: skip
-    assert Usage.__struct_fields__[:10] == (
+    assert Usage.__struct_fields__[:12] == (
         "input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "input_audio_tokens",
-        "input_image_tokens", "output_tokens", "reasoning_tokens", "output_audio_tokens", "estimated",
+        "input_image_tokens", "output_tokens", "reasoning_tokens", "output_audio_tokens", "estimated", "unpriced",
+        "extras",
     )  # fmt: skip

@@ -244,7 +244,11 @@ def _prices(price: Price) -> Iterator[tuple[str, str]]:
         yield f"$/M tokens{above}", ", ".join(parts)
     if price.per_request:
         yield "$ per request", format_usd(price.per_request)
-    for label in ("batch", "priority", "flex"):
+    for name, label in (("web_search", "web search"), ("file_search", "file search")):
+        fee = getattr(price, name)
+        if fee is not None:
+            yield f"$ per {label}", format_usd(fee)
+    for label in ("batch", "priority", "flex", "fast", "us"):
         percent = getattr(price, f"{label}_percent")
         if percent is not None:
             yield f"  {label}", f"{percent} % of it"

@@ -18,6 +18,7 @@ from tieline.store.database import Database
 from tieline.types.errors import ConfigError, InvalidRequest, NotFound
 from tieline.types.money import format_usd
 from tieline.types.record import Attempt, Record
+from tieline.types.usage import Usage
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _BAR = 20
@@ -256,6 +257,7 @@ def print_record(record: Record) -> None:
             if usage
             else "unknown",
         ),
+        ("also billed", _extras(usage)),
         (
             "time",
             f"{milliseconds(record.total_ms)}, first token {milliseconds(record.first_token_ms)}, of which Tieline {record.overhead_ms:.2f} ms",
@@ -268,6 +270,28 @@ def print_record(record: Record) -> None:
     console.print()
     if record.attempts:
         console.print(_timeline(record))
+
+
+def _extras(usage: Usage | None) -> str:
+    """What has a price of its own."""
+    if usage is None:
+        return ""
+    parts = [
+        _EXTRAS.get(name, f"{name}: {{}}").format(f"{count:,}")
+        for name, count in (usage.extras or {}).items()
+        if count
+    ]
+    return ", ".join([*parts, "what has no known price"] if usage.unpriced else parts)
+
+
+_EXTRAS = {
+    "web_search": "web searches: {}",
+    "file_search": "file searches: {}",
+    "output_image": "tokens of images made: {}",
+    "cache_read_audio": "tokens of cached audio: {}",
+    "fast": "fast mode",
+    "us": "processing in the United States alone",
+}
 
 
 def _timeline(record: Record) -> Any:

@@ -19,7 +19,7 @@ from tieline.providers import catalog
 from tieline.providers.card import ModelCard, Price
 from tieline.types.errors import ConfigError
 from tieline.types.money import PICO_PER_USD, Pico, format_usd
-from tieline.types.usage import Usage
+from tieline.types.usage import CALLS, Usage
 
 app = typer.Typer(no_args_is_help=True, help="Whether our figures agree with another's.")
 
@@ -33,8 +33,8 @@ THEIRS = {
     "zhipu": "zhipuai",
 }
 """Our provider -> its name in genai-prices, where it differs."""
-ROUNDING = 8
-"""Pico-dollars: we round each of eight kinds of token once."""
+ROUNDING = 10
+"""Pico-dollars: we round each of ten kinds of token once."""
 
 
 class Difference(Struct, frozen=True, kw_only=True):
@@ -114,7 +114,8 @@ def _weekday(moment: datetime) -> datetime:
 
 
 def usages(price: Price, rng: Random, count: int) -> Iterator[Usage]:
-    """Small and large ones on both sides of each tier, with caches where their price is stated."""
+    """Small and large ones on both sides of each tier, with whatever else has a price: caches, audio, images, searches, fast
+    mode. What genai-prices does not know (``us``) is left out."""
     tops = [1_000, *(tier.above_input_tokens for tier in price.tiers if tier.above_input_tokens)]
     for _ in range(count):
         top = rng.choice(tops)
@@ -123,12 +124,30 @@ def usages(price: Price, rng: Random, count: int) -> Iterator[Usage]:
         write = (
             rng.randrange(total - read + 1) if _stated(price, "cache_write_5m") and rng.random() < 0.5 else 0
         )
-        yield Usage(
-            input_tokens=total,
-            cache_read_tokens=read,
-            cache_write_5m_tokens=write,
-            output_tokens=rng.choice((0, 1, rng.randrange(10_000))),
+        output = rng.choice((0, 1, rng.randrange(10_000)))
+        usage = Usage(
+            input_tokens=total, cache_read_tokens=read, cache_write_5m_tokens=write, output_tokens=output
         )
+        _add_extras(usage, price, rng)
+        yield usage
+
+
+def _add_extras(usage: Usage, price: Price, rng: Random) -> None:
+    extras: dict[str, int] = {}
+    if _stated(price, "input_audio") and rng.random() < 0.5:
+        rest = usage.input_tokens - usage.cache_read_tokens - usage.cache_write_5m_tokens
+        usage.input_audio_tokens = rng.randrange(rest + 1)
+        if _stated(price, "cache_read_audio"):
+            extras["cache_read_audio"] = rng.randrange(usage.cache_read_tokens + 1)
+            usage.input_audio_tokens += extras["cache_read_audio"]
+    if _stated(price, "output_image") and rng.random() < 0.5:
+        extras["output_image"] = rng.randrange(usage.output_tokens + 1)
+    for name in sorted(CALLS):
+        if getattr(price, name) is not None and rng.random() < 0.5:
+            extras[name] = rng.randrange(1, 20)
+    if price.fast_percent is not None and rng.random() < 0.3:
+        extras["fast"] = 1
+    usage.extras = {name: count for name, count in extras.items() if count} or None
 
 
 def _stated(price: Price, kind: str) -> bool:
@@ -148,14 +167,37 @@ def _calculator() -> Any:
             given["cache_read_tokens"] = usage.cache_read_tokens
         if usage.cache_write_5m_tokens:
             given["cache_write_tokens"] = usage.cache_write_5m_tokens
+        if usage.input_audio_tokens:
+            # It asks for what of the audio was cached, also where that is nothing.
+            given |= {"input_audio_tokens": usage.input_audio_tokens, "cache_audio_read_tokens": 0}
+        extras = usage.extras or {}
+        given |= {theirs: extras[ours] for ours, theirs in _UNITS.items() if ours in extras}
+        context = (
+            {"speed" if provider == "anthropic" else "service_tier": "fast"} if "fast" in extras else None
+        )
         try:
-            found = calc_price(Theirs(**given), model, provider_id=provider, genai_request_timestamp=at)
+            found = calc_price(
+                Theirs(**given),
+                model,
+                provider_id=provider,
+                genai_request_timestamp=at,
+                price_context=context,
+            )
         except LookupError:
             return None
         exact: Decimal = found.total_price * PICO_PER_USD
         return int(exact.to_integral_value())
 
     return calculate
+
+
+_UNITS = {
+    "cache_read_audio": "cache_audio_read_tokens",
+    "output_image": "output_image_tokens",
+    "web_search": "web_searches",
+    "file_search": "storage_searches",
+}
+"""Of ours, to genai-prices' names."""
 
 
 def _print(differing: list[Difference], compared: int, unknown: int, samples: int) -> None:

@@ -84,15 +84,21 @@ PriceName = Literal[
     "input",
     "output",
     "cache_read",
+    "cache_read_audio",
     "cache_write",
     "cache_write_1h",
     "input_audio",
     "output_audio",
+    "output_image",
     "input_image",
     "per_request",
+    "web_search",
+    "file_search",
     "batch_percent",
     "priority_percent",
     "flex_percent",
+    "fast_percent",
+    "us_percent",
 ]
 
 

@@ -30,6 +30,7 @@ class Peek:
     """What the pipeline needs to know of a request before deciding anything; the rest stays bytes."""
 
     __slots__ = (
+        "extras",
         "fallbacks",
         "features",
         "fields",
@@ -75,6 +76,9 @@ class Peek:
         self.features = features
         """Of: tools, forced_tool, images, pdf, audio, json_object, json_schema, reasoning, logprobs, n, prefill, server_tools.
         A sound over-approximation is allowed for same-dialect targets (they are told the truth by the upstream)."""
+        self.extras: dict[str, int] | None = None
+        """What may be billed beside tokens at their usual price, and how often at most (``types.usage.EXTRAS``); a call without
+        a limit is left out."""
         self.input_chars = input_chars
         """Size of the text, for estimating tokens before sending."""
         self.fields: dict[str, Raw] = {} if fields is None else fields

@@ -505,13 +505,13 @@ def _elsewhere(card: ModelCard | None, provider: str, model: str) -> ModelCard |
 
 
 def _price(written: dict[Any, str], place: str) -> Price:
-    """As configured: USD per million tokens, per request, and percents of the price."""
+    """As configured: USD per million tokens, per request and call, and percents of the price."""
     if "input" not in written or "output" not in written:
         raise ConfigError("a price needs `input` and `output`.", place=place)
     try:
         percents = {name: int(text) for name, text in written.items() if name.endswith("_percent")}
-        per_request = parse_usd(written.get("per_request", "0"))
-        others = {*percents, "per_request"}
+        fees = {name: parse_usd(written[name]) for name in _FEES if name in written}
+        others = {*percents, *_FEES}
         amounts = {name: _per_token(text) for name, text in written.items() if name not in others}
     except ValueError as error:
         raise ConfigError(str(error), place=place) from error
@@ -519,22 +519,31 @@ def _price(written: dict[Any, str], place: str) -> Price:
         input=amounts["input"],
         output=amounts["output"],
         cache_read=amounts.get("cache_read"),
+        cache_read_audio=amounts.get("cache_read_audio"),
         cache_write_5m=amounts.get("cache_write"),
         cache_write_1h=amounts.get("cache_write_1h", amounts.get("cache_write")),
         input_audio=amounts.get("input_audio"),
         output_audio=amounts.get("output_audio"),
+        output_image=amounts.get("output_image"),
         input_image=amounts.get("input_image"),
     )
-    if per_request < 0 or any(percent < 0 for percent in percents.values()):
+    if any(amount < 0 for amount in (*fees.values(), *percents.values())):
         raise ConfigError("a price is 0 or more.", place=place)
     return Price(
         tiers=(tier,),
-        per_request=per_request,
+        per_request=fees.get("per_request", 0),
+        web_search=fees.get("web_search"),
+        file_search=fees.get("file_search"),
         batch_percent=percents.get("batch_percent"),
         priority_percent=percents.get("priority_percent"),
         flex_percent=percents.get("flex_percent"),
+        fast_percent=percents.get("fast_percent"),
+        us_percent=percents.get("us_percent"),
         source="configuration",
     )
+
+
+_FEES = ("per_request", "web_search", "file_search")
 
 
 def _per_token(per_million: str) -> int:

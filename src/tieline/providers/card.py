@@ -8,15 +8,18 @@ from tieline.types.money import Pico
 
 
 class PriceTier(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Prices in pico-dollars per token; None: not stated (then the plain input or output price applies)."""
+    """Prices in pico-dollars per token; None: not stated (then the plain input or output price applies, but for generated images
+    and for cached audio where audio has a price)."""
 
     input: Pico
     output: Pico
     cache_read: Pico | None = None
+    cache_read_audio: Pico | None = None
     cache_write_5m: Pico | None = None
     cache_write_1h: Pico | None = None
     input_audio: Pico | None = None
     output_audio: Pico | None = None
+    output_image: Pico | None = None
     input_image: Pico | None = None
     above_input_tokens: int = 0
     """The tier holds for requests with more input tokens than this, for the whole request (WIRE_FACTS 31)."""
@@ -38,9 +41,15 @@ class Price(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tiers: tuple[PriceTier, ...]
     """Ascending by ``above_input_tokens``; the first starts at 0."""
     per_request: Pico = 0
+    web_search: Pico | None = None
+    """For each; None: not known, or not by the call."""
+    file_search: Pico | None = None
     batch_percent: int | None = None
     priority_percent: int | None = None
     flex_percent: int | None = None
+    fast_percent: int | None = None
+    us_percent: int | None = None
+    """Of tokens that were only processed in the United States."""
     off_peak: tuple[OffPeak, ...] = ()
     """Outside them the tiers hold as they are; where two overlap, the dearer."""
     zone_minutes: int = 0

@@ -24,6 +24,7 @@ class Ceiling:
     __slots__ = (
         "_bound",
         "_comparable",
+        "_extras",
         "_input",
         "_max_cost",
         "_n",
@@ -43,6 +44,7 @@ class Ceiling:
         self._output = needs.max_output_tokens
         self._n = max(needs.n, 1)
         self._tier = needs.service_tier
+        self._extras = needs.extras
         given = _parse(routing.max_cost_usd) if routing.max_cost_usd is not None else None
         self._max_cost = min((one for one in (given, needs.max_cost) if one is not None), default=None)
         self._ratio = needs.max_price_ratio if needs.max_price_ratio is not None else routing.max_price_ratio
@@ -51,8 +53,8 @@ class Ceiling:
         self.spent: Pico = 0
         """By earlier attempts of this request."""
         self._unstated = False
-        if self._tier is not None:
-            # The catalog states no prices of tiers. Where none is known of the model asked for, standard prices stand
+        if self._tier is not None or self._extras is not None:
+            # The catalog states few prices of tiers. Where none is known of the model asked for, standard prices stand
             # in for it when prices are compared, or nobody could ever take over.
             self._unstated = all(self._usual(one) is None for one in asked)
 
@@ -69,9 +71,9 @@ class Ceiling:
     def _usual(self, deployment: Deployment) -> Pico | None:
         price = deployment.card.price if deployment.card else None
         output = self._output if self._output is not None else USUAL_OUTPUT
-        bound = self._bound(price, self._input, output * self._n, self._tier)
+        bound = self._bound(price, self._input, output * self._n, self._tier, self._extras)
         if bound is None and self._unstated:
-            bound = self._bound(price, self._input, output * self._n, None)
+            bound = self._bound(price, self._input, output * self._n, None, None)
         return bound
 
     def worst(self, deployment: Deployment) -> Pico | None:
@@ -84,7 +86,9 @@ class Ceiling:
         if card is None or card.price is None:
             return None
         output = self._output if self._output is not None else card.max_output
-        return None if output is None else self._bound(card.price, self._input, output * self._n, self._tier)
+        if output is None:
+            return None
+        return self._bound(card.price, self._input, output * self._n, self._tier, self._extras)
 
     def cost_reason(self, deployment: Deployment, *, reserved: Pico = 0) -> str | None:
         if self._max_cost is None:

@@ -23,6 +23,7 @@ class Needs:
         "allowed",
         "dialect",
         "excluded",
+        "extras",
         "features",
         "input_tokens",
         "intent",
@@ -49,6 +50,7 @@ class Needs:
         max_output_tokens: int | None = None,
         n: int = 1,
         service_tier: str | None = None,
+        extras: dict[str, int] | None = None,
         rules: tuple[PolicyRules, ...] = (),
         routing: Routing | None = None,
         max_cost: Pico | None = None,
@@ -70,6 +72,8 @@ class Needs:
         """Answers asked for; each may be as long as the limit."""
         self.service_tier = service_tier
         """Asked for: batch, priority, flex, or a name for the standard one."""
+        self.extras = extras
+        """As ``dialects.base.Peek`` says."""
         self.rules = rules
         """Of gateway, project, key and request; they only tighten."""
         self.routing = routing

@@ -8,6 +8,14 @@ MAX_TOKENS = 2**32
 """What a host claims beyond is nonsense: no answer has so many, and no record holds what they would cost."""
 
 
+RATES = frozenset({"fast", "us"})
+"""Of EXTRAS, what changes the price of every token: Anthropic's `speed: fast` and `inference_geo: us`. Counted as 1."""
+CALLS = frozenset({"web_search", "file_search"})
+"""Of EXTRAS, what is billed by the call."""
+EXTRAS = RATES | CALLS | {"cache_read_audio", "output_image"}
+"""The last two are tokens, and part of ``cache_read_tokens`` and ``output_tokens``. Prices bear the same names."""
+
+
 class Usage(Struct, kw_only=True, array_like=True, gc=False):
     """Token counts. Totals include their parts; parts never overlap with one another.
 
@@ -29,16 +37,24 @@ class Usage(Struct, kw_only=True, array_like=True, gc=False):
     estimated: bool = False
     """True when the provider gave no usage and the figures are our estimate."""
     unpriced: bool = False
-    """True when more was billed than these tokens at their list price: web searches, generated images, fast mode."""
+    """True when more was billed than is counted here: grounding in Google's search, code that the vendor ran."""
+    extras: dict[str, int] | None = None
+    """What has a price of its own beside the kinds above (EXTRAS), and how much of it."""
 
     def __add__(self, other: Usage) -> Usage:
         """Of two attempts whose output went into one answer."""
         sums = {name: getattr(self, name) + getattr(other, name) for name in _COUNTS}
+        mine, its = self.extras or {}, other.extras or {}
         return Usage(
             **sums,
             estimated=self.estimated or other.estimated,
-            unpriced=self.unpriced or other.unpriced,
+            # Tokens of which only some were billed at another rate cannot be told apart any more.
+            unpriced=self.unpriced or other.unpriced or (mine.keys() & RATES) != (its.keys() & RATES),
+            extras={
+                name: 1 if name in RATES else mine.get(name, 0) + its.get(name, 0) for name in {**mine, **its}
+            }
+            or None,
         )
 
 
-_COUNTS = tuple(name for name in Usage.__struct_fields__ if name not in ("estimated", "unpriced"))
+_COUNTS = tuple(name for name in Usage.__struct_fields__ if name not in ("estimated", "unpriced", "extras"))

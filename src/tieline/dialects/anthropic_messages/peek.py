@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from tieline.dialects.anthropic_messages.wire import VERSION, WireBlock, is_foreign, path_of
+from tieline.dialects.anthropic_messages.wire import VERSION, WireBlock, is_foreign, path_of, rates_of
 from tieline.dialects.base import Outgoing, Peek, Quirks, Target
 from tieline.dialects.reading import BOOL, INT, STR, Fields, given, read, refuse, top_level
 from tieline.dialects.routing_fields import ROUTING, take_routing
@@ -22,6 +22,8 @@ _BASE64_RUN = re.compile(rb"[A-Za-z0-9+/=]{1024,}")
 CHARS_PER_MEDIUM = 6000
 """A picture or page counts as about 1,500 tokens before sending."""
 CHARS_PER_TOKEN = 3.6
+MAX_USES = 10_000
+"""Beyond it a limit is none."""
 _OPENAI_FIELDS = ("response_format", "max_completion_tokens", "stream_options", "functions")
 
 
@@ -58,6 +60,7 @@ class _OutputConfig(Struct):
 
 class _Tool(Struct):
     type: str | None = None
+    max_uses: Any = None
 
 
 _TURNS = msgspec.json.Decoder(list[_Turn])
@@ -84,7 +87,9 @@ def peek(call: Call) -> Peek:
         max_output_tokens=_limit(fields),
         user=metadata.user_id if metadata else None,
     )
-    seen.features, media = _features(call.body, fields, turns[-1].role)
+    if "speed" in fields or "inference_geo" in fields:
+        seen.extras = rates_of(_word(fields, "speed"), _word(fields, "inference_geo"))
+    seen.features, media = _features(call.body, fields, turns[-1].role, seen)
     seen.input_chars = _input_chars(fields, media)
     if not ROUTING.isdisjoint(fields):
         take_routing(fields, seen)
@@ -217,7 +222,12 @@ def _limit(fields: Fields) -> int | None:
     return value
 
 
-def _features(body: bytes, fields: Fields, last_role: str) -> tuple[frozenset[str], int]:
+def _word(fields: Fields, name: str) -> str:
+    """Of a field that is the upstream's to judge."""
+    return bytes(fields.get(name, b"")).strip(b'"').decode("utf-8", "replace")
+
+
+def _features(body: bytes, fields: Fields, last_role: str, seen: Peek) -> tuple[frozenset[str], int]:
     found: set[str] = set()
     media = 0
     if b'"type"' in body and any(mark in body for mark in _MEDIA_MARKS):
@@ -226,7 +236,7 @@ def _features(body: bytes, fields: Fields, last_role: str) -> tuple[frozenset[st
         media = sum(kind in _OF_BLOCK for kind in kinds)
     tools = read(fields, "tools", _TOOLS) or ()
     if tools:
-        _tool_features(fields, tools, found)
+        _tool_features(fields, tools, found, seen)
     config = read(fields, "output_config", _OUTPUT_CONFIG)
     if (config and config.format) or given(fields, "output_format"):
         found.add("json_schema")
@@ -240,7 +250,7 @@ def _features(body: bytes, fields: Fields, last_role: str) -> tuple[frozenset[st
     return frozenset(found), media
 
 
-def _tool_features(fields: Fields, tools: list[_Tool] | tuple[()], found: set[str]) -> None:
+def _tool_features(fields: Fields, tools: list[_Tool], found: set[str], seen: Peek) -> None:
     if any(tool.type == "function" for tool in tools):
         raise InvalidRequest(
             "`tools` of type `function` belong to OpenAI's Chat Completions API.",
@@ -250,9 +260,16 @@ def _tool_features(fields: Fields, tools: list[_Tool] | tuple[()], found: set[st
     found.add("tools")
     if any(tool.type not in (None, "custom") for tool in tools):
         found.add("server_tools")
+        _note_searches(tools, seen)
     choice = read(fields, "tool_choice", _CHOICE)
     if choice and choice.type in ("any", "tool"):
         found.add("forced_tool")
+
+
+def _note_searches(tools: list[_Tool], seen: Peek) -> None:
+    limits = [tool.max_uses for tool in tools if tool.type is not None and tool.type.startswith("web_search")]
+    if limits and all(type(limit) is int and 0 < limit <= MAX_USES for limit in limits):
+        seen.extras = {**(seen.extras or {}), "web_search": sum(limits)}
 
 
 def _block_kinds(messages: Raw) -> list[str]:

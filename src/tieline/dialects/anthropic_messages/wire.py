@@ -20,8 +20,9 @@ VERSION = b"2023-06-01"
 this API knows it (platform.claude.com/docs/en/api/versioning, November 2026)."""
 
 
-_USUAL_SPEEDS = (None, "", "standard")
-_USUAL_PLACES = (None, "", "global", "not_available")
+_SPEEDS = (None, "", "standard", "fast")
+_PLACES = (None, "", "global", "not_available", "us")
+"""What is known of how they are billed."""
 
 
 def path_of(target: Target, *, stream: bool, operation: str = "chat") -> str:
@@ -163,16 +164,27 @@ def usage_of(value: Any) -> Usage | None:
         cache_write_1h_tokens=hour,
         output_tokens=output,
         reasoning_tokens=min(thought, output),
-        unpriced=_is_unpriced(value),
+        unpriced=value.get("speed") not in _SPEEDS or value.get("inference_geo") not in _PLACES,
+        extras=_extras(value),
     )
 
 
-def _is_unpriced(usage: dict[str, Any]) -> bool:
-    """Web searches, fast mode and inference in one country are billed beyond the list price."""
-    if usage.get("speed") not in _USUAL_SPEEDS or usage.get("inference_geo") not in _USUAL_PLACES:
-        return True
+def _extras(usage: dict[str, Any]) -> dict[str, int] | None:
+    """Web searches, fast mode and inference in one country are billed beyond the list price; fetches of pages are not
+    (platform.claude.com/docs/en/about-claude/pricing, read 2026-11-23)."""
+    found = rates_of(usage.get("speed"), usage.get("inference_geo"))
     ran = usage.get("server_tool_use")
-    return isinstance(ran, dict) and count_of(ran.get("web_search_requests")) > 0
+    searches = count_of(ran.get("web_search_requests")) if isinstance(ran, dict) else 0
+    if searches:
+        found = {**(found or {}), "web_search": searches}
+    return found
+
+
+def rates_of(speed: Any, place: Any) -> dict[str, int] | None:
+    """Of EXTRAS in ``types.usage``, those that a request asks for and its usage tells."""
+    if speed == "fast":
+        return {"fast": 1, "us": 1} if place == "us" else {"fast": 1}
+    return {"us": 1} if place == "us" else None
 
 
 def wire_usage(usage: Usage | None) -> dict[str, Any]:

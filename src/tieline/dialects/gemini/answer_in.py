@@ -232,12 +232,20 @@ def usage_of(given: Any) -> Usage | None:
         output_tokens=count_of(given.get("candidatesTokenCount")) + thoughts,
         reasoning_tokens=thoughts,
         output_audio_tokens=_modality(given.get("candidatesTokensDetails"), "AUDIO"),
-        # Generated images and cached audio have prices of their own, which are not known here.
-        unpriced=(
-            "candidatesTokensDetails" in given and _modality(given["candidatesTokensDetails"], "IMAGE") > 0
-        )
-        or ("cacheTokensDetails" in given and _modality(given["cacheTokensDetails"], "AUDIO") > 0),
+        unpriced="candidatesTokensDetails" in given
+        and _modality(given["candidatesTokensDetails"], "VIDEO") > 0,
+        extras=_extras(given),
     )
+
+
+def _extras(given: Json) -> dict[str, int] | None:
+    """Generated images and cached audio have prices of their own (ai.google.dev/gemini-api/docs/pricing, read 2026-11-23)."""
+    found: dict[str, int] = {}
+    if "candidatesTokensDetails" in given and (count := _modality(given["candidatesTokensDetails"], "IMAGE")):
+        found["output_image"] = count
+    if "cacheTokensDetails" in given and (count := _modality(given["cacheTokensDetails"], "AUDIO")):
+        found["cache_read_audio"] = count
+    return found or None
 
 
 def _whole_usage(answer: Json) -> Usage | None:

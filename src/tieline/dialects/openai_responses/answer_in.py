@@ -49,8 +49,10 @@ _STATUS_OF_CODE = {
     "vector_store_timeout": 504,
 }
 """Beyond what vendors share."""
-_PAID_TOOLS = ("web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call")
-"""Billed by the call, the container or the image, beside the tokens."""
+_UNPRICED = ("code_interpreter_call", "image_generation_call")
+"""Billed by the minute of a container and by the image, which the answer does not tell."""
+_FREE_ACTIONS = ("open_page", "find_in_page")
+"""Only searches are billed (developers.openai.com/api/docs/guides/tools-web-search, read 2026-11-23)."""
 
 
 def decode_error(status: int, headers: Headers, body: bytes) -> ErrorInfo:
@@ -128,10 +130,36 @@ def usage_of(given: Any) -> Usage | None:
 def _whole_usage(answer: Json) -> Usage | None:
     usage = usage_of(answer.get("usage"))
     if usage is not None:
-        for item in list_of(answer.get("output")):
-            if object_of(item).get("type") in _PAID_TOOLS:
+        for given in list_of(answer.get("output")):
+            item = object_of(given)
+            kind = item.get("type")
+            if kind in ("web_search_call", "file_search_call"):
+                _count_search(answer, item, usage)
+            elif kind in _UNPRICED:
                 usage.unpriced = True
     return usage
+
+
+def _count_search(answer: Json, item: Json, usage: Usage) -> None:
+    """The fee for a call is fixed, but not that of `web_search_preview`, which is another with models that do not reason
+    (developers.openai.com/api/docs/pricing, read 2026-11-23). Whether a call that failed is billed is not said."""
+    name, count = "file_search", 1
+    if item.get("type") == "web_search_call":
+        action = object_of(item.get("action")).get("type")
+        name, count = "web_search", int(action not in _FREE_ACTIONS)
+        if (count and action != "search") or not _searches_by_the_call(answer):
+            usage.unpriced = True
+    if count and item.get("status") != "completed":
+        usage.unpriced = True
+    usage.extras = usage.extras or {}
+    usage.extras[name] = usage.extras.get(name, 0) + count
+
+
+def _searches_by_the_call(answer: Json) -> bool:
+    kinds = {text_of(object_of(tool).get("type")) for tool in list_of(answer.get("tools"))}
+    return any(kind.startswith("web_search") for kind in kinds) and not any(
+        "preview" in kind for kind in kinds
+    )
 
 
 def _reason(answer: Json, called: bool) -> tuple[FinishReason, str]:

@@ -93,6 +93,8 @@ _OTHER_TOOLS = (
     ("input_schema", "Anthropic's Messages API", "/v1/messages"),
 )
 _MEDIA = (b"input_image", b"input_file", b"input_audio")
+MAX_CALLS = 10_000
+"""Beyond it a limit is none."""
 MEDIA_CHARS = 6000
 """A picture or page counts as about 1,500 tokens before sending (vendors say 85 to 3,000)."""
 _NOT_TEXT = frozenset(("image_url", "file_data", "data", "encrypted_content", "file_url"))
@@ -120,8 +122,21 @@ def peek(call: Call) -> Peek:
         input_chars=chars,
         fields=fields,
     )
+    if "max_tool_calls" in fields and "server_tools" in features:
+        seen.extras = _calls(fields)
     take_routing(fields, seen)
     return seen
+
+
+def _calls(fields: dict[str, Raw]) -> dict[str, int] | None:
+    """How often each tool with a fee may be called: the limit holds for all that the vendor runs, together."""
+    limit, tools = value_of(fields["max_tool_calls"], "max_tool_calls"), value_of(fields["tools"], "tools")
+    if type(limit) is not int or not 0 < limit <= MAX_CALLS:
+        return None
+    kinds = {str(tool.get("type")) for tool in tools if isinstance(tool, dict)}
+    return {
+        name: limit for name in ("web_search", "file_search") if any(kind.startswith(name) for kind in kinds)
+    } or None
 
 
 def refuse_state(body: Json) -> None:
