@@ -415,7 +415,7 @@ class Flight:
                 bought_unknown = bought_unknown or entry.cost is None
                 bought += entry.cost or 0
         record.cost = None if wasted_unknown or bought_unknown else wasted + bought
-        record.wasted = None if wasted_unknown else wasted
+        record.wasted = None if wasted_unknown and not wasted else wasted
         worth = None if bought_unknown else bought
         if self.permit is not None:
             charged = self.line.markup.charge(record.cost, worth, served=served)

@@ -153,3 +153,25 @@ async def test_a_hard_budget_holds_for_searches_and_bears_what_they_cost(tmp_pat
         record = await it.charged()
         assert record.charged == record.cost == parse_usd("0.052")
         assert (await ask(it, secret)).status == 402
+
+
+async def test_the_known_part_of_what_was_wasted_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with claudes(tmp_path, TOKENS, None, TOKENS) as (it, [first, second, _]):
+        first.broken = second.broken = True
+        heard = await ask(it, models=["h1/m", "h2/m"])
+        assert heard.status == 200, heard.body
+        record = await it.charged()
+        known, unknown, bought = [entry.cost for entry in record.attempts]
+        assert known
+        assert unknown is None
+        assert bought == parse_usd("0.002")
+        assert (record.cost, record.wasted) == (None, known)
+        print_record(record)
+        said = " ".join(capsys.readouterr().out.split())
+        assert f"unknown, of which wasted ${format_usd(known)} or more" in said
+        # Where nothing is known, nothing is said to be.
+        heard = await ask(it, model="h1/m", models=["h2/m"])
+        assert heard.status == 200, heard.body
+        assert (await it.charged()).wasted is None

@@ -250,7 +250,7 @@ def print_record(record: Record) -> None:
             f"{escape(record.model_asked)} through {record.dialect}{', streamed' if record.stream else ''}",
         ),
         ("served by", escape(record.deployment or "nobody")),
-        ("cost", f"${format_usd(record.cost)}, of which wasted ${format_usd(record.wasted)}"),
+        ("cost", _cost(record)),
         (
             "tokens",
             f"{usage.input_tokens:,} in, {usage.output_tokens:,} out{' (estimated)' if usage.estimated else ''}"
@@ -270,6 +270,13 @@ def print_record(record: Record) -> None:
     console.print()
     if record.attempts:
         console.print(_timeline(record))
+
+
+def _cost(record: Record) -> str:
+    wasted = "unknown" if record.wasted is None else f"${format_usd(record.wasted)}"
+    if record.cost is None:
+        return f"unknown, of which wasted {wasted}{' or more' if record.wasted is not None else ''}"
+    return f"${format_usd(record.cost)}, of which wasted {wasted}"
 
 
 def _extras(usage: Usage | None) -> str:

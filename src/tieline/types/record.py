@@ -85,7 +85,7 @@ class Record(Struct, kw_only=True, array_like=True, tag=2, gc=False):
     cost: Pico | None = 0
     """All attempts together; None when any part is unknown."""
     wasted: Pico | None = 0
-    """The part of ``cost`` that bought nothing for the caller."""
+    """What is known to have bought nothing for the caller; where ``cost`` is None there may be more. None: nothing is known."""
     charged: Pico | None = 0
     """What the caller's budget bears: cost with markup, by the ``charge_failed`` setting."""
     cache: str = "off"
