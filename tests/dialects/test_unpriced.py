@@ -36,6 +36,11 @@ USAGES: list[tuple[dict[str, Any], Extras]] = [
     ({"inference_geo": "mars"}, UNKNOWN),
     ({"speed": "faster"}, UNKNOWN),
     ({"speed": ["fast"]}, UNKNOWN),
+    ({"iterations": [{"type": "message", "input_tokens": 9, "output_tokens": 5}]}, None),
+    ({"iterations": None}, None),
+    ({"iterations": [{"type": "advisor_message", "model": "m2", "output_tokens": 5}]}, UNKNOWN),
+    ({"iterations": [{"type": "fallback_message", "model": "m2", "output_tokens": 5}]}, UNKNOWN),
+    ({"iterations": ["?"]}, UNKNOWN),
 ]
 CANDIDATES: list[tuple[dict[str, Any], dict[str, Any], Extras]] = [
     ({}, {"candidatesTokensDetails": [{"modality": "TEXT", "tokenCount": 5}]}, None),
@@ -69,6 +74,8 @@ ITEMS: list[tuple[list[dict[str, Any]], str, Extras]] = [
     ([{**FILES, "status": "incomplete"}], "file_search", UNKNOWN),
     ([{"type": "code_interpreter_call"}], "code_interpreter", UNKNOWN),
     ([{"type": "image_generation_call"}], "image_generation", UNKNOWN),
+    ([{"type": "shell_call", "environment": {"type": "local"}}, {"type": "shell_call"}], "shell", None),
+    ([{"type": "shell_call", "environment": {"type": "container_reference"}}], "shell", UNKNOWN),
 ]
 
 
@@ -118,6 +125,60 @@ def test_responses(items: list[dict[str, Any]], tool: str, extras: Extras) -> No
         "tools": [{"type": tool}],
         "output": [*({"id": "i", "summary": [], **item} for item in items), said],
         "usage": {"input_tokens": 9, "output_tokens": 5},
+    }
+    last = {"type": "response.completed", "response": answer}
+    check(RESPONSES, extras, answer, f"data: {json.dumps(last)}\n\n".encode())
+
+
+def test_what_compaction_read_and_wrote_counts() -> None:
+    """The totals leave it out."""
+    compaction = {
+        "type": "compaction",
+        "input_tokens": 180,
+        "cache_read_input_tokens": 20,
+        "output_tokens": 35,
+    }
+    message = {"type": "message", "input_tokens": 23, "output_tokens": 10}
+    usage = {"input_tokens": 23, "output_tokens": 10, "speed": "fast", "iterations": [compaction, message]}
+    answer = {"id": "m", "type": "message", "role": "assistant", "model": "m", "stop_reason": "end_turn"}
+    body = json.dumps({**answer, "content": [], "usage": usage}).encode()
+    streamed = events(ANTHROPIC, message_start(), message_end(**usage))
+    reports = [event.usage for event in streamed if isinstance(event, UsageReport)]
+    reader = get(ANTHROPIC)
+    for found in (reader.decode_response(body).usage, reader.glance(body).usage, reports[-1]):
+        assert found == Usage(input_tokens=223, cache_read_tokens=20, output_tokens=45, extras={"fast": 1})
+        assert cost(WHOLE, found, at_unix=0) == 2 * (223 * 3 + 45 * 5)
+
+
+@pytest.mark.parametrize(
+    ("more", "usage", "extras"),
+    [
+        ({"tool_usage": {"web_search": {"num_requests": 1}}}, {}, {"web_search": 1}),
+        ({"tool_usage": {"web_search": {"num_requests": 0}}}, {}, {"web_search": 0}),
+        ({"tool_usage": None}, {}, {"web_search": 2}),
+        ({}, {"num_server_side_tools_used": 0}, {"web_search": 2}),
+        ({}, {"num_server_side_tools_used": 2}, UNKNOWN),
+        (
+            {},
+            {"input_tokens_details": {"cache_write_tokens_details": {"ttl_12h_tokens": 0}}},
+            {"web_search": 2},
+        ),
+        ({}, {"input_tokens_details": {"cache_write_tokens_details": {"ttl_12h_tokens": 7}}}, UNKNOWN),
+    ],
+)
+def test_what_responses_tell_beside_their_items(
+    more: dict[str, Any], usage: dict[str, Any], extras: Extras
+) -> None:
+    said = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "hi"}]}
+    answer = {
+        "id": "r",
+        "object": "response",
+        "model": "m",
+        "status": "completed",
+        "tools": [{"type": "web_search"}],
+        "output": [SEARCH, SEARCH, said],
+        "usage": {"input_tokens": 9, "output_tokens": 5, **usage},
+        **more,
     }
     last = {"type": "response.completed", "response": answer}
     check(RESPONSES, extras, answer, f"data: {json.dumps(last)}\n\n".encode())

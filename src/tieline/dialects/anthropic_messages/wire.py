@@ -147,6 +147,28 @@ def usage_of(value: Any) -> Usage | None:
     """Here `input_tokens` excludes what the cache served or stored: added back (WIRE_FACTS 29)."""
     if not isinstance(value, dict) or not value:
         return None
+    usage = _tokens(value)
+    if value.get("iterations"):
+        usage = _with_iterations(usage, value["iterations"])
+    if value.get("speed") not in _SPEEDS or value.get("inference_geo") not in _PLACES:
+        usage.unpriced = True
+    usage.extras = _extras(value)
+    return usage
+
+
+def _with_iterations(usage: Usage, iterations: Any) -> Usage:
+    """The totals hold those of type `message`. Compaction is billed beside them, by the same model
+    (platform.claude.com/docs/en/build-with-claude/compaction, read 2026-11-23); an advisor and a fallback are another model."""
+    for entry in iterations if isinstance(iterations, list) else ():
+        kind = entry.get("type") if isinstance(entry, dict) else None
+        if kind == "compaction":
+            usage = usage + _tokens(entry)
+        elif kind != "message":
+            usage.unpriced = True
+    return usage
+
+
+def _tokens(value: dict[str, Any]) -> Usage:
     read = count_of(value.get("cache_read_input_tokens"))
     written = count_of(value.get("cache_creation_input_tokens"))
     split = value.get("cache_creation")
@@ -164,8 +186,6 @@ def usage_of(value: Any) -> Usage | None:
         cache_write_1h_tokens=hour,
         output_tokens=output,
         reasoning_tokens=min(thought, output),
-        unpriced=value.get("speed") not in _SPEEDS or value.get("inference_geo") not in _PLACES,
-        extras=_extras(value),
     )
 
 

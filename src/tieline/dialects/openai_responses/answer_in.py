@@ -50,9 +50,10 @@ _STATUS_OF_CODE = {
 }
 """Beyond what vendors share."""
 _UNPRICED = ("code_interpreter_call", "image_generation_call")
-"""Billed by the minute of a container and by the image, which the answer does not tell."""
+"""Billed by the minute of a container, which the answer does not tell, and by the tokens of a model that it does not name."""
 _FREE_ACTIONS = ("open_page", "find_in_page")
-"""Only searches are billed (developers.openai.com/api/docs/guides/tools-web-search, read 2026-11-23)."""
+"""Only searches are billed (developers.openai.com/api/docs/guides/tools-web-search, read 2026-11-23). Newer answers tell how many were,
+in `tool_usage` (openai SDK 3.54)."""
 
 
 def decode_error(status: int, headers: Headers, body: bytes) -> ErrorInfo:
@@ -124,42 +125,61 @@ def usage_of(given: Any) -> Usage | None:
         cache_write_5m_tokens=count_of(read.get("cache_write_tokens")),
         output_tokens=count_of(given.get("output_tokens")),
         reasoning_tokens=count_of(written.get("reasoning_tokens")),
+        unpriced=_is_unpriced(given, read),
     )
+
+
+def _is_unpriced(given: Json, read: Json) -> bool:
+    """What was written to be kept for twelve hours costs more than the price for thirty minutes that is known; what xAI's own
+    tools did is billed by the call."""
+    written = read.get("cache_write_tokens_details")
+    if written is not None and count_of(object_of(written).get("ttl_12h_tokens")):
+        return True
+    return "num_server_side_tools_used" in given and count_of(given["num_server_side_tools_used"]) > 0
 
 
 def _whole_usage(answer: Json) -> Usage | None:
     usage = usage_of(answer.get("usage"))
-    if usage is not None:
-        for given in list_of(answer.get("output")):
-            item = object_of(given)
-            kind = item.get("type")
-            if kind in ("web_search_call", "file_search_call"):
-                _count_search(answer, item, usage)
-            elif kind in _UNPRICED:
-                usage.unpriced = True
+    if usage is None:
+        return None
+    searches: list[Json] = []
+    files = 0
+    for given in list_of(answer.get("output")):
+        item = object_of(given)
+        kind = item.get("type")
+        if kind == "web_search_call":
+            searches.append(item)
+        elif kind == "file_search_call":
+            files += 1
+            # Whether one that failed is billed is not said.
+            usage.unpriced = usage.unpriced or item.get("status") != "completed"
+        elif kind in _UNPRICED or (kind == "shell_call" and _in_container(item)):
+            usage.unpriced = True
+    if searches:
+        _count_searches(answer, searches, usage)
+    if files:
+        usage.extras = {**(usage.extras or {}), "file_search": files}
     return usage
 
 
-def _count_search(answer: Json, item: Json, usage: Usage) -> None:
-    """The fee for a call is fixed, but not that of `web_search_preview`, which is another with models that do not reason
-    (developers.openai.com/api/docs/pricing, read 2026-11-23). Whether a call that failed is billed is not said."""
-    name, count = "file_search", 1
-    if item.get("type") == "web_search_call":
-        action = object_of(item.get("action")).get("type")
-        name, count = "web_search", int(action not in _FREE_ACTIONS)
-        if (count and action != "search") or not _searches_by_the_call(answer):
-            usage.unpriced = True
-    if count and item.get("status") != "completed":
-        usage.unpriced = True
-    usage.extras = usage.extras or {}
-    usage.extras[name] = usage.extras.get(name, 0) + count
-
-
-def _searches_by_the_call(answer: Json) -> bool:
+def _count_searches(answer: Json, calls: list[Json], usage: Usage) -> None:
+    """The fee for a search is fixed, but not that of `web_search_preview`, which is another with models that do not reason
+    (developers.openai.com/api/docs/pricing, read 2026-11-23)."""
     kinds = {text_of(object_of(tool).get("type")) for tool in list_of(answer.get("tools"))}
-    return any(kind.startswith("web_search") for kind in kinds) and not any(
-        "preview" in kind for kind in kinds
-    )
+    if any("preview" in kind for kind in kinds) or not any(kind.startswith("web_search") for kind in kinds):
+        usage.unpriced = True
+    told = object_of(object_of(answer.get("tool_usage")).get("web_search")).get("num_requests")
+    if told is None:
+        billed = [call for call in calls if object_of(call.get("action")).get("type") not in _FREE_ACTIONS]
+        for call in billed:
+            if object_of(call.get("action")).get("type") != "search" or call.get("status") != "completed":
+                usage.unpriced = True
+        told = len(billed)
+    usage.extras = {"web_search": count_of(told)}
+
+
+def _in_container(item: Json) -> bool:
+    return object_of(item.get("environment")).get("type") not in (None, "local")
 
 
 def _reason(answer: Json, called: bool) -> tuple[FinishReason, str]:
