@@ -60,6 +60,15 @@ async def hosts(
 ) -> AsyncIterator[tuple[Served, list[str]]]:
     """Served with ``one`` and ``two`` (OpenAI's dialect), ``claude`` and ``gem``, all of them one upstream; and who was asked."""
     asked: list[str] = []
+    answering: set[asyncio.Task[None]] = set()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(answer(reader, writer))
+        answering.add(task)
+        try:
+            await asyncio.wait([task])
+        finally:
+            writer.close()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -75,9 +84,8 @@ async def hosts(
                 return
             else:
                 await asyncio.sleep(float(part))
-        writer.close()
 
-    upstream = await asyncio.start_server(answer, "127.0.0.1", 0)
+    upstream = await asyncio.start_server(accept, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{upstream.sockets[0].getsockname()[1]}"
     dialects = {"one": "openai_chat", "two": "openai_chat", "claude": "anthropic_messages", "gem": "gemini"}
     prices: Any = {"m": {"input": "1", "output": "4"}}
@@ -97,6 +105,10 @@ async def hosts(
             yield served, asked
     finally:
         upstream.close()
+        for task in answering:
+            task.cancel()
+        await asyncio.gather(*answering, return_exceptions=True)
+        await asyncio.sleep(0)
 
 
 BOTH = ModelConfig(deployments=["one/m"], fallbacks=["two/m"])
@@ -239,3 +251,31 @@ async def test_a_whole_answer_reaches_who_asked_for_a_stream_in_words_that_only_
         (record,) = await served.records()
         assert record.outcome == "success"
         assert record.charged
+
+
+IMPATIENT = ("tieline-first-token-timeout-s: 0.3", "tieline-stall-timeout-s: 0.3")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/v1/embeddings", {"model": "one/m", "input": "x"}, 504),
+        ("/v1beta/models/gem/m:embedContent", {"content": {"parts": [{"text": "x"}]}}, 504),
+        ("/v1/messages/count_tokens", {"model": "claude/m", "messages": HELLO}, 200),
+    ],
+)
+async def test_an_answer_without_an_end_is_not_waited_for(
+    tmp_path: Path, path: str, body: dict[str, Any], status: int
+) -> None:
+    """Embeddings and token counts used to wait for it for ever."""
+    script: Script = [
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{",
+        20.0,
+    ]
+    async with hosts(tmp_path, lambda _: script) as (served, _), await served.connect() as raw:
+        raw.send(post(path, json.dumps(body).encode(), *IMPATIENT))
+        heard = await raw.hear(timeout=5)
+        assert heard.status == status, heard.body
+        assert heard.headers.get("tieline-estimated") == ("true" if status == 200 else None)
+        (record,) = await served.records()
+        assert {attempt.outcome for attempt in record.attempts} == {"stall"}
