@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from msgspec.structs import replace
@@ -279,3 +280,20 @@ async def test_an_answer_without_an_end_is_not_waited_for(
         assert heard.headers.get("tieline-estimated") == ("true" if status == 200 else None)
         (record,) = await served.records()
         assert {attempt.outcome for attempt in record.attempts} == {"stall"}
+
+
+@pytest.mark.parametrize(
+    "end", ["\r\nX-More: 1", "\r\n\r\nHTTP/1.1 200 OK", "\nX-More: 1", "\0", "\x7f", "n" * 600]
+)
+@pytest.mark.parametrize("path", [CHAT, "/v1beta/models/{}:generateContent"])
+async def test_a_name_that_a_caller_makes_up_ends_no_header(tmp_path: Path, path: str, end: str) -> None:
+    """Any name may be asked for at a provider, and the headers of the answer name it."""
+    name = f"one/m{end}"
+    sent = chat(name) if path == CHAT else b'{"contents":[{"parts":[{"text":"x"}]}]}'
+    async with hosts(tmp_path, lambda _: whole(ANSWER)) as (served, asked), await served.connect() as raw:
+        raw.send(post(path.format(quote(name, safe="")), sent))
+        heard = await raw.hear()
+        assert heard.status == 404, heard
+        assert "x-more" not in heard.headers
+        assert len(heard.body) < 2_000
+        assert asked == []

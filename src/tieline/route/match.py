@@ -18,6 +18,8 @@ Deploy = Callable[[str, str], Deployment | None]
 
 MAX_MADE = 1024
 """Deployments made up from callers' names that are kept."""
+MAX_NAME_CHARS = 512
+"""Of a name that a caller makes up. It goes into headers, metrics and records."""
 Find = Callable[[str], list[Deployment]]
 """A name that no listed deployment has, such as a dated snapshot -> what serves it; empty when nothing does."""
 
@@ -137,6 +139,8 @@ class Names:
         return found if "/" in name and plain(found.id) != plain(name) else None
 
     def nearest(self, name: str) -> list[str]:
+        if len(name) > MAX_NAME_CHARS:
+            return []
         names = self.all_names()
         close = get_close_matches(plain(name), {plain(one): one for one in names}, n=3, cutoff=0.6)
         by_plain = {plain(one): one for one in reversed(names)}
@@ -175,6 +179,10 @@ class Names:
     def _make(self, name: str) -> Deployment | None:
         provider, slash, model = name.partition("/")
         if not slash or not model or self._deploy is None:
+            return None
+        if (
+            len(name) > MAX_NAME_CHARS or not name.isprintable()
+        ):  # a line break would end the header it stands in
             return None
         made = self._made.get(name) or self._deploy(provider, model)
         if made is not None:
@@ -215,7 +223,8 @@ class Names:
             hint = f"`{provider}` is configured with a list of models: add it to providers.{provider}.models."
         else:
             hint = "GET /v1/models lists the names that work."
-        return UnknownModel(f"The model {name!r} is not known here.", param="model", hint=hint)
+        shown = name if len(name) <= MAX_NAME_CHARS else f"{name[:60]}…"
+        return UnknownModel(f"The model {shown!r} is not known here.", param="model", hint=hint)
 
 
 def _how_to_set_up(provider: str) -> str:
