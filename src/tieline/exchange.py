@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
@@ -152,7 +152,7 @@ class Exchange:
             self.failure = _SUPERSEDED
         except Exception as error:
             self.failure = _OURS  # unless it is known
-            self.failure = self._failure_of(error)
+            self.failure = self._without_key(self._failure_of(error))
             error.__traceback__ = None  # its frames know whoever raised it and keeps it: a cycle as well
         finally:
             if self.response is not None:
@@ -291,6 +291,8 @@ class Exchange:
         return response
 
     async def _refusal(self, response: UpstreamResponse) -> Failure:
+        if response.status < 400:
+            return self._redirected(response.status)
         try:
             body = await self._body(response, MAX_ERROR_BYTES)
         except (TransportError, Died):
@@ -299,6 +301,11 @@ class Exchange:
         provider = self.step.deployment.provider
         failure = classify(provider.name, self.dialect.name, response.status, info, response.headers)
         return self._advised(weighed(failure, self.sent, self.step.deployment.model))
+
+    def _redirected(self, status: int) -> Failure:
+        """Most often of an address with http for https. It is not followed: the key would go along."""
+        said = f"{self.step.deployment.provider.name} answered with a redirect ({status}), which is not followed: "
+        return Failure(kind=FailureClass.GARBLED, message=f"{said}correct its base_url.", status=status)
 
     def _advised(self, failure: Failure) -> Failure:
         deployment = self.step.deployment
@@ -512,6 +519,13 @@ class Exchange:
             return Failure(kind=FailureClass.TRUNCATED, message=f"The answer of {name} broke off: {error}.")
         raise error
 
+    def _without_key(self, failure: Failure) -> Failure:
+        """Hosts repeat the key that they refuse; ``safe`` knows vendors' keys by their looks, this one has any."""
+        key = self.step.credential.secret
+        if not isinstance(key, str) or len(key) < _LIKE_NO_WORD or key not in failure.message:
+            return failure
+        return replace(failure, message=failure.message.replace(key, "[key]"))
+
     def _broken(self, failure: Failure) -> Failure:
         """A connection that is lost after the answer began is not tried again at the same place (DESIGN section 6)."""
         if failure.kind is not FailureClass.CONNECT or self.response is None:
@@ -616,6 +630,8 @@ _SUPERSEDED = Failure(
     kind=FailureClass.SUPERSEDED, message="Cancelled: the attempt beside it had content first."
 )
 _OURS = Failure(kind=FailureClass.INTERNAL, message="Tieline failed; the server's log has the request's id.")
+_LIKE_NO_WORD: Final = 12
+"""Characters of a key. Shorter ones stand for none (`unused`, `ollama`) and would be found in any text."""
 _ABANDONED = frozenset(
     {
         FailureClass.CALLER_GONE,

@@ -297,3 +297,44 @@ async def test_a_name_that_a_caller_makes_up_ends_no_header(tmp_path: Path, path
         assert "x-more" not in heard.headers
         assert len(heard.body) < 2_000
         assert asked == []
+
+
+async def test_a_redirect_is_not_followed_and_named(tmp_path: Path) -> None:
+    """The key would go along."""
+    script: Script = [b"HTTP/1.1 308 X\r\nlocation: http://127.0.0.1:1/else\r\ncontent-length: 0\r\n\r\n"]
+    async with hosts(tmp_path, lambda _: script) as (served, asked), await served.connect() as raw:
+        raw.send(post(CHAT, chat("one/m")))
+        heard = await raw.hear()
+        assert heard.status == 502
+        assert "one answered with a redirect (308)" in heard.json["error"]["message"]
+        assert "base_url" in heard.json["error"]["message"]
+        assert asked == ["one"]
+
+
+KEY = "correct-horse-battery"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("status", [400, 401, 200])
+async def test_a_key_of_any_looks_that_its_host_repeats_is_not_passed_on(
+    tmp_path: Path, status: int, stream: bool
+) -> None:
+    said = b'{"error":{"message":"This key is wrong: %b!","code":%d}}' % (
+        KEY.encode(),
+        status if status > 200 else 400,
+    )
+    script: Script = whole(said)
+    if status != 200:
+        script = [b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n\r\n" % (status, len(said)) + said]
+    elif stream:
+        script = [SSE, piece(HI), 0.05, piece(b"data: " + said + b"\n\n")]
+    async with hosts(tmp_path, lambda _: script) as (served, _), await served.connect() as raw:
+        config = served.gateway.config
+        one = replace(config.providers["one"], api_key=KEY)
+        served.gateway.reload(replace(config, providers=config.providers | {"one": one}))
+        raw.send(post(CHAT, chat("one/m", stream=stream)))
+        heard = await raw.hear()
+        assert KEY.encode() not in heard.body
+        assert b"[key]" in heard.body
+        (record,) = await served.records()
+        assert KEY not in repr(record)
