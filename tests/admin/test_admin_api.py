@@ -12,6 +12,7 @@ import pytest
 
 from tests.admin.client import TOKEN, Admin, administered
 from tests.browser import browsing
+from tests.served import Raw
 from tieline.store import queries
 
 
@@ -271,6 +272,11 @@ async def test_without_any_token_it_may_be_read_from_here_only(tmp_path: Path) -
             "Host: evil.example",
         ):
             assert (await admin.ask("GET", "/health", None, header))[0] == 401, header
+        reader, writer = await asyncio.open_connection("127.0.0.1", admin.port)
+        async with Raw(reader, writer) as raw:
+            raw.send(f"GET /admin/api/health HTTP/1.0\r\nHost: 127.0.0.1:{admin.port}\r\n\r\n".encode())
+            assert (await raw.hear()).status == 401
+        assert (await admin.ask("GET", "/health", None, "Origin: http://["))[0] == 401
         from tieline.store.admin import make_token
 
         assert admin.gateway.database is not None

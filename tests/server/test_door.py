@@ -350,6 +350,57 @@ async def test_what_is_not_http_is_400_and_closed(raw: Raw, sent: bytes, says: s
     assert await raw.at_end()
 
 
+PAGES = (
+    "https://evil.example",
+    "http://tieline.evil.example:8787",
+    "null",
+    "http://[",
+    "http://127.0.0.1.evil.example",
+)
+OURS = (
+    "http://127.0.0.1:8787",
+    "http://localhost:3000",
+    "http://[::1]:1",
+    "http://app.localhost",
+    "app://obsidian.md",
+)
+
+
+@pytest.mark.parametrize("path", [CHAT, MESSAGES])
+async def test_pages_of_other_sites_are_not_served_without_a_key(served: Served, path: str) -> None:
+    """A browser sends them everywhere; a page could spend the money of whoever looks at it, also by a name of its own that
+    resolves to this machine."""
+    for origin in PAGES:
+        async with await served.connect() as raw:
+            raw.send(post(path, chat(), "Content-Type: text/plain", f"Origin: {origin}"))
+            heard = await raw.hear()
+            assert heard.status == 403, origin
+            assert "virtual key" in heard.json["error"]["message"]
+            assert await raw.at_end()
+    for origin in OURS:
+        async with await served.connect() as raw:
+            raw.send(post(path, chat(), f"Origin: {origin}"))
+            assert (await raw.hear()).status != 403, origin
+    assert len(await served.records()) == len(OURS)
+
+
+async def test_pages_are_served_where_anyone_is(tmp_path: Path) -> None:
+    async with serving(tmp_path, open=True) as served, await served.connect() as raw:
+        raw.send(post(CHAT, chat(), "Origin: https://chat.example"))
+        assert (await raw.hear()).status == 200
+
+
+async def test_pages_are_served_with_a_key(served: Served, raw: Raw) -> None:
+    accounts = served.gateway.accounts
+    assert accounts is not None and served.gateway.watch is not None
+    _, secret = await asyncio.to_thread(accounts.create_key, "default", "page")
+    await served.gateway.watch.look()
+    raw.send(post(CHAT, chat(), "Origin: https://chat.example", f"Authorization: Bearer {secret}"))
+    assert (await raw.hear()).status == 200
+    raw.send(post(CHAT, chat(), "Origin: https://chat.example"))
+    assert (await raw.hear()).status == 401
+
+
 async def test_garbage_behind_a_good_request_does_not_spoil_its_answer(raw: Raw) -> None:
     raw.send(post(CHAT, chat(stream=True)) + b"\x00garbage\r\n\r\n")
     assert (await raw.hear()).body.endswith(b"data: [DONE]\n\n")

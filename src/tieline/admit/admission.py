@@ -14,6 +14,7 @@ from tieline.admit.budgets import Meter, ceilings
 from tieline.admit.facts import Facts
 from tieline.admit.keys import PREFIX, digest_of, find
 from tieline.admit.limits import Gate
+from tieline.admit.pages import is_elsewhere
 from tieline.admit.policy import combine
 from tieline.admit.rules import BudgetRule, Limits, Rules, matches
 from tieline.admit.snapshot import EMPTY, Key, Project, Snapshot
@@ -404,6 +405,10 @@ class Admission:
                 self._digests.clear()
             self._digests[secret] = digest
         return key
+
+    def refuses_page(self, origin: str) -> bool:
+        """Whether a browser says that another site's page sent a request, which would spend the owner's money without a key."""
+        return not self.open and self._is_open() and is_elsewhere(origin)
 
     def _is_open(self) -> bool:
         return self.open or (self.loopback and not self._snapshot.keys)

@@ -45,7 +45,7 @@ _STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus
 }
 _CHUNK_LINES: Final = [b"%x\r\n" % size for size in range(1024)]
-_NOTED: Final = frozenset((b"content-length", b"expect", b"content-encoding"))
+_NOTED: Final = frozenset((b"content-length", b"expect", b"content-encoding", b"origin"))
 """What the door itself looks at; of all other headers it only adds up the size."""
 _WITHOUT_BODY: Final = (204, 304)
 
@@ -389,6 +389,14 @@ class Door(Sender):
             self._refuse(
                 415, "unsupported_media_type", "A compressed request body is not read; send it as it is."
             )
+        elif name == b"origin":
+            if self._route(self.url) and self.gateway.admission.refuses_page(value.decode("latin-1")):
+                self._refuse(
+                    403,
+                    "permission_denied",
+                    "A page of another site sent this, and without virtual keys only programs of this machine are "
+                    "served. Make a key with `tieline keys create`, or set server.open: true to serve anyone.",
+                )
 
     def _continue(self) -> None:
         """The go-ahead for a body, once no other answer is on the line."""

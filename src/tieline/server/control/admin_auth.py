@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.types import Guard
 
+from tieline.admit.pages import is_loopback, names_loopback
 from tieline.store import admin
 from tieline.types.errors import ConfigError, Forbidden, Unauthenticated
 
@@ -97,25 +96,13 @@ def _bearer(header: str | None) -> str | None:
 def _is_local(connection: ASGIConnection[Any, Any, Any, Any]) -> bool:
     """From this machine, to this machine by name, and not sent by a page of another site or through a proxy."""
     headers = connection.headers
-    if any(name in headers for name in _PROXIED):
+    # nginx says nothing of itself unless it is told to; by itself it speaks HTTP/1.0, as nobody else does any more.
+    if any(name in headers for name in _PROXIED) or connection.scope["http_version"] == "1.0":
         return False
     if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
         return False
     origin = headers.get("origin")
-    if origin is not None and not _names_loopback(urlsplit(origin).netloc):
+    if origin is not None and not names_loopback(origin.partition("://")[2]):
         return False
     client = connection.client
-    return client is not None and _is_loopback(client.host) and _names_loopback(headers.get("host", ""))
-
-
-def _names_loopback(netloc: str) -> bool:
-    """Else a name of somebody's that resolves to this machine would do (DNS rebinding)."""
-    host = urlsplit(f"//{netloc}").hostname or ""
-    return host == "localhost" or _is_loopback(host)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return client is not None and is_loopback(client.host) and names_loopback(headers.get("host", ""))
