@@ -294,6 +294,38 @@ async def test_a_header_flood_is_431(served: Served) -> None:
             assert await raw.at_end()
 
 
+@pytest.mark.parametrize("before", [b"0\r\n", b"5;", b""], ids=["trailers", "extension", "size"])
+async def test_what_stands_between_pieces_of_body_has_the_bound_of_a_head(raw: Raw, before: bytes) -> None:
+    """It is no body, so that ``server.max_body_mb`` does not see it."""
+    raw.send(chunked(CHAT, chat(), 20)[:-5] + before)
+    for _ in range(20):
+        raw.send(
+            b"0" * 30_000 if not before else b"X: y\r\n" * 5_000 if before[:1] == b"0" else b"y" * 30_000
+        )
+        await asyncio.sleep(0.001)
+    heard = await raw.hear()
+    assert heard.status == 431
+    assert await raw.at_end()
+
+
+async def test_a_large_body_in_small_pieces_is_no_head(raw: Raw) -> None:
+    body = chat(user="x" * 20_000)
+    raw.send(chunked(CHAT, body, 1))
+    assert (await raw.hear(timeout=30)).status == 200
+
+
+async def test_trailers_are_no_headers(raw: Raw) -> None:
+    """Whoever stands in front and decides about headers has not seen them (RFC 9110, 6.5.1)."""
+    raw.send(
+        chunked(CHAT, chat(), 20)[:-2] + b"Tieline-Max-Cost-USD: 0\r\nAuthorization: Bearer tl-x\r\n\r\n"
+    )
+    raw.send(
+        chunked("/v1/models/demo", b"", 20).replace(b"POST", b"GET")[:-2] + b"Anthropic-Version: 1\r\n\r\n"
+    )
+    assert (await raw.hear()).status == 200
+    assert (await raw.hear()).json["object"] == "model"
+
+
 @pytest.mark.parametrize(
     "sent", [b"P", b"POST /v1/mess", post(MESSAGES, b'{"mod', length=500), post(MESSAGES, chat(), length=500)]
 )
@@ -348,6 +380,11 @@ async def test_what_is_not_http_is_400_and_closed(raw: Raw, sent: bytes, says: s
     assert heard.status == 400
     assert says in heard.json["error"]["message"]
     assert await raw.at_end()
+
+
+async def test_a_length_of_thousands_of_digits_is_413(raw: Raw) -> None:
+    raw.send(post(CHAT, b"").replace(b"Content-Length: 0", b"Content-Length: " + b"0" * 6_000 + b"5"))
+    assert (await raw.hear()).status == 413
 
 
 PAGES = (

@@ -37,6 +37,8 @@ MAX_UNLIKE: Final = 8
 """Requests of one connection whose heads are kept to be compared, when none has come again."""
 MAX_OUT: Final = 65_536
 """Bytes that may wait for the end of a turn: the transport must learn soon that the caller does not keep up."""
+MAX_DIGITS: Final = 20
+"""Of a length. Zeros in front are allowed, and ``int`` reads no more than 4,300."""
 JOIN_BELOW: Final = 65_536
 """A body this small is copied behind its head."""
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -147,6 +149,7 @@ class Door(Sender):
         self.body: list[bytes] = []
         self.body_bytes = 0
         self.head_bytes = 0
+        """Since the request began or the last piece of body came: trailers and chunk extensions have the same bound."""
         self.segment = 0
         """Bytes of the segment that is being read: no head in it is larger."""
         self.taken: Route | None = None
@@ -156,8 +159,8 @@ class Door(Sender):
         """Heads since one came again."""
         self.receiving = False
         self.in_head = False
-        self.head_began = False
-        """In the segment that is being read; what of it belongs to the head is not known."""
+        self.moved = False
+        """A request began, or a piece of body came, in the segment that is being read: what of it is head is not known."""
         self.held_back = False
         """Reading is paused until a pipelined request has had its turn."""
         self.continue_owed = False
@@ -266,7 +269,7 @@ class Door(Sender):
         apart = not self.receiving
         if apart and self.known is not None and self._is_known(self.known, data):
             return
-        self.head_began = False
+        self.moved = False
         self.segment = len(data)
         try:
             self.parser.feed_data(data)
@@ -281,7 +284,7 @@ class Door(Sender):
         except httptools.HttpParserError as error:
             if not self.closing or self.receiving:
                 self._refuse(400, "bad_request", _why_not_http(data, error))
-        if self.in_head and not self.head_began:
+        if self.receiving and not self.moved:
             self.head_bytes += len(data)
             if self.head_bytes > self.max_head:
                 self._head_too_large()
@@ -352,7 +355,7 @@ class Door(Sender):
     # parser callbacks -------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        self.receiving = self.in_head = self.head_began = True
+        self.receiving = self.in_head = self.moved = True
         if not self.replies:
             self.since = self.loop.time()
         self.url = b""
@@ -365,7 +368,8 @@ class Door(Sender):
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
+        if self.in_head:  # a trailer is none of them (RFC 9110, 6.5.1)
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self.in_head = False
@@ -381,14 +385,10 @@ class Door(Sender):
 
     def _note(self, name: bytes, value: bytes) -> None:
         if name == b"content-length":
-            if int(value) > self.max_body:
+            if len(value) > MAX_DIGITS or int(value) > self.max_body:
                 self._body_too_large()
         elif name == b"expect":
             self.continue_owed = value.lower() == b"100-continue"
-        elif value.lower() != b"identity":
-            self._refuse(
-                415, "unsupported_media_type", "A compressed request body is not read; send it as it is."
-            )
         elif name == b"origin":
             if self._route(self.url) and self.gateway.admission.refuses_page(value.decode("latin-1")):
                 self._refuse(
@@ -397,6 +397,19 @@ class Door(Sender):
                     "A page of another site sent this, and without virtual keys only programs of this machine are "
                     "served. Make a key with `tieline keys create`, or set server.open: true to serve anyone.",
                 )
+        elif name == b"origin":
+            if self._route(self.url) and self.gateway.admission.refuses_page(value.decode("latin-1")):
+                self._refuse(
+                    403,
+                    "permission_denied",
+                    "A page of another site sent this, and without virtual keys only programs of this machine are "
+                    "served. Make a key with `tieline keys create`, or set server.open: true to serve anyone.",
+                )
+        elif value.lower() != b"identity":
+            self._refuse(
+                415, "unsupported_media_type", "A compressed request body is not read; send it as it is."
+            )
+
 
     def _continue(self) -> None:
         """The go-ahead for a body, once no other answer is on the line."""
@@ -405,6 +418,8 @@ class Door(Sender):
             self.send(CONTINUE)
 
     def on_body(self, body: bytes) -> None:
+        self.moved = True
+        self.head_bytes = 0
         self.body_bytes += len(body)
         if self.body_bytes > self.max_body:
             self._body_too_large()
