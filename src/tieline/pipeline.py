@@ -63,6 +63,8 @@ UNSAID_OUTPUT_TOKENS = 32_768
 _BORNE = (SUCCESS, FailureClass.CALLER_GONE.value)
 """How an attempt or a request ends that its caller pays for."""
 _NO_CACHE = (b"cache-control", b"no-cache")
+_UNBUFFERED = (b"x-accel-buffering", b"no")
+"""nginx keeps 4 KiB of an answer back otherwise, which is a hundred tokens (``proxy_buffering``)."""
 _JSON = (b"content-type", b"application/json")
 _ONE_ATTEMPT = (b"tieline-attempts", b"1")
 _CACHE_OFF = (b"tieline-cache", b"off")
@@ -567,7 +569,7 @@ class Flight:
         return [(b"tieline-budget-warning", line.encode("ascii", "replace")) for line in lines]
 
     def _stream_head(self) -> Headers:
-        return [(b"content-type", self.dialect.media_type), _NO_CACHE, *self.head()]
+        return [(b"content-type", self.dialect.media_type), _NO_CACHE, _UNBUFFERED, *self.head()]
 
     def _figures(self, entry: Attempt) -> Headers:
         attempts = self.record.attempts
