@@ -178,6 +178,24 @@ async def test_a_stale_connection_is_replaced_once(how: str, transport: Http1Tra
         assert [request[-5:] for request in server.requests[1:]] == [b"again", b"again"]
 
 
+async def test_work_that_broke_off_is_not_done_again_unseen(transport: Http1Transport) -> None:
+    """Only what crosses the end of an idle connection is sent again here; who was silent for long may have worked, and been
+    paid."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(answer())
+        await peer.request()
+        await asyncio.sleep(1.2)
+
+    async with serving(script) as server:
+        await (await transport.send(server.request())).read(10)
+        with pytest.raises(TransportError) as caught:
+            await transport.send(server.request(b"again"))
+        assert (caught.value.kind, caught.value.sent) == ("reset", True)
+        assert len(server.requests) == 2
+
+
 async def test_a_fresh_connection_is_not_retried(transport: Http1Transport) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()

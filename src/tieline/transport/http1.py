@@ -20,6 +20,9 @@ _MAX_TARGETS: Final = 1024
 _MAX_ORIGINS: Final = 1024
 """Above it, origins without a connection are forgotten."""
 _CLOSE_S: Final = 2.0
+_RACE_S: Final = 1.0
+"""A request that crosses the end of an idle connection hears of it within a round trip. Who says nothing for longer and
+then breaks off may have worked on it, and been paid: that is an attempt of its own, which is for the pipeline to repeat."""
 
 
 class _Target:
@@ -66,6 +69,7 @@ class Http1Transport:
         reused = connection is not None
         if connection is None:
             connection, reused = await self._acquire(loop, target, request, deadline)
+            now = loop.time()
         while True:
             exchange = connection.start(head, request.body, request.method == "HEAD", deadline)
             try:
@@ -76,6 +80,8 @@ class Http1Transport:
             if exchange.status:
                 return exchange
             if not reused or not connection.untouched or not _is_reset(exchange.error):
+                raise _failure(exchange)
+            if loop.time() - now > _RACE_S:
                 raise _failure(exchange)
             # The server closed the idle connection as our request was on its way; it is not an answer to it.
             connection = await self._again(loop, target, request, deadline)
