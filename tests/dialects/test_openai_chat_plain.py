@@ -102,3 +102,16 @@ def test_what_passes_unchanged_is_the_very_bytes_of_the_caller() -> None:
     target = Target(provider="p", model="theirs", dialect="openai_chat")
     sent = room.forward(call(raw), room.peek(call(raw)), target).body
     assert sent == raw.replace(b'"model" : "mine"', b'"model":"theirs"')
+
+
+@pytest.mark.parametrize("second", [r"mod\u0065l", r"\u006dodel", r"\u006D\u006F\u0064\u0065\u006C"])
+def test_a_second_model_in_other_letters_does_not_go_along(second: str) -> None:
+    """A host would take the last: what the caller wrote instead of what was chosen for it."""
+    body = f'{{"model":"dear","messages":[{{"role":"user","content":"x"}}],"{second}":"dear"}}'
+    seen = room.peek(call(body.encode()))
+    assert seen.model == "dear"
+    sent = room.forward(
+        call(body.encode()), seen, Target(provider="acme", model="cheap", dialect="openai_chat")
+    )
+    assert json.loads(sent.body)["model"] == "cheap"
+    assert b"dear" not in sent.body

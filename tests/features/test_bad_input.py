@@ -408,6 +408,23 @@ def test_a_body_that_is_none(world: World, path: str, body: bytes) -> None:
         assert json.loads(heard.text)["type"] == "error"
 
 
+@pytest.mark.parametrize(
+    ("path", "rest"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": PROMPT}]}),
+        ("/v1/messages", {"messages": [{"role": "user", "content": PROMPT}], "max_tokens": 9}),
+        ("/v1/responses", {"input": PROMPT}),
+        ("/v1/completions", {"prompt": PROMPT}),
+        ("/v1/embeddings", {"input": PROMPT}),
+    ],
+)
+def test_a_model_in_other_case_is_refused(world: World, path: str, rest: dict[str, Any]) -> None:
+    """Go's decoder takes it for the model, and the last one counts: hosts would serve what no key allows."""
+    heard = post(world, path, json.dumps({"model": "chat/sim-echo", **rest, "Model": "chat/dear"}).encode())
+    assert heard.status == 400, heard.text
+    assert "`Model`" in heard.text
+
+
 def test_the_sdks_raise_their_own_class_for_it(world: World) -> None:
     with (
         openai.OpenAI(base_url=f"{world.url}/v1", api_key="k", max_retries=0) as gpt,

@@ -33,7 +33,7 @@ def top_level(body: bytes) -> Fields:
     """The body's fields, undecoded. Raises InvalidRequest: not UTF-8, not JSON, not an object, nested too deeply."""
     try:
         str(body, "utf-8")
-        return _TOP.decode(body)
+        fields = _TOP.decode(body)
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"The body is not valid UTF-8 (byte {error.start}).") from None
     except RecursionError:
@@ -42,6 +42,14 @@ def top_level(body: bytes) -> Fields:
         raise InvalidRequest("The body must be a JSON object.") from None
     except msgspec.DecodeError as error:
         raise InvalidRequest(_malformed(body, str(error))) from None
+    for name in fields:
+        if len(name) == 5 and name != "model" and name.lower() == "model":
+            raise InvalidRequest(
+                f"`{name}` is not a field, `model` is.",
+                param=name,
+                hint="Hosts written in Go read either, and would serve another model than was allowed and priced.",
+            )
+    return fields
 
 
 def read(fields: Fields, name: str, decoder: msgspec.json.Decoder[T]) -> T | None:

@@ -84,6 +84,8 @@ _OTHER_PARTS = {
 
 
 _MODEL: Final = b'"model"'
+_ESCAPED: Final = b"\\u006"
+"""How its letters begin where they are escaped: what holds it may have a second ``model`` that is not seen."""
 _MESSAGES: Final = b'"messages"'
 _QUOTE: Final = 0x22
 _COLON: Final = 0x3A
@@ -105,6 +107,8 @@ def _plain(body: bytes) -> Peek | None:
     model, turns = plain.model, plain.messages
     start = body.find(_MODEL)
     if not model or not turns or start < 0 or body.find(_MODEL, start + len(_MODEL)) >= 0:
+        return None
+    if body.find(_ESCAPED) >= 0:
         return None
     role, developer = "", False
     for turn in turns:
