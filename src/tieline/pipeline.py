@@ -60,6 +60,8 @@ MEDIA_TOKENS = 20_000
 """Held for images and files: about ten large images (OpenAI counts at most 1,536 tokens for one, 2026-03)."""
 UNSAID_OUTPUT_TOKENS = 32_768
 """Held when neither the request nor the catalog limits the output."""
+MOST_KEPT = 512
+"""Characters of a caller's own words that a record keeps: a body of 20 MB may be nearly all one name."""
 _BORNE = (SUCCESS, FailureClass.CALLER_GONE.value)
 """How an attempt or a request ends that its caller pays for."""
 _NO_CACHE = (b"cache-control", b"no-cache")
@@ -195,6 +197,10 @@ class Flight:
         self.shape = peek.features
         record = self.record
         record.model_asked, record.stream, record.user = peek.model, peek.stream, peek.user
+        if len(peek.model) > MOST_KEPT:
+            record.model_asked = peek.model[:MOST_KEPT]
+        if record.user is not None and len(record.user) > MOST_KEPT:
+            record.user = record.user[:MOST_KEPT]
         record.request_bytes = len(self.call.body)
         if options is not NO_OPTIONS:
             record.tags, record.session, record.run = options.tags, options.session, options.run

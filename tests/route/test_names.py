@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Any
 
 import pytest
@@ -122,6 +123,30 @@ def test_a_host_that_is_preferred_means_its_regions_too(
     assert sorted(tried(order=[slug], allow_fallbacks=False)) == sorted(meant)
     assert sorted(tried(ignore=[slug])) == sorted(set(names).difference(meant))
     assert set(tried(order=[slug])[: len(meant)]) == set(meant)
+
+
+def test_the_nearest_names_are_looked_for_once(
+    world: Any, router: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Milliseconds in which nothing else happens, for each request of a client that is set up wrongly."""
+    looked: list[str] = []
+
+    def counted(name: str, *rest: Any, **more: Any) -> list[str]:
+        looked.append(name)
+        return get_close_matches(name, *rest, **more)
+
+    monkeypatch.setattr("tieline.route.match.get_close_matches", counted)
+    made = router(world)
+    said = set()
+    for _ in range(5):
+        with pytest.raises(UnknownModel) as caught:
+            made.match("gpt5-minni")
+        said.add(caught.value.hint)
+    assert len(said) == len(looked) == 1
+    with pytest.raises(UnknownModel) as caught:
+        made.match("gpt-" * 1_000_000)
+    assert len(caught.value.message) < 200
+    assert len(looked) == 1
 
 
 def test_sorting_by_price(deployment: Any, router: Any) -> None:

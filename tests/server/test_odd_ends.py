@@ -338,3 +338,18 @@ async def test_a_key_of_any_looks_that_its_host_repeats_is_not_passed_on(
         assert b"[key]" in heard.body
         (record,) = await served.records()
         assert KEY not in repr(record)
+
+
+async def test_a_record_does_not_keep_a_name_of_a_megabyte(tmp_path: Path) -> None:
+    long = "n" * 1_000_000
+    async with hosts(tmp_path, lambda _: whole(ANSWER)) as (served, _), await served.connect() as raw:
+        raw.send(post(CHAT, chat(long)))
+        assert (await raw.hear()).status == 404
+        raw.send(post(CHAT, chat("one/m", user=long)))
+        assert (await raw.hear()).status == 200
+        for option in ("session", "profile"):
+            raw.send(post(CHAT, chat("one/m", tieline={option: long})))
+            heard = await raw.hear()
+            assert (heard.status, heard.json["error"]["param"]) == (400, f"tieline.{option}")
+        for record in await served.records():
+            assert len(repr(record)) < 10_000

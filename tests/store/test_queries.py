@@ -81,6 +81,7 @@ def test_show(database: Database) -> None:
     assert show(database, MADE[1].id[:-1]) in (MADE[1], None)
     assert show(database, "req_%%%%%%%%") is None
     assert show(database, "nothing") is None
+    assert show(database, "req_\0nothing") is None
 
 
 def by(lines: list[Spend]) -> dict[str | None, Spend]:

@@ -20,6 +20,8 @@ MAX_MADE = 1024
 """Deployments made up from callers' names that are kept."""
 MAX_NAME_CHARS = 512
 """Of a name that a caller makes up. It goes into headers, metrics and records."""
+MAX_NEAR = 256
+"""Unknown names whose nearest ones are kept."""
 Find = Callable[[str], list[Deployment]]
 """A name that no listed deployment has, such as a dated snapshot -> what serves it; empty when nothing does."""
 
@@ -87,6 +89,7 @@ class Names:
         self._by_plain: dict[str, list[Deployment]] = {}
         self._made: dict[str, Deployment] = {}
         self._providers: set[str] = set()
+        self._near: dict[str, list[str]] = {}
         for deployment in deployments:
             self._index(deployment)
 
@@ -139,12 +142,16 @@ class Names:
         return found if "/" in name and plain(found.id) != plain(name) else None
 
     def nearest(self, name: str) -> list[str]:
-        if len(name) > MAX_NAME_CHARS:
-            return []
-        names = self.all_names()
-        close = get_close_matches(plain(name), {plain(one): one for one in names}, n=3, cutoff=0.6)
-        by_plain = {plain(one): one for one in reversed(names)}
-        return [by_plain[one] for one in close]
+        """At most three. Looked for once: that takes milliseconds, and who has a wrong name sends it again and again."""
+        found = self._near.get(name)
+        if found is None:
+            names = self.all_names()
+            close = get_close_matches(plain(name), {plain(one): one for one in names}, n=3, cutoff=0.6)
+            by_plain = {plain(one): one for one in reversed(names)}
+            if len(self._near) >= MAX_NEAR:
+                self._near.clear()
+            found = self._near[name] = [by_plain[one] for one in close]
+        return found
 
     def all_names(self) -> list[str]:
         return [*self._config.models, *self._by_name, *self._by_id]
@@ -164,6 +171,8 @@ class Names:
         found = self._by_name.get(name)
         if found:
             return list(found), len(found) > 1
+        if len(name) > MAX_NAME_CHARS:
+            raise UnknownModel(f"The model `{name[:60]}…` is not known here.", param="model")
         made = self._make(name)
         if made is not None:
             return [made], False
@@ -223,8 +232,7 @@ class Names:
             hint = f"`{provider}` is configured with a list of models: add it to providers.{provider}.models."
         else:
             hint = "GET /v1/models lists the names that work."
-        shown = name if len(name) <= MAX_NAME_CHARS else f"{name[:60]}…"
-        return UnknownModel(f"The model {shown!r} is not known here.", param="model", hint=hint)
+        return UnknownModel(f"The model {name!r} is not known here.", param="model", hint=hint)
 
 
 def _how_to_set_up(provider: str) -> str:

@@ -81,6 +81,8 @@ def show(database: Database, request_id: str) -> Record | None:
 
     from tieline.store.tables import records
 
+    if "\0" in request_id:  # which PostgreSQL takes in no text
+        return None
     with database.read() as connection:
         query = sa.select(records.c.body)
         body = connection.execute(query.where(records.c.id == request_id)).scalar()

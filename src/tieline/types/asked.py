@@ -14,6 +14,7 @@ from tieline.types.options import NO_OPTIONS, Options
 
 MAX_TAGS = 16
 MAX_TAG_CHARS = 200
+MAX_LABEL_CHARS = 256
 _NAMES = {name.replace("_", "-").encode(): name for name in Options.__struct_fields__}
 _NUMBERS = {"max_price_ratio", "timeout_s", "first_token_timeout_s", "stall_timeout_s"}
 _PREFIX: Final = b"tieline-"
@@ -85,6 +86,11 @@ def _check(options: Options) -> None:
             param="tieline.run_budget_usd",
             hint="Send tieline.run too, or limit this one request with tieline.max_cost_usd.",
         )
+    for name in ("session", "profile"):
+        if len(getattr(options, name) or "") > MAX_LABEL_CHARS:
+            raise InvalidRequest(
+                f"tieline.{name} has at most {MAX_LABEL_CHARS} characters.", param=f"tieline.{name}"
+            )
     if len(options.tags) > MAX_TAGS or any(len(k) + len(v) > MAX_TAG_CHARS for k, v in options.tags.items()):
         raise InvalidRequest(
             f"tieline.tags: at most {MAX_TAGS} tags of {MAX_TAG_CHARS} characters.", param="tieline.tags"
