@@ -48,6 +48,10 @@ def test_real_bodies(row: dict[str, Any]) -> None:
     assert len(failure.message) <= 1000
 
 
+def test_a_proxy_that_wants_a_password_is_not_the_callers_fault() -> None:
+    assert classify("acme", "openai_chat", 407, ErrorInfo(), []).kind is FailureClass.CONNECT
+
+
 def test_every_class_of_an_upstream_is_reached() -> None:
     ours = {"connect", "first_token_timeout", "stall", "truncated", "garbled", "caller_gone", "superseded"}
     ours |= {"internal_error", "shut_down"}

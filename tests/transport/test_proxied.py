@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
+from importlib.util import find_spec
 from pathlib import Path
 
 import h2.config
@@ -56,7 +57,28 @@ async def test_a_proxy_that_refuses() -> None:
         with pytest.raises(TransportError) as caught:
             await transport.send(server.request(url="https://up.test/"))
         assert (caught.value.kind, caught.value.sent) == ("connect", False)
+        assert "proxy" in caught.value.message
         await transport.aclose()
+
+
+async def test_a_proxy_that_is_not_there_is_named() -> None:
+    transport = ProxiedTransport(proxy="http://user:secret@127.0.0.1:1")
+    with pytest.raises(TransportError) as caught:
+        await transport.send(UpstreamRequest(url="https://up.test/", headers=[]))
+    assert caught.value.kind == "connect"
+    assert "proxy" in caught.value.message
+    assert "secret" not in caught.value.message
+
+
+async def test_what_socks_needs_is_named() -> None:
+    """It is no part of ``tieline[proxy]``, so that installing that again would not help."""
+    if find_spec("socksio") is not None:
+        pytest.skip("socksio is installed")
+    transport = ProxiedTransport(proxy="socks5://user:secret@127.0.0.1:1")
+    with pytest.raises(TransportError) as caught:
+        await transport.send(UpstreamRequest(url="https://up.test/", headers=[]))
+    assert "httpx2[socks]" in caught.value.message
+    assert "None" not in caught.value.message
 
 
 async def test_a_proxy_address_that_makes_no_sense() -> None:

@@ -290,6 +290,7 @@ _STATUSES: dict[int, Class] = {
     403: Class.CREDENTIAL,
     404: Class.MODEL_GONE,
     405: Class.MODEL_GONE,
+    407: Class.CONNECT,  # of a proxy on the way; behind TLS it is one already
     408: Class.TRANSIENT,
     409: Class.TRANSIENT,
     410: Class.MODEL_GONE,

@@ -56,7 +56,10 @@ class ProxiedTransport:
         except TimeoutError:
             raise TransportError("timeout", "no response within the time given", sent=True) from None
         except Exception as error:
-            raise _mapped(error) from error
+            mapped = _mapped(error)
+            if self._proxy is not None and mapped.kind == "connect":
+                mapped.message = f"{mapped.message} (through the proxy that the environment names)"
+            raise mapped from error
         response = ProxiedResponse(received, self._ended, self._in_background)
         self._live.add(response)
         return response
@@ -88,7 +91,10 @@ class ProxiedTransport:
                 verify=tls, http2=self._http2, proxy=self._proxy, trust_env=False, limits=limits
             )
         except ImportError as error:
-            message = f"a proxy or HTTP/2 needs 'pip install tieline[proxy]' ({error.name} is missing)"
+            wanted = "a proxy or HTTP/2 needs 'pip install tieline[proxy]'"
+            if error.name is None:  # httpx2's own, of what it needs for SOCKS and has only as an extra
+                wanted = "a SOCKS proxy needs 'pip install httpx2[socks]'"
+            message = f"{wanted} ({error.name or 'socksio'} is missing)"
             raise TransportError("connect", message, sent=False) from error
         except OSError as error:  # the file of certificates, or any that is imported
             raise _unconnected(error, str(error)) from error
