@@ -397,19 +397,10 @@ class Door(Sender):
                     "A page of another site sent this, and without virtual keys only programs of this machine are "
                     "served. Make a key with `tieline keys create`, or set server.open: true to serve anyone.",
                 )
-        elif name == b"origin":
-            if self._route(self.url) and self.gateway.admission.refuses_page(value.decode("latin-1")):
-                self._refuse(
-                    403,
-                    "permission_denied",
-                    "A page of another site sent this, and without virtual keys only programs of this machine are "
-                    "served. Make a key with `tieline keys create`, or set server.open: true to serve anyone.",
-                )
         elif value.lower() != b"identity":
             self._refuse(
                 415, "unsupported_media_type", "A compressed request body is not read; send it as it is."
             )
-
 
     def _continue(self) -> None:
         """The go-ahead for a body, once no other answer is on the line."""
