@@ -50,9 +50,22 @@ def call(body: bytes) -> Call:
     return Call(dialect="openai_chat", operation="chat", path="/v1/chat/completions", headers=[], body=body)
 
 
-@given(bodies(), st.booleans(), st.booleans(), st.booleans(), st.sampled_from(["gpt-x", 'odd "name"', "ü/1"]))
+@given(
+    bodies(),
+    st.booleans(),
+    st.fixed_dictionaries(
+        {
+            "developer_role": st.booleans(),
+            "stream_usage": st.booleans(),
+            "one_limit": st.booleans(),
+            "max_tokens_field": st.sampled_from(["max_tokens", "max_completion_tokens"]),
+            "seed_field": st.sampled_from(["seed", "random_seed"]),
+        }
+    ),
+    st.sampled_from(["gpt-x", 'odd "name"', "ü/1"]),
+)
 def test_the_short_way_is_the_long_way(
-    body: dict[str, Any], spaced: bool, developer: bool, usage: bool, model: str
+    body: dict[str, Any], spaced: bool, quirks: dict[str, Any], model: str
 ) -> None:
     separators = (", ", " : ") if spaced else (",", ":")
     raw = json.dumps(body, ensure_ascii=False, separators=separators).encode("utf-8", "surrogatepass")
@@ -72,7 +85,7 @@ def test_the_short_way_is_the_long_way(
         provider="p",
         model=model,
         dialect="openai_chat",
-        quirks=Quirks(developer_role=developer, stream_usage=usage),
+        quirks=Quirks(**quirks),
     )
     sent, expected = (room.forward(call(raw), seen, target) for seen in (short, long))
     assert sent.path == expected.path

@@ -231,6 +231,62 @@ def test_forward_refuses_what_the_host_rejects_by_name() -> None:
     assert caught.value.param == "logit_bias"
 
 
+def forwarded(body: dict[str, Any], **quirks: Any) -> dict[str, Any]:
+    asked = call(OPENAI, {"model": "m", "messages": [USER], **body})
+    sent: dict[str, Any] = json.loads(
+        get(OPENAI).forward(asked, get(OPENAI).peek(asked), target(quirks=Quirks(**quirks))).body
+    )
+    return sent
+
+
+NEWER = {"max_tokens_field": "max_completion_tokens", "one_limit": True}
+
+
+@pytest.mark.parametrize(
+    ("given", "quirks", "expected"),
+    [
+        # DeepSeek, Ollama and Z.ai ignore the newer name, so that nothing would limit the answer; Mistral answers 422.
+        ({"max_completion_tokens": 9}, {"one_limit": True}, {"max_tokens": 9}),
+        ({"max_completion_tokens": 9, "max_tokens": 8}, {"one_limit": True}, {"max_tokens": 9}),
+        ({"max_completion_tokens": None, "max_tokens": 8, "n": 2}, {"one_limit": True}, {"max_tokens": 8}),
+        ({"max_tokens": 9}, NEWER, {"max_completion_tokens": 9}),
+        ({"max_completion_tokens": 9}, {}, {"max_completion_tokens": 9}),
+        (
+            {"max_tokens": 9, "tools": [TOOL]},
+            {"max_tokens_field": "max_completion_tokens"},
+            {"max_tokens": 9},
+        ),
+    ],
+)
+def test_the_limit_of_the_output_bears_the_name_that_the_host_reads(
+    given: dict[str, Any], quirks: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    sent = forwarded(given, **quirks)
+    assert {name: sent[name] for name in sent if name.startswith("max_")} == expected
+
+
+def test_what_a_host_calls_otherwise_is_renamed_in_what_passes_through() -> None:
+    sent = forwarded(
+        {"seed": 1, "tools": [TOOL], "tool_choice": "required"}, seed_field="random_seed", required_word="any"
+    )
+    assert (sent["random_seed"], sent["tool_choice"]) == (1, "any")
+    assert "seed" not in sent
+    assert forwarded({"seed": 1}, seed_field="random_seed")["random_seed"] == 1
+
+
+def test_wire_15_ids_of_another_host_fit_this_one_in_what_passes_through() -> None:
+    sent = forwarded({"messages": TOOL_LOOP}, tool_id_pattern="[a-zA-Z0-9]{9}")["messages"]
+    ids = [each["id"] for each in sent[2]["tool_calls"]]
+    assert all(len(each) == 9 and each.isalnum() for each in ids)
+    assert ids == [sent[3]["tool_call_id"], sent[4]["tool_call_id"]]
+    assert sent[2]["tool_calls"][0]["function"] == TOOL_LOOP[2]["tool_calls"][0]["function"]
+    assert forwarded({"messages": TOOL_LOOP}, tool_id_pattern=".{1,40}")["messages"] == TOOL_LOOP
+
+
+def test_a_host_that_takes_no_user_is_not_told_one() -> None:
+    assert "user" not in forwarded({"user": "u1"}, rejects=("user",))
+
+
 def test_everything_survives_a_round_trip() -> None:
     body = translate(OPENAI, FULL, target())
     check(OPENAI, body)
@@ -401,7 +457,7 @@ def test_wire_23_structured_output_by_forced_tool_where_there_is_no_native_one()
     sent = translate(OPENAI, body, target(quirks=Quirks(json_schema=False)))
     check(OPENAI, sent)
     assert sent["tool_choice"] == {"type": "function", "function": {"name": "tieline_structured_output"}}
-    assert sent["tools"][0]["function"]["parameters"] == {"type": "object"}
+    assert sent["tools"][0]["function"]["parameters"] == {"type": "object", "properties": {}}
     assert "response_format" not in sent
 
 

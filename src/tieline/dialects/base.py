@@ -32,6 +32,8 @@ class Quirks(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     max_tokens_field: str = "max_tokens"
     """OpenAI Chat: the name of the output limit (`max_completion_tokens` at OpenAI and Azure)."""
+    one_limit: bool = False
+    """OpenAI Chat: whether the host knows the output limit by that name only; the other is renamed in bodies that pass through too."""
     developer_role: bool = False
     stream_usage: bool = True
     """Whether `stream_options.include_usage` is understood."""

@@ -91,14 +91,16 @@ class Peek:
 class Plain:
     """A body that is forwarded as it is but for the model: ``body[start:end]`` is the field that names it."""
 
-    __slots__ = ("body", "developer", "end", "start")
+    __slots__ = ("body", "developer", "end", "limit", "start")
 
-    def __init__(self, body: bytes, start: int, end: int, developer: bool) -> None:
+    def __init__(self, body: bytes, start: int, end: int, developer: bool, limit: str = "") -> None:
         self.body = body
         self.start = start
         self.end = end
         self.developer = developer
         """Whether a turn has that role."""
+        self.limit = limit
+        """The field that limits the output, if any does."""
 
 
 class Glance:

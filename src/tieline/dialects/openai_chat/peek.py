@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from tieline.dialects.base import Outgoing, Peek, Target
+from tieline.dialects.base import Outgoing, Peek, Quirks, Target
 from tieline.dialects.openai_chat.partial import (
     READ_FORMAT,
     READ_MESSAGES,
@@ -25,6 +25,7 @@ from tieline.dialects.openai_chat.wire import path_of
 from tieline.dialects.reading import ANY, BOOL, INT, STR, Fields, given, read, refuse, top_level
 from tieline.dialects.routing_fields import ROUTING, take_routing
 from tieline.dialects.seen import Plain
+from tieline.dialects.turns import fitting_id
 from tieline.types.call import Call
 from tieline.types.errors import InvalidRequest, Unsupported
 
@@ -43,6 +44,8 @@ CHARS_PER_MEDIUM = 6000
 """A picture or page counts as about 1,500 tokens before sending (vendors say 85 to 3,000)."""
 _TRUE = Raw(b"true")
 _EMPTY_LIST = Raw(b"[]")
+_NULL = Raw(b"null")
+_REQUIRED = Raw(b'"required"')
 _DEVELOPER = Raw(b'"developer"')
 
 
@@ -90,6 +93,9 @@ _MESSAGES: Final = b'"messages"'
 _QUOTE: Final = 0x22
 _COLON: Final = 0x3A
 _NOTHING: Final[frozenset[str]] = frozenset()
+_NEWER: Final = "max_completion_tokens"
+_OLDER: Final = "max_tokens"
+_RESULT_ID = re.compile(rb'"tool_call_id"\s*:\s*"((?:[^"\\]|\\.)*)"')
 _read_body: Final = READ_PLAIN_BODY.decode
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -128,7 +134,13 @@ def _plain(body: bytes) -> Peek | None:
         user=user,
         features=_NOTHING,
         input_chars=_size_of_messages(body, bracketed),
-        plain=Plain(body, start, _end_of_model(body, start, model.encode()), developer),
+        plain=Plain(
+            body,
+            start,
+            _end_of_model(body, start, model.encode()),
+            developer,
+            _NEWER if newer is not None else "" if older is None else _OLDER,
+        ),
     )
 
 
@@ -191,18 +203,22 @@ def _look_closely(call: Call) -> Peek:
 
 
 def forward(call: Call, peek: Peek, target: Target) -> Outgoing:
-    """The caller's body with the target's model name and, in streams, usage asked for."""
+    """The caller's body with the target's model name and, in streams, usage asked for; what the host calls by another name."""
     quirks = target.quirks
     plain = peek.plain
-    if plain is not None and plain.end and not quirks.rejects:
+    if plain is not None and plain.end and not quirks.rejects and quirks.seed_field == "seed":
         body = _exchanged(plain, peek, target)
         if body is not None:
             return Outgoing(path=path_of(target), body=body)
     fields = dict(fields_of(peek))
     fields["model"] = Raw(msgspec.json.encode(target.model))
+    if "user" in quirks.rejects:
+        # Who the end user is changes no answer: not telling is the more private choice.
+        fields.pop("user", None)
     for name in quirks.rejects:
         if given(fields, name):
             raise Unsupported(f"`{name}` is rejected by {target.provider}.", param=name)
+    _rename(fields, quirks)
     if peek.stream and quirks.stream_usage and not peek.include_usage:
         fields["stream_options"] = _with_usage(fields)
     if fields.get("tools") == _EMPTY_LIST and not quirks.empty_tools:
@@ -218,12 +234,48 @@ def _exchanged(plain: Plain, peek: Peek, target: Target) -> bytes | None:
     body, quirks = plain.body, target.quirks
     if plain.developer and not quirks.developer_role:
         return None
+    if quirks.one_limit and plain.limit and plain.limit != quirks.max_tokens_field:
+        return None
     rest = body[plain.end :]
     if peek.stream and not peek.include_usage and quirks.stream_usage:
         if b'"stream_options"' in body:
             return None
         rest = rest.rstrip()[:-1] + b',"stream_options":{"include_usage":true}}'
     return b'%b"model":%b%b' % (body[: plain.start], _encode(target.model), rest)
+
+
+def _rename(fields: Fields, quirks: Quirks) -> None:
+    """What this host calls otherwise: it would refuse the request, or answer as if nothing had been asked."""
+    if quirks.one_limit and (_OLDER if quirks.max_tokens_field == _NEWER else _NEWER) in fields:
+        newer, older = fields.pop(_NEWER, _NULL), fields.pop(_OLDER, _NULL)
+        fields[quirks.max_tokens_field] = older if newer == _NULL else newer
+    if quirks.seed_field != "seed" and "seed" in fields:
+        fields[quirks.seed_field] = fields.pop("seed")
+    if quirks.required_word != "required" and fields.get("tool_choice") == _REQUIRED:
+        fields["tool_choice"] = Raw(_encode(quirks.required_word))
+    if quirks.tool_id_pattern and not _ids_fit(bytes(fields["messages"]), quirks.tool_id_pattern):
+        fields["messages"] = _with_fitting_ids(fields["messages"], quirks.tool_id_pattern)
+
+
+def _ids_fit(messages: bytes, pattern: str) -> bool:
+    """Of the results: every call has one."""
+    return all(re.fullmatch(pattern, found.decode()) for found in set(_RESULT_ID.findall(messages)))
+
+
+def _with_fitting_ids(messages: Raw, pattern: str) -> Raw:
+    turns = _RAW_OBJECTS.decode(messages)
+    for turn in turns:
+        answered = read(turn, "tool_call_id", STR)
+        if answered is not None:
+            turn["tool_call_id"] = Raw(_encode(fitting_id(answered, pattern)))
+        calls = read(turn, "tool_calls", _RAW_OBJECTS)
+        for call in calls or ():
+            made = read(call, "id", STR)
+            if made is not None:
+                call["id"] = Raw(_encode(fitting_id(made, pattern)))
+        if calls is not None:
+            turn["tool_calls"] = Raw(_encode(calls))
+    return Raw(_encode(turns))
 
 
 def _with_usage(fields: Fields) -> Raw:

@@ -102,7 +102,12 @@ ROWS: tuple[Provider, ...] = (
         auth="api-key",
         base_url_env="AZURE_OPENAI_ENDPOINT",
         params_env={"resource": _AZURE_RESOURCE},
-        quirks=Quirks(max_tokens_field="max_completion_tokens", developer_role=True),
+        quirks=Quirks(
+            max_tokens_field="max_completion_tokens",
+            one_limit=True,
+            developer_role=True,
+            tool_id_pattern=r"^.{1,40}$",
+        ),
         account_models=True,
         edge="azure",
         policy=_AZURE_POLICY,
@@ -119,7 +124,9 @@ ROWS: tuple[Provider, ...] = (
         params={"version": "2024-10-21"},
         quirks=Quirks(
             max_tokens_field="max_completion_tokens",
+            one_limit=True,
             developer_role=True,
+            tool_id_pattern=r"^.{1,40}$",
             path="/deployments/{model}/chat/completions?api-version={version}",
         ),
         account_models=True,

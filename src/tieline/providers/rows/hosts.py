@@ -284,7 +284,7 @@ ROWS: tuple[Provider, ...] = (
         title="Ollama Cloud",
         endpoints={"openai_chat": "https://ollama.com/v1"},
         env=("OLLAMA_API_KEY",),
-        quirks=Quirks(reasoning_field="reasoning"),
+        quirks=Quirks(one_limit=True, reasoning_field="reasoning"),
         policy=DataPolicy(
             retention_days=0, trains=False, source="https://docs.ollama.com/faq", date="2026-11-22"
         ),

@@ -22,7 +22,9 @@ ROWS: tuple[Provider, ...] = (
         # Completions is for the models made for it: https://platform.openai.com/docs/api-reference/completions
         quirks=Quirks(
             max_tokens_field="max_completion_tokens",
+            one_limit=True,
             developer_role=True,
+            tool_id_pattern=r"^.{1,40}$",
             completions=r"-instruct|^(davinci|babbage)-",
         ),
         edge="cloudflare",
@@ -70,7 +72,7 @@ ROWS: tuple[Provider, ...] = (
             "anthropic_messages": "https://api.deepseek.com/anthropic",
         },
         env=("DEEPSEEK_API_KEY",),
-        quirks=Quirks(json_schema=False, replay_reasoning=True),
+        quirks=Quirks(one_limit=True, json_schema=False, replay_reasoning=True),
         policy=DataPolicy(
             date=LOOKED,
             note="the privacy policy itself was not at hand; others report that API content may be trained on and that an opt-out exists",
@@ -114,6 +116,7 @@ ROWS: tuple[Provider, ...] = (
         endpoints={"openai_chat": "https://api.mistral.ai/v1"},
         env=("MISTRAL_API_KEY",),
         quirks=Quirks(
+            one_limit=True,
             required_word="any",
             seed_field="random_seed",
             tool_id_pattern=r"^[a-zA-Z0-9]{9}$",
@@ -183,7 +186,7 @@ ROWS: tuple[Provider, ...] = (
             "anthropic_messages": "https://api.moonshot.ai/anthropic",
         },
         env=("MOONSHOT_API_KEY",),
-        quirks=Quirks(replay_reasoning=True),
+        quirks=Quirks(one_limit=True, replay_reasoning=True),
         policy=no_one_answer(
             "https://platform.kimi.ai/docs/agreement/modeluse",
             "the terms were read; the privacy policy that they refer to for data was not at hand",
@@ -200,7 +203,7 @@ ROWS: tuple[Provider, ...] = (
             "anthropic_messages": "https://api.moonshot.cn/anthropic",
         },
         env=("MOONSHOT_CN_API_KEY",),
-        quirks=Quirks(replay_reasoning=True),
+        quirks=Quirks(one_limit=True, replay_reasoning=True),
         policy=not_at_hand(
             "looked for the mainland platform's agreements: only those of the international one were at hand, another company's"
         ),
@@ -215,7 +218,7 @@ ROWS: tuple[Provider, ...] = (
             "anthropic_messages": "https://api.z.ai/api/anthropic",
         },
         env=("ZAI_API_KEY", "Z_AI_API_KEY"),
-        quirks=Quirks(json_schema=False, replay_reasoning=True, tool_choice_required=False),
+        quirks=Quirks(one_limit=True, json_schema=False, replay_reasoning=True, tool_choice_required=False),
         policy=NOT_FOUND,
         docs="https://docs.z.ai/api-reference",
     ),
@@ -227,7 +230,7 @@ ROWS: tuple[Provider, ...] = (
             "anthropic_messages": "https://open.bigmodel.cn/api/anthropic",
         },
         env=("ZHIPUAI_API_KEY", "ZHIPU_API_KEY"),
-        quirks=Quirks(json_schema=False, replay_reasoning=True, tool_choice_required=False),
+        quirks=Quirks(one_limit=True, json_schema=False, replay_reasoning=True, tool_choice_required=False),
         policy=no_one_answer(
             "https://docs.bigmodel.cn/cn/guide/platform/securityaudit",
             "prompts and answers are screened; the page speaks neither of keeping nor of training, and the privacy policy was not at hand",

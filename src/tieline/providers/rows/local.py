@@ -15,7 +15,7 @@ ROWS: tuple[Provider, ...] = (
         endpoints={"openai_chat": "http://127.0.0.1:11434/v1"},
         auth="none",
         base_url_env="OLLAMA_HOST",
-        quirks=Quirks(reasoning_field="reasoning", completions="."),
+        quirks=Quirks(one_limit=True, reasoning_field="reasoning", completions="."),
         policy=_LOCAL,
         docs="https://docs.ollama.com/api/openai-compatibility",
     ),
