@@ -208,7 +208,7 @@ def test_wire_21_own_thoughts_are_sent_back_foreign_ones_not() -> None:
         ({"messages": [Message("user", [Audio("wav", "AA")])]}, "messages"),
         ({"messages": [Message("user", [Opaque("gemini", {})])]}, "messages"),
         ({"messages": [Message("user", [Text("a")]), Message("assistant", [Text("b")])]}, "messages"),
-        ({"unmapped": {"safetySettings": []}}, "safetySettings"),
+        ({"unmapped": {"safetySettings": [{"threshold": "BLOCK_ONLY_HIGH"}]}}, "safetySettings"),
     ],
 )
 def test_what_it_cannot_do_is_named(change: dict[str, Any], param: str) -> None:

@@ -544,7 +544,7 @@ def test_errors_raise_the_sdks_own_class(status: int, kind: type[errors.APIError
 def test_encoded_tool_loop_is_valid() -> None:
     body = sent(tool_loop())
     assert body["systemInstruction"] == {"parts": [{"text": "Be brief."}]}
-    assert [content["role"] for content in body["contents"]] == ["user", "model", "user"]
+    assert [content["role"] for content in body["contents"]] == ["user", "model", "user", "user"]
     answers = body["contents"][2]["parts"]
     assert answers[0]["functionResponse"] == {
         "id": "call_1",
@@ -552,7 +552,7 @@ def test_encoded_tool_loop_is_valid() -> None:
         "response": {"result": "sunny"},
     }
     assert answers[1]["functionResponse"]["response"] == {"error": "no such city"}
-    assert answers[2] == {"text": "Go on."}
+    assert body["contents"][3]["parts"] == [{"text": "Go on."}]
     assert body["tools"][0]["functionDeclarations"][0]["parametersJsonSchema"]["required"] == ["city"]
 
 
@@ -726,14 +726,20 @@ def test_wire_14_tool_choice_forms() -> None:
 
 
 def test_safety_settings_are_the_vendors_own() -> None:
-    settings_ = [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}]
-    request = decoded(hello(safetySettings=settings_))
-    assert sent(request)["safetySettings"] == settings_
     from tieline.dialects.openai_responses import OPENAI_RESPONSES
 
+    def given(threshold: str) -> Request:
+        return decoded(
+            hello(safetySettings=[{"category": "HARM_CATEGORY_HARASSMENT", "threshold": threshold}])
+        )
+
+    strict = given("BLOCK_LOW_AND_ABOVE")
+    assert sent(strict)["safetySettings"][0]["threshold"] == "BLOCK_LOW_AND_ABOVE"
     with pytest.raises(Unsupported) as caught:
-        OPENAI_RESPONSES.encode_request(request, target("openai_responses"))
+        OPENAI_RESPONSES.encode_request(strict, target("openai_responses"))
     assert caught.value.param == "safetySettings"
+    for off in ("OFF", "BLOCK_NONE"):  # another vendor has no such filters
+        assert OPENAI_RESPONSES.encode_request(given(off), target("openai_responses"))
 
 
 @pytest.mark.parametrize(

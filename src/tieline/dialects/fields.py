@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from typing import Any
 
 import msgspec
@@ -135,6 +137,14 @@ def objects(source: Json, name: str, at: str = "") -> list[Json]:
     if all(isinstance(value, dict) for value in values):
         return values
     raise wrong(path(at, name), "an array of objects")
+
+
+def plain_text(data: str, at: str) -> str:
+    """The text of a text file, which callers send as base64. Raises InvalidRequest."""
+    try:
+        return base64.b64decode(data, validate=True).decode()
+    except (binascii.Error, ValueError):
+        raise InvalidRequest(f"`{at}` is not base64 of UTF-8 text.", param=at) from None
 
 
 def path(at: str, name: str) -> str:

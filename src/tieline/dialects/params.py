@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterator
 
 from msgspec.structs import replace
@@ -10,7 +12,10 @@ from tieline.dialects import effort
 from tieline.dialects.base import Target
 from tieline.dialects.unmapped import caller_field
 from tieline.types.errors import Unsupported
-from tieline.types.request import Audio, Document, Image, Part, Reasoning, Request, ToolResult
+from tieline.types.request import Audio, Document, Image, Part, Reasoning, Request, Text, ToolResult
+
+THE_WORD = "Answer with one JSON object."
+_PERSONAL = re.compile(r"[^@\s]@[^@\s]|^\+?[\d\s().-]{7,}$")
 
 
 def unsupported(request: Request, field: str, target: Target, why: str = "does not take it") -> Unsupported:
@@ -43,8 +48,11 @@ def refuse_unset(request: Request, target: Target, *fields: str) -> None:
 
 
 def without_idle_thought(request: Request, target: Target) -> Request:
-    """Without thinking that was left to the model, where the model has none: Claude Code and Codex ask whatever the model."""
-    if target.reasoning is not False or not left_to_the_model(request):
+    """Without thinking that was left to the model or switched off, where the model has none: Claude Code and Codex ask
+    whatever the model, and such models refuse to be told."""
+    if target.reasoning is not False or request.reasoning is None:
+        return request
+    if asks_for_thought(request) and not left_to_the_model(request):
         return request
     return replace(request, reasoning=None)
 
@@ -104,6 +112,26 @@ def budget_of(reasoning: Reasoning) -> int | None:
     if reasoning.budget_tokens is not None or reasoning.effort is None:
         return reasoning.budget_tokens
     return effort.budget_of(reasoning.effort)
+
+
+def needs_the_word(request: Request) -> bool:
+    """OpenAI's JSON mode, and those who imitate it, answer 400 where no message says "json"; Gemini's asks for no such word."""
+    wanted = request.response_format
+    if wanted is None or wanted.kind != "json_object":
+        return False
+    return not any(isinstance(part, Text) and "json" in part.text.lower() for part in parts_of(request))
+
+
+def end_user(request: Request, most: int, *, anonymous: bool = False) -> str | None:
+    """Who the end user is, in at most ``most`` characters, ``anonymous``: as no address and no telephone number.
+
+    What a vendor would refuse becomes its digest: always the same, and an id is all that it is for. Claude Code's has 130
+    characters and more, OpenAI takes 64, Zhipu and OpenRouter 128; Anthropic answers 400 to an email address.
+    """
+    user = request.user
+    if user is None or (len(user) <= most and not (anonymous and _PERSONAL.search(user))):
+        return user
+    return hashlib.sha256(user.encode("utf-8", "replace")).hexdigest()
 
 
 def output_limit(request: Request, target: Target) -> int | None:

@@ -22,6 +22,9 @@ _STRICT_KEEPS = _CLOSED_KEEPS - {"default"} | {
     *("minItems", "maxItems"),
 }
 _STRICT_FORMATS = _CLOSED_FORMATS - {"uri"}
+_NAMED_SCHEMAS = ("properties", "$defs", "definitions")
+_LISTED_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")
+_SINGLE_SCHEMAS = ("items", "not", "additionalProperties")
 
 
 def stripped(schema: Any, keywords: tuple[str, ...]) -> Any:
@@ -150,6 +153,38 @@ def strict_of(wanted: bool | None, schema: Any, request: Request) -> bool | None
     return wanted if fits else None
 
 
+def parameters_of(schema: dict[str, Any]) -> dict[str, Any]:
+    """A tool's parameters for OpenAI: an object that names its properties, with arrays that say of what. It answers 400 to
+    others (`invalid_function_parameters`), which Anthropic takes and MCP servers write."""
+    try:
+        filled = _with_items(schema)
+    except RecursionError:
+        return schema
+    if "$ref" in filled:
+        return filled
+    if filled.get("type") != "object":
+        filled = {"type": "object", **{name: value for name, value in filled.items() if name != "type"}}
+    return filled if "properties" in filled else {**filled, "properties": {}}
+
+
+def _with_items(schema: dict[str, Any]) -> dict[str, Any]:
+    out = {name: _inner_with_items(name, value) for name, value in schema.items()}
+    kind = schema.get("type")
+    if (kind == "array" or (isinstance(kind, list) and "array" in kind)) and "items" not in schema:
+        out["items"] = {}
+    return out
+
+
+def _inner_with_items(name: str, value: Any) -> Any:
+    if name in _NAMED_SCHEMAS and isinstance(value, dict):
+        return {key: _with_items(inner) if isinstance(inner, dict) else inner for key, inner in value.items()}
+    if name in _LISTED_SCHEMAS and isinstance(value, list):
+        return [_with_items(inner) if isinstance(inner, dict) else inner for inner in value]
+    if name in _SINGLE_SCHEMAS and isinstance(value, dict):
+        return _with_items(value)
+    return value
+
+
 def _fits_strict(schema: Any) -> bool:
     if not isinstance(schema, dict) or not _STRICT_KEEPS.issuperset(schema):
         return False
@@ -168,11 +203,11 @@ def _fits_strict(schema: Any) -> bool:
 
 def _schemas_in(schema: dict[str, Any]) -> Iterator[Any]:
     for name, value in schema.items():
-        if name in ("properties", "$defs", "definitions") and isinstance(value, dict):
+        if name in _NAMED_SCHEMAS and isinstance(value, dict):
             yield from value.values()
-        elif name in ("anyOf", "oneOf", "allOf", "prefixItems") and isinstance(value, list):
+        elif name in _LISTED_SCHEMAS and isinstance(value, list):
             yield from value
-        elif name in ("items", "not", "additionalProperties") and isinstance(value, dict):
+        elif name in _SINGLE_SCHEMAS and isinstance(value, dict):
             yield value
 
 

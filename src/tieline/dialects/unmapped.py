@@ -30,6 +30,13 @@ def _only_clears(value: Any) -> bool:
     )
 
 
+def _only_opens(value: Any) -> bool:
+    """Gemini's filters, switched off: another vendor has none of them."""
+    return isinstance(value, list) and all(
+        isinstance(one, dict) and one.get("threshold") in ("OFF", "BLOCK_NONE") for one in value
+    )
+
+
 _HARMLESS: dict[str, Callable[[Any], bool]] = {
     # Cache hints change the price, not the answer.
     "prompt_cache_key": _always,
@@ -46,6 +53,7 @@ _HARMLESS: dict[str, Callable[[Any], bool]] = {
     "context_management": _only_clears,
     # Codex CLI tells OpenAI about itself: not telling another vendor is the more private choice.
     "client_metadata": _always,
+    "safetySettings": _only_opens,
     # A guess of the answer that only speeds it up.
     "prediction": _always,
     # Asks the vendor not to keep it; a vendor of another dialect has no such store. True asks for the store: refused.

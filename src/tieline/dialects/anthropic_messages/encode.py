@@ -13,7 +13,8 @@ from tieline.dialects.anthropic_messages.wire import NAME, VERSION, path_of
 from tieline.dialects.base import Outgoing, Target
 from tieline.dialects.cache_marks import wire_mark
 from tieline.dialects.effort import LEAST_BUDGET, budget_of, effort_of
-from tieline.dialects.params import without_idle_thought
+from tieline.dialects.params import end_user, without_idle_thought
+from tieline.dialects.pictures import picture_type
 from tieline.dialects.schemas import closed, stripped
 from tieline.dialects.structured_tool import as_tool, choice
 from tieline.dialects.turns import fitting_id
@@ -39,6 +40,7 @@ from tieline.types.request import (
 
 DEFAULT_MAX_TOKENS = 4096
 """This API wants a limit; it is what every Claude since 3 can give."""
+MAX_USER = 256
 _ROOM_TO_ANSWER = 4096
 _TOOL_ID = r"[a-zA-Z0-9_-]{1,64}"
 _TIERS = {"auto": "auto", "default": "standard_only", "standard_only": "standard_only", "priority": "auto"}
@@ -64,8 +66,9 @@ def encode_request(request: Request, target: Target) -> Outgoing:
     _add_thinking(body, request, target, writer)
     _add_format(body, request, target)
     _add_sampling(body, request, target)
-    if request.user is not None:
-        body["metadata"] = {"user_id": request.user}
+    user = end_user(request, MAX_USER, anonymous=request.origin != NAME)
+    if user is not None:
+        body["metadata"] = {"user_id": user}
     _add_tier(body, request)
     body.update(extra)
     for name in target.quirks.rejects:
@@ -367,7 +370,7 @@ class _Writer:
         if self.target.vision is False:
             raise unsupported(self.request, "messages", f"{self.target.model} does not take images.")
         if part.data is not None:
-            media_type = part.media_type or "image/png"
+            media_type = picture_type(part.media_type, part.data)
             source = {"type": "base64", "media_type": media_type, "data": part.data}
         elif part.url is not None:
             source = {"type": "url", "url": part.url}

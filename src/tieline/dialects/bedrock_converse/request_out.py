@@ -23,6 +23,7 @@ from tieline.dialects.params import (
     unsupported,
     without_idle_thought,
 )
+from tieline.dialects.pictures import picture_type
 from tieline.dialects.schemas import closed, stripped
 from tieline.dialects.turns import fitting_id, paired
 from tieline.dialects.unmapped import left_over
@@ -76,6 +77,9 @@ _TIERS = {
     "flex": "flex",
     "priority": "priority",
 }
+
+
+_BEGINNING = "(The conversation begins.)"
 
 
 def encode_request(request: Request, target: Target) -> Outgoing:
@@ -135,11 +139,15 @@ def _check(request: Request, target: Target) -> None:
 
 
 def _inference(request: Request, target: Target) -> Json:
+    temperature, top_p = request.temperature, request.top_p
+    if _is_claude(target):
+        # 1 is the default of both; newer models take one of the two, or none that is not the default.
+        temperature, top_p = None if temperature == 1 else temperature, None if top_p == 1 else top_p
     return without_nulls(
         {
             "maxTokens": output_limit(request, target),
-            "temperature": request.temperature,
-            "topP": request.top_p,
+            "temperature": temperature,
+            "topP": top_p,
             "stopSequences": request.stop or None,
         }
     )
@@ -178,6 +186,8 @@ def _add_thinking(fields: Json, request: Request, target: Target) -> None:
     if _is_claude(target):
         if on:
             fields["thinking"] = _claude_thinking(request, target)
+        elif target.adaptive_thinking:
+            fields["thinking"] = {"type": "disabled"}  # some of these think unless told not to
     elif _is_nova(target):
         level = {"minimal": "low", "low": "low", "medium": "medium"}.get(effort, "high")
         kind = {"type": "enabled", "maxReasoningEffort": level} if on else {"type": "disabled"}
@@ -192,7 +202,8 @@ def _claude_thinking(request: Request, target: Target) -> Json:
     asked = request.reasoning
     assert asked is not None
     if target.adaptive_thinking:
-        return {"type": "adaptive"}
+        display = {"omitted": "omitted", None: None}.get(asked.summary, "summarized")
+        return without_nulls({"type": "adaptive", "display": display})
     budget = max(budget_of(asked) or 8192, MIN_BUDGET)
     limit = output_limit(request, target)
     if limit is not None and budget >= limit:
@@ -319,6 +330,12 @@ class _Writer:
                 messages[-1]["content"].extend(content)
             else:
                 messages.append({"role": message.role, "content": content})
+        if not messages and system:
+            # Nothing but instructions: this API wants a user's turn.
+            return [], [{"role": "user", "content": system}]
+        if messages and messages[0]["role"] == "assistant":
+            # "A conversation must start with a user message": a greeting is none.
+            messages.insert(0, {"role": "user", "content": [{"text": _BEGINNING}]})
         self._trim_prefill(messages)
         return system, messages
 
@@ -384,7 +401,7 @@ class _Writer:
                 suffix = part.url.rpartition(".")[2].lower().replace("jpg", "jpeg")
                 return {"image": {"format": suffix, "source": {"s3Location": {"uri": part.url}}}}
             raise self._no("takes images as data, not by URL or file id")
-        kind = _IMAGE_FORMATS.get(part.media_type or "image/png")
+        kind = _IMAGE_FORMATS.get(picture_type(part.media_type, part.data))
         if kind is None:
             raise self._no(f"does not take {part.media_type}")
         return {"image": {"format": kind, "source": {"bytes": part.data}}}

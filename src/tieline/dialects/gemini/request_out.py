@@ -22,6 +22,7 @@ from tieline.dialects.params import (
     unsupported,
     without_idle_thought,
 )
+from tieline.dialects.pictures import picture_type
 from tieline.dialects.schemas import stripped
 from tieline.dialects.turns import paired
 from tieline.dialects.unmapped import left_over
@@ -226,7 +227,11 @@ def _function(tool: Tool, target: Target) -> Json:
 
 
 def _contents(request: Request, target: Target) -> tuple[Json | None, list[Json]]:
-    """Instructions are hoisted, wherever they stand (WIRE_FACTS 17); neighbours of one role become one content."""
+    """Instructions are hoisted, wherever they stand (WIRE_FACTS 17); neighbours of one role become one content.
+
+    Results of tools stand apart from what else the user says: Gemini 3.7 answers 400 to both in one content
+    (github.com/MoonshotAI/kimi-code/issues/3274).
+    """
     system: list[Json] = []
     contents: list[Json] = []
     for message in paired(request.messages):
@@ -239,23 +244,40 @@ def _contents(request: Request, target: Target) -> tuple[Json | None, list[Json]
             if role == "model"
             else _user_parts(message, request, target)
         )
-        if not parts:
-            continue
-        if contents and contents[-1]["role"] == role:
-            contents[-1]["parts"].extend(parts)
-        else:
-            contents.append({"role": role, "parts": parts})
+        for part in parts:
+            last = contents[-1] if contents else None
+            if last and last["role"] == role and _is_result(last["parts"][-1]) == _is_result(part):
+                last["parts"].append(part)
+            else:
+                contents.append({"role": role, "parts": [part]})
+    if system and not contents:
+        # Nothing but instructions: this API wants a user's turn.
+        return None, [{"role": "user", "parts": system}]
     return ({"parts": system} if system else None), contents
+
+
+def _is_result(part: Json) -> bool:
+    return "functionResponse" in part
 
 
 def _user_parts(message: Message, request: Request, target: Target) -> list[Json]:
     parts: list[Json] = []
+    shown: list[Json] = []
     for part in message.parts:
         if isinstance(part, ToolResult):
-            parts.append(_result(part, request, target))
+            media = [
+                _content(inner, request, target) for inner in part.content if not isinstance(inner, Text)
+            ]
+            result = _result(part)
+            if media and BUDGETED.search(target.model):
+                # Its results hold text only; what the tool showed follows as the user's.
+                shown += [{"text": f"Shown by the tool call {part.id}:"}, *media]
+            elif media:
+                result["functionResponse"]["parts"] = media
+            parts.append(result)
         elif not isinstance(part, Text) or part.text:
-            parts.append(_content(part, request, target))
-    return parts
+            shown.append(_content(part, request, target))
+    return parts + shown
 
 
 def _content(part: Part, request: Request, target: Target) -> Json:
@@ -278,7 +300,7 @@ def _image(part: Image, request: Request, target: Target) -> Json:
             request, "messages", target, f"does not have the file {part.file_id!r} of another vendor"
         )
     if part.data is not None:
-        kind = part.media_type or "image/png"
+        kind = picture_type(part.media_type, part.data)
         if kind not in _IMAGES:
             raise unsupported(request, "messages", target, f"does not take {kind}")
         return {"inlineData": {"mimeType": kind, "data": part.data}}
@@ -303,17 +325,10 @@ def _document(part: Document, request: Request, target: Target) -> Json:
     return {"inlineData": {"mimeType": part.media_type, "data": data}}
 
 
-def _result(part: ToolResult, request: Request, target: Target) -> Json:
-    texts = [inner.text for inner in part.content if isinstance(inner, Text)]
-    text = "\n".join(texts)
+def _result(part: ToolResult) -> Json:
+    text = "\n".join(inner.text for inner in part.content if isinstance(inner, Text))
     response: Json = {"error": text} if part.is_error else {"result": text}
-    result: Json = {"id": part.id, "name": part.name or part.id, "response": response}
-    media = [_content(inner, request, target) for inner in part.content if not isinstance(inner, Text)]
-    if media:
-        if BUDGETED.search(target.model):
-            raise unsupported(request, "messages", target, "takes only text in a tool's result")
-        result["parts"] = media
-    return {"functionResponse": result}
+    return {"functionResponse": {"id": part.id, "name": part.name or part.id, "response": response}}
 
 
 def _model_parts(message: Message, request: Request, target: Target) -> list[Json]:

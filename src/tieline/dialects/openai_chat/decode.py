@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Any
 
 import msgspec
@@ -11,7 +9,7 @@ from msgspec import Struct
 
 from tieline.dialects.base import Peek
 from tieline.dialects.cache_marks import cache_mark
-from tieline.dialects.fields import value_of
+from tieline.dialects.fields import plain_text, value_of
 from tieline.dialects.openai_chat.peek import fields_of
 from tieline.dialects.openai_chat.reading import arguments_of, thinking_of, thought_signature
 from tieline.dialects.openai_chat.wire import NAME, ORIGINS, WireFunction, WireToolCall
@@ -441,7 +439,7 @@ def _file(value: Any, where: str, mark: CacheMark | None) -> Document:
         return document
     if data.startswith("data:"):
         document.media_type, data = _data_uri(data, where)
-    document.data = _plain_text(data, where) if document.media_type == "text/plain" else data
+    document.data = plain_text(data, where) if document.media_type == "text/plain" else data
     return document
 
 
@@ -451,10 +449,3 @@ def _data_uri(uri: str, where: str) -> tuple[str, str]:
     if not comma or "base64" not in parameters:
         raise InvalidRequest(f"`{where}` must be a base64 data URI or an https URL.", param=where)
     return media_type or "application/octet-stream", data
-
-
-def _plain_text(data: str, where: str) -> str:
-    try:
-        return base64.b64decode(data, validate=True).decode()
-    except (binascii.Error, ValueError):
-        raise InvalidRequest(f"`{where}` is not base64 of UTF-8 text.", param=where) from None

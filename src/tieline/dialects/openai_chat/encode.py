@@ -11,8 +11,14 @@ from tieline.dialects.base import Outgoing, Quirks, Target
 from tieline.dialects.cache_marks import wire_mark
 from tieline.dialects.effort import effort_of
 from tieline.dialects.openai_chat.wire import FORMATS, NAME, path_of
-from tieline.dialects.params import left_to_the_model, without_idle_thought
-from tieline.dialects.schemas import strict_of, stripped
+from tieline.dialects.params import (
+    THE_WORD,
+    end_user,
+    left_to_the_model,
+    needs_the_word,
+    without_idle_thought,
+)
+from tieline.dialects.schemas import parameters_of, strict_of, stripped
 from tieline.dialects.structured_tool import as_tool, choice
 from tieline.dialects.turns import fitting_id
 from tieline.dialects.unmapped import left_over, unsupported
@@ -36,6 +42,9 @@ from tieline.types.request import (
     ToolResult,
 )
 
+MAX_USER = 64
+"""Characters of `user`; OpenAI refuses more (`string_above_max_length`)."""
+
 
 def encode_request(request: Request, target: Target) -> Outgoing:
     request = without_idle_thought(request, target)
@@ -55,8 +64,9 @@ def encode_request(request: Request, target: Target) -> Outgoing:
     _add_tools(body, request, target)
     _add_format(body, request, target)
     _add_reasoning(body, request, target)
-    if request.user is not None:
-        body["user"] = request.user
+    user = end_user(request, MAX_USER)
+    if user is not None and "user" not in quirks.rejects:
+        body["user"] = user
     if request.metadata and request.origin == NAME:
         body["metadata"] = request.metadata
     if request.service_tier is not None:
@@ -124,7 +134,7 @@ def _wire_tool(tool: Tool | ServerTool, request: Request, quirks: Quirks) -> Any
     function: dict[str, Any] = {"name": tool.name}
     if tool.description:
         function["description"] = tool.description
-    function["parameters"] = stripped(tool.parameters, quirks.schema_strips)
+    function["parameters"] = parameters_of(stripped(tool.parameters, quirks.schema_strips))
     if strict_of(tool.strict, tool.parameters, request) is not None:
         function["strict"] = tool.strict
     wire: dict[str, Any] = {"type": "function", "function": function}
@@ -140,6 +150,9 @@ def _add_format(body: dict[str, Any], request: Request, target: Target) -> None:
     native = quirks.json_schema if wanted.kind == "json_schema" else quirks.json_object
     if native and target.structured_output is not False:
         body["response_format"] = _wire_format(wanted, request, quirks)
+        if needs_the_word(request):
+            role = "developer" if quirks.developer_role else "system"
+            body["messages"].insert(0, {"role": role, "content": THE_WORD})
         return
     if not (quirks.tools and quirks.tool_choice_required) or target.tools is False or request.stop:
         raise unsupported(request, "response_format", f"{target.model} at {target.provider} cannot.")

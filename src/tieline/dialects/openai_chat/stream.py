@@ -436,6 +436,7 @@ class Encoder:
         "_include_usage",
         "_legacy",
         "_roles",
+        "_silent",
         "_tail",
         "_text_ends",
         "_thoughts",
@@ -451,6 +452,8 @@ class Encoder:
         self._roles: set[int] = set()
         self._blocks: dict[int, BlockStart] = {}
         self._calls: dict[int, int] = {}
+        self._silent: set[int] = set()
+        """Calls of which no arguments have come."""
         self._thoughts: dict[int, _Thought] = {}
         self._text_ends: dict[int, int] = {}
         self._usage: Usage | None = None
@@ -536,6 +539,7 @@ class Encoder:
     def _call_start(self, event: BlockStart) -> bytes:
         place = sum(1 for index in self._calls if self._blocks[index].choice == event.choice)
         self._calls[event.index] = place
+        self._silent.add(event.index)
         function = {"name": event.name, "arguments": ""}
         if self._legacy:
             return self._chunk(event.choice, _encode({"function_call": function}))
@@ -555,6 +559,8 @@ class Encoder:
 
     def _arguments(self, event: ArgumentsDelta) -> bytes:
         piece = _encode(event.json)
+        if event.json:
+            self._silent.discard(event.index)
         choice = self._blocks[event.index].choice
         if self._legacy:
             return self._chunk(choice, b'{"function_call":{"arguments":%b}}' % piece)
@@ -570,8 +576,11 @@ class Encoder:
         )
 
     def _block_stop(self, event: BlockStop) -> bytes:
-        """A thinking block's signature goes out whole with its text, so that callers can replay it by appending."""
+        """A thinking block's signature goes out whole with its text, so that callers can replay it by appending. A call
+        without arguments (Converse sends none) is one of an empty object: callers parse what there is."""
         block = self._blocks[event.index]
+        if event.index in self._silent:
+            return self._arguments(ArgumentsDelta(event.index, "{}"))
         if block.kind != "thinking":
             return b""
         thought = self._thoughts.pop(event.index)

@@ -18,6 +18,7 @@ from tieline.dialects.fields import (
     number,
     objects,
     path,
+    plain_text,
     request_body,
     string,
     strings,
@@ -574,9 +575,10 @@ def _file(part: Json, at: str) -> Document:
         return Document(url=url, name=name)
     given = needed_string(part, "file_data", at)
     media_type, data = data_uri(given)
-    return Document(
-        media_type=media_type or "application/pdf", data=given if data is None else data, name=name
-    )
+    if data is None:
+        return Document(data=given, name=name)
+    media_type = media_type or "application/pdf"
+    return Document(media_type, plain_text(data, at) if media_type == "text/plain" else data, name=name)
 
 
 def data_uri(url: str) -> tuple[str | None, str | None]:

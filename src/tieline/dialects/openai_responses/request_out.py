@@ -8,18 +8,21 @@ from tieline.dialects.base import Outgoing, Target, segment
 from tieline.dialects.fields import Json, to_json, without_nulls
 from tieline.dialects.openai_responses.request_in import NAME
 from tieline.dialects.params import (
+    THE_WORD,
     asks_for_thought,
     check_capabilities,
     check_media,
     effort_of,
+    end_user,
+    needs_the_word,
     output_limit,
     refuse_prefill,
     refuse_unset,
     unsupported,
     without_idle_thought,
 )
-from tieline.dialects.schemas import strict_of, stripped
-from tieline.dialects.turns import paired
+from tieline.dialects.schemas import parameters_of, strict_of, stripped
+from tieline.dialects.turns import fitting_id, paired
 from tieline.dialects.unmapped import left_over
 from tieline.types.request import (
     Audio,
@@ -38,6 +41,9 @@ from tieline.types.request import (
 )
 
 PATH = "/responses"
+MAX_USER = 64
+MAX_CALL_ID = r"(?s).{1,64}"
+"""The API refuses longer ones (`string_above_max_length`)."""
 MIN_OUTPUT_TOKENS = 16
 """The API refuses less ("Expected a value >= 16", `integer_below_min_value`). Callers of other APIs, which take 1, are
 raised to it: coding agents ask for one token to see whether a model answers."""
@@ -53,7 +59,7 @@ _OPENAI = frozenset(("", "openai_chat", NAME))
 def encode_request(request: Request, target: Target) -> Outgoing:
     request = without_idle_thought(request, target)
     _check(request, target)
-    instructions, messages = _instructions(paired(request.messages))
+    instructions, messages = _instructions(paired(request.messages), request)
     body: Json = {
         "model": target.model,
         "input": _items(messages, request, target),
@@ -63,7 +69,7 @@ def encode_request(request: Request, target: Target) -> Outgoing:
         "max_output_tokens": _limit(request, target),
         "temperature": request.temperature,
         "top_p": request.top_p,
-        "user": request.user,
+        "user": end_user(request, MAX_USER) if "user" not in target.quirks.rejects else None,
         "metadata": request.metadata if request.origin in _OPENAI else None,
         "service_tier": _tier(request, target),
         "reasoning": _reasoning(request),
@@ -98,7 +104,7 @@ def _check(request: Request, target: Target) -> None:
     if request.n > 1:
         raise unsupported(request, "n", target, "gives one answer")
     for name in target.quirks.rejects:
-        if getattr(request, name, None) not in (None, [], False, {}):
+        if name != "user" and getattr(request, name, None) not in (None, [], False, {}):
             raise unsupported(request, name, target)
 
 
@@ -188,7 +194,7 @@ def _tool(tool: Tool | ServerTool, request: Request, target: Target) -> Any:
             "type": "function",
             "name": tool.name,
             "description": tool.description,
-            "parameters": stripped(tool.parameters, target.quirks.schema_strips),
+            "parameters": parameters_of(stripped(tool.parameters, target.quirks.schema_strips)),
         }
     ) | {"strict": bool(strict_of(tool.strict, tool.parameters, request))}
 
@@ -207,9 +213,13 @@ def _unmapped(body: Json, request: Request) -> None:
 # messages -------------------------------------------------------------------------------------------------------------
 
 
-def _instructions(messages: list[Message]) -> tuple[str | None, list[Message]]:
-    """The system prompt that opens the conversation; later ones stay in their place."""
-    if not messages or messages[0].role != "system":
+def _instructions(messages: list[Message], request: Request) -> tuple[str | None, list[Message]]:
+    """The system prompt that opens the conversation; later ones stay in their place. One that is all of it stays too, as this
+    API wants an input, and that of JSON mode, where the word "json" must stand in the input."""
+    wanted = request.response_format
+    if wanted is not None and wanted.kind == "json_object":
+        return None, [Message("system", [Text(THE_WORD)]), *messages] if needs_the_word(request) else messages
+    if len(messages) < 2 or messages[0].role != "system":
         return None, messages
     texts = [part.text for part in messages[0].parts if isinstance(part, Text)]
     return "\n\n".join(texts) or None, messages[1:]
@@ -308,7 +318,7 @@ def _output(part: ToolResult, request: Request, target: Target) -> Json:
         output = [_content(inner, request, target) for inner in part.content]
         if part.is_error:
             output.insert(0, {"type": "input_text", "text": "Error:"})
-    return {"type": "function_call_output", "call_id": part.id, "output": output}
+    return {"type": "function_call_output", "call_id": _call_id(part.id, target), "output": output}
 
 
 def _assistant_items(items: list[Json], message: Message, request: Request, target: Target) -> None:
@@ -319,7 +329,11 @@ def _assistant_items(items: list[Json], message: Message, request: Request, targ
         elif isinstance(part, Refusal):
             items.append({"role": "assistant", "content": part.text})
         elif isinstance(part, ToolCall):
-            call = {"call_id": part.id, "name": part.name, "arguments": part.arguments or "{}"}
+            call = {
+                "call_id": _call_id(part.id, target),
+                "name": part.name,
+                "arguments": part.arguments or "{}",
+            }
             items.append({"type": "function_call", **call})
         elif isinstance(part, Thinking):
             items.extend(_thought(part))
@@ -328,6 +342,10 @@ def _assistant_items(items: list[Json], message: Message, request: Request, targ
         else:
             what = type(part).__name__.lower()
             raise unsupported(request, "messages", target, f"takes no {what} of the assistant")
+
+
+def _call_id(given: str, target: Target) -> str:
+    return fitting_id(given, target.quirks.tool_id_pattern or MAX_CALL_ID)
 
 
 def _said(part: Text, at: int) -> Json:

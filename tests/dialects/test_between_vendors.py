@@ -1,0 +1,282 @@
+"""What one vendor takes and another answers with a 400: said so that both take it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from typing import Any
+
+import pytest
+
+from tests.dialects.samples import call
+from tests.dialects.wire import PIXEL
+from tieline.dialects import get, get_upstream
+from tieline.dialects.base import Quirks, Target
+from tieline.types.events import ArgumentsDelta, BlockStart, BlockStop, Finish, Start
+from tieline.types.request import Request
+
+CHAT, RESPONSES, CLAUDE, GEMINI = "openai_chat", "openai_responses", "anthropic_messages", "gemini"
+BEDROCK = "bedrock_converse"
+USER: dict[str, Any] = {"role": "user", "content": "hi"}
+
+
+def asked(dialect: str, **body: Any) -> Request:
+    if dialect == GEMINI:
+        made = call(GEMINI, {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]} | body)
+        made.model = "m"
+    elif dialect == RESPONSES:
+        made = call(RESPONSES, {"model": "m", "input": "hi"} | body)
+    else:
+        made = call(dialect, {"model": "m", "max_tokens": 100, "messages": [USER]} | body)
+    return get(dialect).decode_request(made, get(dialect).peek(made))
+
+
+def sent(request: Request, dialect: str, model: str = "m", **more: Any) -> Any:
+    to = Target(provider="host", model=model, dialect=dialect, **more)
+    return json.loads(get_upstream(dialect).encode_request(request, to).body)
+
+
+# who the end user is ----------------------------------------------------------------------------------------------------
+
+CLAUDE_CODE = json.dumps({"device_id": "d" * 64, "account_uuid": "a" * 36, "session_id": "s" * 36})
+
+
+@pytest.mark.parametrize("upstream", [CHAT, RESPONSES])
+def test_an_end_users_id_that_openai_finds_too_long_is_its_digest(upstream: str) -> None:
+    """`Invalid 'user': string too long. Expected a string with maximum length 64`: every request of Claude Code."""
+    request = asked(CLAUDE, metadata={"user_id": CLAUDE_CODE})
+    assert sent(request, upstream)["user"] == hashlib.sha256(CLAUDE_CODE.encode()).hexdigest()
+    assert sent(asked(CLAUDE, metadata={"user_id": "u1"}), upstream)["user"] == "u1"
+    assert "user" not in sent(request, upstream, quirks=Quirks(rejects=("user",)))
+
+
+@pytest.mark.parametrize("personal", ["me@example.com", "+49 30 1234567"])
+def test_anthropic_is_told_no_address_and_no_number(personal: str) -> None:
+    """`user_id appears to contain an email address`"""
+    told = sent(asked(CHAT, user=personal), CLAUDE)["metadata"]["user_id"]
+    assert told == hashlib.sha256(personal.encode()).hexdigest()
+    assert sent(asked(CHAT, user="user-7"), CLAUDE)["metadata"]["user_id"] == "user-7"
+
+
+def test_wire_15_an_id_of_a_call_that_responses_finds_too_long() -> None:
+    long = "call_" + "x" * 80
+    messages = [
+        USER,
+        {
+            "role": "assistant",
+            "tool_calls": [{"id": long, "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": long, "content": "done"},
+    ]
+    items = sent(asked(CHAT, messages=messages), RESPONSES)["input"]
+    made = items[1]["call_id"]
+    assert len(made) <= 64
+    assert items[2]["call_id"] == made
+
+
+# schemas ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("upstream", [CHAT, RESPONSES])
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"type": "object"}, {"type": "object", "properties": {}}),
+        (
+            {
+                "type": "object",
+                "properties": {"a": {"type": "array"}, "b": {"anyOf": [{"type": ["array", "null"]}]}},
+            },
+            {
+                "type": "object",
+                "properties": {
+                    "a": {"type": "array", "items": {}},
+                    "b": {"anyOf": [{"type": ["array", "null"], "items": {}}]},
+                },
+            },
+        ),
+        (
+            {"type": "object", "properties": {"type": {"type": "string"}, "items": {"type": "array"}}},
+            {
+                "type": "object",
+                "properties": {"type": {"type": "string"}, "items": {"type": "array", "items": {}}},
+            },
+        ),
+    ],
+)
+def test_parameters_that_mcp_servers_write_are_such_as_openai_takes(
+    upstream: str, given: Any, expected: Any
+) -> None:
+    """`object schema missing properties`, `array schema missing items`: 400 for the whole request."""
+    request = asked(CLAUDE, tools=[{"name": "f", "input_schema": given}])
+    tool = sent(request, upstream)["tools"][0]
+    assert tool.get("function", tool)["parameters"] == expected
+
+
+# files and pictures -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("upstream", [CHAT, CLAUDE, GEMINI, BEDROCK])
+def test_a_text_file_of_a_responses_caller_is_text(upstream: str) -> None:
+    encoded = base64.b64encode("Größe: 3 m".encode()).decode()
+    part = {"type": "input_file", "filename": "a.txt", "file_data": f"data:text/plain;base64,{encoded}"}
+    body = sent(asked(RESPONSES, input=[{"role": "user", "content": [part]}]), upstream)
+    said = json.dumps(body, ensure_ascii=False)
+    assert ("Größe: 3 m" in said) != (encoded in said)
+    assert (encoded in said) == (upstream in (GEMINI, BEDROCK))
+
+
+@pytest.mark.parametrize("said", ["image/jpg", "image/png", "image/webp"])
+@pytest.mark.parametrize(
+    ("begin", "kind"),
+    [(b"\xff\xd8\xff\xe0", "image/jpeg"), (b"\x89PNG\r\n\x1a\n", "image/png"), (b"GIF89a", "image/gif")],
+)
+def test_a_picture_is_called_what_it_is(begin: bytes, kind: str, said: str) -> None:
+    data = base64.b64encode(begin + bytes(24)).decode()
+    url = {"type": "image_url", "image_url": {"url": f"data:{said};base64,{data}"}}
+    request = asked(CHAT, messages=[{"role": "user", "content": [url]}])
+    assert sent(request, CLAUDE)["messages"][0]["content"][0]["source"]["media_type"] == kind
+    assert sent(request, GEMINI)["contents"][0]["parts"][0]["inlineData"]["mimeType"] == kind
+    image = sent(request, BEDROCK)["messages"][0]["content"][0]["image"]
+    assert image["format"] == kind.removeprefix("image/")
+
+
+def test_a_picture_that_does_not_say_what_it_is_is_called_what_the_caller_calls_it() -> None:
+    url = {"type": "image_url", "image_url": {"url": "data:image/JPG;base64,AAAA"}}
+    request = asked(CHAT, messages=[{"role": "user", "content": [url]}])
+    assert sent(request, CLAUDE)["messages"][0]["content"][0]["source"]["media_type"] == "image/jpeg"
+
+
+# turns ------------------------------------------------------------------------------------------------------------------
+
+LOOP = [
+    {"role": "user", "content": "look"},
+    {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "shot", "input": {}}]},
+    {
+        "role": "user",
+        "content": [
+            {
+                "type": "tool_result",
+                "tool_use_id": "t1",
+                "content": [
+                    {"type": "text", "text": "taken"},
+                    {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXEL}},
+                ],
+            },
+            {"type": "text", "text": "and?"},
+        ],
+    },
+]
+
+
+def test_gemini_gets_results_of_tools_apart_from_what_the_user_says() -> None:
+    contents = sent(asked(CLAUDE, messages=LOOP), GEMINI, "gemini-3.7-flash")["contents"]
+    assert [content["role"] for content in contents] == ["user", "model", "user", "user"]
+    (result,) = contents[2]["parts"]
+    assert result["functionResponse"]["parts"][0]["inlineData"]["data"] == PIXEL
+    assert contents[3]["parts"] == [{"text": "and?"}]
+
+
+def test_a_picture_that_a_tool_showed_reaches_a_gemini_whose_results_are_text_only() -> None:
+    contents = sent(asked(CLAUDE, messages=LOOP), GEMINI, "gemini-2.5-pro")["contents"]
+    assert contents[2]["parts"] == [
+        {"functionResponse": {"id": "t1", "name": "shot", "response": {"result": "taken"}}}
+    ]
+    assert contents[3]["parts"] == [
+        {"text": "Shown by the tool call t1:"},
+        {"inlineData": {"mimeType": "image/png", "data": PIXEL}},
+        {"text": "and?"},
+    ]
+
+
+def test_instructions_alone_are_said_by_the_user_where_somebody_must_say_something() -> None:
+    request = asked(CHAT, messages=[{"role": "system", "content": "Write a poem."}])
+    assert sent(request, GEMINI)["contents"] == [{"role": "user", "parts": [{"text": "Write a poem."}]}]
+    assert sent(request, BEDROCK)["messages"] == [{"role": "user", "content": [{"text": "Write a poem."}]}]
+    said = sent(request, RESPONSES)
+    assert said["input"] == [{"role": "system", "content": [{"type": "input_text", "text": "Write a poem."}]}]
+    assert "instructions" not in said
+
+
+def test_a_conversation_that_the_assistant_opened_goes_to_converse_too() -> None:
+    """`A conversation must start with a user message.`"""
+    request = asked(CHAT, messages=[{"role": "assistant", "content": "How can I help?"}, USER])
+    roles = [message["role"] for message in sent(request, BEDROCK)["messages"]]
+    assert roles == ["user", "assistant", "user"]
+
+
+def test_json_mode_without_the_word_that_openai_wants() -> None:
+    """`'messages' must contain the word 'json' in some form`; Gemini wants no such word."""
+    request = asked(GEMINI, generationConfig={"responseMimeType": "application/json"})
+    assert "JSON" in sent(request, CHAT)["messages"][0]["content"]
+    assert "JSON" in sent(request, RESPONSES)["input"][0]["content"][0]["text"]
+    said = [{"role": "system", "content": "Answer in JSON."}, USER]
+    known = asked(CHAT, messages=said, response_format={"type": "json_object"})
+    assert sent(known, CHAT)["messages"] == said
+    answer = sent(known, RESPONSES)  # its instructions are not searched for the word
+    assert "instructions" not in answer
+    assert answer["input"][0]["content"][0]["text"] == "Answer in JSON."
+
+
+# thinking and sampling --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("upstream", "model"),
+    [
+        (RESPONSES, "gpt-4.1"),
+        (GEMINI, "gemini-2.0-flash"),
+        ("cohere", "command-r"),
+        (BEDROCK, "amazon.nova-pro-v1:0"),
+    ],
+)
+def test_a_model_that_does_not_think_is_not_told_not_to(upstream: str, model: str) -> None:
+    request = asked(CLAUDE, thinking={"type": "disabled"})
+    body = sent(request, upstream, model, reasoning=False)
+    assert not body.keys() & {"reasoning", "thinking", "additionalModelRequestFields"}
+    assert "thinkingConfig" not in body.get("generationConfig", {})
+
+
+def test_converse_claude_is_given_no_sampling_that_is_the_default() -> None:
+    """`temperature` and `top_p` cannot both be specified for this model."""
+    body = sent(asked(CHAT, temperature=0.5, top_p=1), BEDROCK, "anthropic.claude-sonnet-4-5-v1:0")
+    assert body["inferenceConfig"] == {"maxTokens": 100, "temperature": 0.5}
+    body = sent(asked(CHAT, temperature=1), BEDROCK, "anthropic.claude-opus-5")
+    assert body["inferenceConfig"] == {"maxTokens": 100}
+    body = sent(asked(CHAT, temperature=1, top_p=1), BEDROCK, "amazon.nova-pro-v1:0")
+    assert body["inferenceConfig"] == {"maxTokens": 100, "temperature": 1, "topP": 1}
+
+
+def test_wire_22_converse_claude_does_not_think_when_told_so_and_shows_what_was_asked() -> None:
+    def fields(**more: Any) -> Any:
+        body = sent(asked(CLAUDE, **more), BEDROCK, "anthropic.claude-opus-5", adaptive_thinking=True)
+        return body["additionalModelRequestFields"]["thinking"]
+
+    assert fields(thinking={"type": "disabled"}) == {"type": "disabled"}
+    assert fields(thinking={"type": "adaptive"}) == {"type": "adaptive"}
+    shown = fields(thinking={"type": "adaptive", "display": "summarized"})
+    assert shown == {"type": "adaptive", "display": "summarized"}
+
+
+# answers ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("pieces", [[], [""], ['{"a"', ":1}"]])
+def test_a_streamed_call_without_arguments_is_one_of_an_empty_object(pieces: list[str], legacy: bool) -> None:
+    """Converse sends none; callers parse what they got, and "" is no JSON."""
+    encoder = get(CHAT).stream_encoder(Request(model="m", messages=[], stream=True, legacy_functions=legacy))
+    events = [
+        Start("c", "m", 1),
+        BlockStart(0, "tool_call", "t1", "now"),
+        *[ArgumentsDelta(0, piece) for piece in pieces],
+        BlockStop(0),
+        Finish("tool_calls"),
+    ]
+    said = b"".join(map(encoder.encode, events)).decode()
+    deltas = [json.loads(line[6:])["choices"][0]["delta"] for line in said.split("\n") if line]
+    calls = [delta["function_call"] for delta in deltas if "function_call" in delta] or [
+        one["function"] for delta in deltas for one in delta.get("tool_calls", ())
+    ]
+    assert "".join(one["arguments"] for one in calls) == ("".join(pieces) or "{}")
