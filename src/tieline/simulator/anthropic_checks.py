@@ -42,6 +42,7 @@ _TYPES = {
     "output_format": _FORMAT,
 }
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
+_EMAIL = re.compile(r"[^@\s]@[^@\s]+\.[a-z]{2,}")
 _NO_PREFILL = re.compile(r"claude-[a-z]+-(\d+)-(\d{1,2})(?!\d)")
 _MIN_BUDGET = 1024
 _UNCOMPILED = words(
@@ -61,6 +62,7 @@ def read_messages(exchange: Exchange, counting: bool = False) -> Ask:
     check_types(body, _TYPES)
     ask = Ask(model=exchange.model, stream=body.get("stream") is True)
     _limits(ask, body, counting)
+    _user(body)
     _system(ask, body.get("system"))
     _tools(ask, body)
     _thinking(ask, body)
@@ -89,6 +91,14 @@ def _limits(ask: Ask, body: dict[str, Any], counting: bool) -> None:
     if any(not stop.strip() for stop in stops):
         raise invalid("stop_sequences: each stop sequence must contain non-whitespace")
     ask.stop = stops
+
+
+def _user(body: dict[str, Any]) -> None:
+    metadata = body.get("metadata")
+    if isinstance(metadata, dict) and _EMAIL.search(str(metadata.get("user_id"))):
+        raise invalid(
+            "metadata.user_id: user_id appears to contain an email address. Please send a uuid or hash value instead."
+        )
 
 
 def _ranged(body: dict[str, Any], name: str, high: float) -> None:

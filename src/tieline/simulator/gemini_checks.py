@@ -144,6 +144,7 @@ def read_generate(exchange: Exchange, body: dict[str, Any] | None = None) -> Ask
     _tools(ask, body)
     _config(ask, known(body.get("generationConfig") or {}, _CONFIG_FIELDS, "generation_config"))
     if exchange.model.startswith("gemini-3") or exchange.behaviour.content == "think":
+        _results_apart(turns)
         _signatures(turns, exchange.seed)
     return ask
 
@@ -250,6 +251,13 @@ def _turn_order(turns: list[tuple[str, list[dict[str, Any]]]]) -> None:
             "Please ensure that the number of function response parts is equal to the number of function call parts of the "
             "function call turn."
         )
+
+
+def _results_apart(turns: list[tuple[str, list[dict[str, Any]]]]) -> None:
+    """As Gemini 3.7 answers where something else stands beside the results of tools."""
+    for _, parts in turns:
+        if 0 < sum("functionResponse" in part for part in parts) < len(parts):
+            raise invalid("Requests ending with a model turn are not supported.")
 
 
 def _signatures(turns: list[tuple[str, list[dict[str, Any]]]], seed: int) -> None:

@@ -10,6 +10,7 @@ from tieline.simulator.openai_tools import (
     check_calls,
     check_tool_order,
     check_types,
+    check_user,
     invalid,
     read_tools,
     wrong_type,
@@ -85,6 +86,8 @@ def read_chat(exchange: Exchange) -> Ask:
             "empty_array",
         )
     check_types(body, _CHAT_TYPES)
+    if is_openai(exchange):
+        check_user(body)
     ask = Ask(model=exchange.model, stream=bool(body.get("stream")))
     for index, message in enumerate(messages):
         _message(ask, message, f"messages[{index}]")

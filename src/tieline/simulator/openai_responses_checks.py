@@ -7,7 +7,7 @@ from typing import Any
 from tieline.simulator.answer import Ask, Refusal, Tool, unsealed
 from tieline.simulator.exchange import Exchange, words
 from tieline.simulator.openai_checks import FORMAT, check_fields, check_strict, ranged
-from tieline.simulator.openai_tools import check_types, invalid, wrong_type
+from tieline.simulator.openai_tools import check_parameters, check_types, check_user, invalid, wrong_type
 from tieline.simulator.shapes import SCHEMA
 
 _FIELDS = words(
@@ -25,6 +25,7 @@ _ITEM_FIELDS: dict[str, frozenset[str]] = {
     "reasoning": words("type id summary content encrypted_content status"),
     "item_reference": words("type id"),
 }
+MAX_CALL_ID_CHARS = 64
 _CONTENT = (str, [{"type": str, "text": str}])
 _TYPES = {
     "input": (str, [{"type": str, "role": str, "call_id": str, "content": _CONTENT, "output": _CONTENT}]),
@@ -49,6 +50,7 @@ def read_responses(exchange: Exchange) -> Ask:
     body = exchange.body
     check_fields(body, _FIELDS)
     check_types(body, _TYPES)
+    check_user(body)
     ask = Ask(model=exchange.model, stream=bool(body.get("stream")))
     items = _before(exchange, body.get("previous_response_id")) + _input(body.get("input"))
     ask.extra["input"] = items
@@ -112,6 +114,13 @@ def _item(ask: Ask, item: Any, where: str, seed: int) -> None:
                     "missing_required_parameter",
                 )
         _check_id(item, where, "fc" if kind == "function_call" else "ctc")
+        if len(item["call_id"]) > MAX_CALL_ID_CHARS:
+            raise invalid(
+                f"Invalid '{where}.call_id': string too long. Expected a string with maximum length {MAX_CALL_ID_CHARS}, but "
+                f"got a string with length {len(item['call_id'])} instead.",
+                f"{where}.call_id",
+                "string_above_max_length",
+            )
     elif kind == "reasoning":
         _reasoning(item, where, seed)
     elif kind.endswith("_output") and "output" not in item:
@@ -305,6 +314,7 @@ def _function(tool: dict[str, Any], where: str) -> None:
             "output_schema",
         ):
             raise invalid(f"Unknown parameter: '{where}.{name}'.", f"{where}.{name}", "unknown_parameter")
+    check_parameters(tool.get("parameters"), tool["name"], f"{where}.parameters")
     if tool.get("strict") and isinstance(tool.get("parameters"), dict):
         try:
             check_strict(tool["parameters"], tool["name"])

@@ -12,6 +12,7 @@ _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
 MAX_TOOL_ID_CHARS = 40
+MAX_USER_CHARS = 64
 
 
 def invalid(message: str, param: str | None = None, code: str | None = None) -> Refusal:
@@ -191,7 +192,51 @@ def _tool(tool: Any, where: str) -> Tool:
             f"{where}.function.parameters",
             "invalid_function_parameters",
         )
+    check_parameters(schema, function["name"], f"{where}.function.parameters")
     return Tool(function["name"], schema, kind)
+
+
+def check_parameters(schema: Any, name: str, param: str) -> None:
+    """An object says its properties, an array what of."""
+    if not isinstance(schema, dict) or not schema:
+        return
+    if "$ref" not in schema and "properties" not in schema:
+        raise invalid(
+            f"Invalid schema for function '{name}': In context=(), object schema missing properties.",
+            param,
+            "invalid_function_parameters",
+        )
+    place = _bare_array(schema, ())
+    if place is not None:
+        raise invalid(
+            f"Invalid schema for function '{name}': In context={place}, array schema missing items.",
+            param,
+            "invalid_function_parameters",
+        )
+
+
+def _bare_array(schema: Any, at: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Where an array is that does not say what of."""
+    if not isinstance(schema, dict):
+        return None
+    if schema.get("type") == "array" and "items" not in schema:
+        return at
+    inner: list[tuple[tuple[str, ...], Any]] = [(("items",), schema.get("items"))]
+    inner += [(("properties", name), one) for name, one in (schema.get("properties") or {}).items()]
+    inner += [(("anyOf", str(index)), one) for index, one in enumerate(schema.get("anyOf") or ())]
+    found = (_bare_array(one, (*at, *step)) for step, one in inner)
+    return next((place for place in found if place is not None), None)
+
+
+def check_user(body: dict[str, Any]) -> None:
+    user = body.get("user")
+    if isinstance(user, str) and len(user) > MAX_USER_CHARS:
+        raise invalid(
+            f"Invalid 'user': string too long. Expected a string with maximum length {MAX_USER_CHARS}, but got a string with "
+            f"length {len(user)} instead.",
+            "user",
+            "string_above_max_length",
+        )
 
 
 def _choice(ask: Ask, choice: Any) -> str:
