@@ -21,6 +21,7 @@ from tieline.dialects.base import Dialect, Peek, StreamEncoder
 from tieline.dialects.one_call import OneCall, asks_for_one, first_calls
 from tieline.dialects.operations import Operation, operation_of
 from tieline.dialects.sse import comment
+from tieline.dialects.tool_names import GivenNames, given_names, with_given_names
 from tieline.dialects.transcript import Transcript
 from tieline.exchange import MAX_KEPT, SHUT_DOWN, Exchange
 from tieline.ledger import pricing
@@ -514,7 +515,11 @@ class Flight:
 
     def encode_answer(self, answer: Response) -> bytes:
         request = self._request_or_less()
-        return self.dialect.encode_response(first_calls(answer) if asks_for_one(request) else answer, request)
+        if asks_for_one(request):
+            answer = first_calls(answer)
+        if request.tools and (names := given_names(request)):
+            answer = with_given_names(answer, names)
+        return self.dialect.encode_response(answer, request)
 
     def refuse(self, error: Exception) -> None:
         """Whatever went wrong reaches the caller in its dialect: as a status, or in-band once the stream has begun."""
@@ -657,6 +662,8 @@ class Flight:
     def new_encoder(self) -> StreamEncoder:
         request = self._request_or_less()
         encoder = self.dialect.stream_encoder(request)
+        if request.tools and (names := given_names(request)):
+            encoder = GivenNames(encoder, names)
         return OneCall(encoder) if asks_for_one(request) else encoder
 
     def stream_encoder(self) -> StreamEncoder:

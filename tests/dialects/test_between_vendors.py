@@ -13,8 +13,10 @@ from tests.dialects.samples import call
 from tests.dialects.wire import PIXEL
 from tieline.dialects import get, get_upstream
 from tieline.dialects.base import Quirks, Target
+from tieline.dialects.tool_names import GivenNames, given_names, made_name, with_given_names
 from tieline.types.events import ArgumentsDelta, BlockStart, BlockStop, Finish, Start
-from tieline.types.request import Request
+from tieline.types.request import Request, ToolCall
+from tieline.types.response import Choice, Response
 
 CHAT, RESPONSES, CLAUDE, GEMINI = "openai_chat", "openai_responses", "anthropic_messages", "gemini"
 BEDROCK = "bedrock_converse"
@@ -280,3 +282,71 @@ def test_a_streamed_call_without_arguments_is_one_of_an_empty_object(pieces: lis
         one["function"] for delta in deltas for one in delta.get("tool_calls", ())
     ]
     assert "".join(one["arguments"] for one in calls) == ("".join(pieces) or "{}")
+
+
+# names of tools ---------------------------------------------------------------------------------------------------------
+
+LONG = "mcp__plugin_some-plugin_some-server__get_failed_pipeline_jobs_from_merge_request"
+
+
+def calling(dialect: str, name: str) -> Request:
+    if dialect == GEMINI:
+        call_, answer = {"name": name, "args": {}}, {"name": name, "response": {"result": "ok"}}
+        return asked(
+            GEMINI,
+            contents=[
+                {"role": "user", "parts": [{"text": "hi"}]},
+                {"role": "model", "parts": [{"functionCall": call_}]},
+                {"role": "user", "parts": [{"functionResponse": answer}]},
+            ],
+            tools=[{"functionDeclarations": [{"name": name}]}],
+            toolConfig={"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": [name]}},
+        )
+    return asked(
+        CLAUDE,
+        messages=[
+            USER,
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": name, "input": {}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "ok"}]},
+        ],
+        tools=[
+            {"name": name, "input_schema": {"type": "object"}},
+            {"name": "short", "input_schema": {"type": "object"}},
+        ],
+        tool_choice={"type": "tool", "name": name},
+    )
+
+
+@pytest.mark.parametrize(
+    ("caller", "name", "upstream", "kept"),
+    [
+        (CLAUDE, LONG, CHAT, False),
+        (CLAUDE, LONG, RESPONSES, False),
+        (CLAUDE, LONG, BEDROCK, False),
+        (CLAUDE, LONG, GEMINI, False),
+        (CLAUDE, "1st", GEMINI, False),
+        (CLAUDE, "1st", CHAT, True),
+        (GEMINI, "files.read:all", CHAT, False),
+        (GEMINI, "files.read:all", CLAUDE, False),
+        (GEMINI, "files.read:all", GEMINI, True),
+    ],
+)
+def test_a_tool_has_a_name_that_the_vendor_takes_and_its_own_for_the_caller(
+    caller: str, name: str, upstream: str, kept: bool
+) -> None:
+    request = calling(caller, name)
+    body = json.dumps(sent(request, upstream))
+    made = name if kept else made_name(name)
+    # Defined, chosen and called.
+    assert body.count(json.dumps(made)) >= 3
+    assert (json.dumps(name) in body) == kept
+    if not kept:
+        assert given_names(request) == {made: name}
+    names = given_names(request)
+    answer = Response(
+        id="r", model="m", created=1, choices=[Choice([ToolCall("t", made, "{}")], "tool_calls")]
+    )
+    assert with_given_names(answer, names).choices[0].parts == [ToolCall("t", name, "{}")]
+    encoder = GivenNames(get(caller).stream_encoder(request), names)
+    events = [Start("c", "m", 1), BlockStart(0, "tool_call", "t1", made), BlockStop(0), Finish("tool_calls")]
+    assert json.dumps(name) in (b"".join(map(encoder.encode, events)) + encoder.finish()).decode()

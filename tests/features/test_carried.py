@@ -16,6 +16,7 @@ from google.genai import types
 from tests.conformance.world import World, running
 from tests.features.asking import chat, post, record_of
 from tests.features.hosts import Upstream, upstream
+from tieline.dialects.tool_names import made_name
 
 USER: Any = [{"role": "user", "content": "x"}]
 
@@ -303,3 +304,33 @@ def test_citations_reach_a_stream_that_the_host_answered_whole(
     assert block.type == "text"
     assert block.text == "hi"
     assert [one.model_dump(exclude_none=True) for one in block.citations or ()] == [cited]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_tool_with_a_name_too_long_for_openai_is_called_by_it(
+    host: Upstream, anthropic_sdk: anthropic.Anthropic, streamed: bool
+) -> None:
+    """Claude Code's names of MCP servers' tools."""
+    name = "mcp__plugin_ymir-privileged_server__get_failed_pipeline_jobs_from_merge_request"
+    function = {"name": made_name(name), "arguments": "{}"}
+    call = {"index": 0, "id": "call_1", "type": "function", "function": function}
+    delta = {"role": "assistant", "content": None, "tool_calls": [call]}
+    if streamed:
+        host.stream(chunk(delta), chunk({}, "tool_calls"), "data: [DONE]\n\n")
+    else:
+        choice = {"index": 0, "message": delta, "finish_reason": "tool_calls"}
+        host.put({"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]})
+    asked: Any = {
+        "model": "chat/m",
+        "max_tokens": 9,
+        "messages": USER,
+        "tools": [{"name": name, "input_schema": {"type": "object"}}],
+    }
+    if streamed:
+        with anthropic_sdk.messages.stream(**asked) as stream:
+            answer: Any = stream.get_final_message()
+    else:
+        answer = anthropic_sdk.messages.create(**asked)
+    assert answer.content[0].name == name
+    offered = host.heard[-1]["tools"][0]["function"]
+    assert offered == {"name": made_name(name), "parameters": {"type": "object", "properties": {}}}

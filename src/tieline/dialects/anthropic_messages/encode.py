@@ -17,6 +17,8 @@ from tieline.dialects.params import end_user, without_idle_thought
 from tieline.dialects.pictures import picture_type
 from tieline.dialects.schemas import closed, stripped
 from tieline.dialects.structured_tool import as_tool, choice
+from tieline.dialects.tool_names import ANTHROPIC as ANTHROPIC_NAME
+from tieline.dialects.tool_names import fitting_names
 from tieline.dialects.turns import fitting_id
 from tieline.dialects.unmapped import left_over, unsupported
 from tieline.types.call import Headers
@@ -50,7 +52,7 @@ _ARGUMENTS = msgspec.json.Decoder(dict[str, Raw])
 
 
 def encode_request(request: Request, target: Target) -> Outgoing:
-    request = without_idle_thought(request, target)
+    request = fitting_names(without_idle_thought(request, target), ANTHROPIC_NAME)
     _refuse_unknown(request, target)
     extra = dict(left_over(request, NAME))
     betas = allowed_betas(extra.pop("anthropic-beta", []), target.quirks)

@@ -25,6 +25,8 @@ from tieline.dialects.params import (
 )
 from tieline.dialects.pictures import picture_type
 from tieline.dialects.schemas import closed, stripped
+from tieline.dialects.tool_names import OPENAI as OPENAI_NAME
+from tieline.dialects.tool_names import fitting_names
 from tieline.dialects.turns import fitting_id, paired
 from tieline.dialects.unmapped import left_over
 from tieline.types.request import (
@@ -50,11 +52,9 @@ NAME = "bedrock_converse"
 CLAUDE = "anthropic_messages"
 """Claude's signatures are valid on every platform that serves it (platform.claude.com, "Extended thinking")."""
 TOOL_ID = r"[a-zA-Z0-9_.:-]{1,64}"
-MAX_TOOL_NAME = 64
 MIN_BUDGET = 1024
 """The least thinking budget that Claude takes."""
 
-_TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9\s\-()\[\]]+")
 _IMAGE_FORMATS = {"image/png": "png", "image/jpeg": "jpeg", "image/gif": "gif", "image/webp": "webp"}
 _DOCUMENT_FORMATS = {
@@ -83,7 +83,7 @@ _BEGINNING = "(The conversation begins.)"
 
 
 def encode_request(request: Request, target: Target) -> Outgoing:
-    request = without_idle_thought(request, target)
+    request = fitting_names(without_idle_thought(request, target), OPENAI_NAME)
     _check(request, target)
     writer = _Writer(request, target)
     system, messages = writer.conversation()
@@ -271,9 +271,6 @@ def _tool(tool: Tool | ServerTool, request: Request, target: Target) -> Json:
         if tool.origin == NAME and isinstance(tool.value, dict):
             return tool.value
         raise unsupported(request, "tools", target, f"does not run the tool {tool.title}")
-    if not _TOOL_NAME.fullmatch(tool.name):
-        why = f"does not take the name {tool.name!r}: letters, digits, _ and -, at most {MAX_TOOL_NAME}"
-        raise unsupported(request, "tools", target, why)
     schema = stripped(tool.parameters, target.quirks.schema_strips)
     if tool.strict:
         schema = closed(schema)

@@ -24,6 +24,8 @@ from tieline.dialects.params import (
 )
 from tieline.dialects.pictures import picture_type
 from tieline.dialects.schemas import stripped
+from tieline.dialects.tool_names import GEMINI as GEMINI_NAME
+from tieline.dialects.tool_names import fitting_names
 from tieline.dialects.turns import paired
 from tieline.dialects.unmapped import left_over
 from tieline.types.request import (
@@ -67,7 +69,7 @@ _IMAGES = frozenset(("image/png", "image/jpeg", "image/webp", "image/heic", "ima
 
 
 def encode_request(request: Request, target: Target) -> Outgoing:
-    request = without_idle_thought(request, target)
+    request = fitting_names(without_idle_thought(request, target), GEMINI_NAME)
     body = _body(request, target)
     return Outgoing(
         path=path_of(target, "streamGenerateContent" if request.stream else "generateContent"),
@@ -77,7 +79,7 @@ def encode_request(request: Request, target: Target) -> Outgoing:
 
 def encode_count_request(request: Request, target: Target) -> Outgoing:
     """countTokens of the same request."""
-    request = without_idle_thought(request, target)
+    request = fitting_names(without_idle_thought(request, target), GEMINI_NAME)
     whole = {"model": f"models/{target.model}", **_body(request, target)}
     return Outgoing(path=path_of(target, "countTokens"), body=to_json({"generateContentRequest": whole}))
 

@@ -20,6 +20,8 @@ from tieline.dialects.params import (
 )
 from tieline.dialects.schemas import parameters_of, strict_of, stripped
 from tieline.dialects.structured_tool import as_tool, choice
+from tieline.dialects.tool_names import OPENAI as OPENAI_NAME
+from tieline.dialects.tool_names import fitting_names
 from tieline.dialects.turns import fitting_id
 from tieline.dialects.unmapped import left_over, unsupported
 from tieline.types.errors import InvalidRequest, Unsupported
@@ -47,7 +49,7 @@ MAX_USER = 64
 
 
 def encode_request(request: Request, target: Target) -> Outgoing:
-    request = without_idle_thought(request, target)
+    request = fitting_names(without_idle_thought(request, target), OPENAI_NAME)
     quirks = target.quirks
     body: dict[str, Any] = {"model": target.model}
     body["messages"] = _Writer(request, target).messages()

@@ -22,6 +22,8 @@ from tieline.dialects.params import (
     without_idle_thought,
 )
 from tieline.dialects.schemas import parameters_of, strict_of, stripped
+from tieline.dialects.tool_names import OPENAI as OPENAI_NAME
+from tieline.dialects.tool_names import fitting_names
 from tieline.dialects.turns import fitting_id, paired
 from tieline.dialects.unmapped import left_over
 from tieline.types.request import (
@@ -57,7 +59,7 @@ _OPENAI = frozenset(("", "openai_chat", NAME))
 
 
 def encode_request(request: Request, target: Target) -> Outgoing:
-    request = without_idle_thought(request, target)
+    request = fitting_names(without_idle_thought(request, target), OPENAI_NAME)
     _check(request, target)
     instructions, messages = _instructions(paired(request.messages), request)
     body: Json = {
