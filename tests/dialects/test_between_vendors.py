@@ -8,6 +8,8 @@ import json
 from typing import Any
 
 import pytest
+from openai.types.responses import Response as OpenAIResponse
+from openai.types.responses import ResponseCustomToolCall
 
 from tests.dialects.samples import call
 from tests.dialects.wire import PIXEL
@@ -350,3 +352,76 @@ def test_a_tool_has_a_name_that_the_vendor_takes_and_its_own_for_the_caller(
     encoder = GivenNames(get(caller).stream_encoder(request), names)
     events = [Start("c", "m", 1), BlockStart(0, "tool_call", "t1", made), BlockStop(0), Finish("tool_calls")]
     assert json.dumps(name) in (b"".join(map(encoder.encode, events)) + encoder.finish()).decode()
+
+
+# tools of plain text ----------------------------------------------------------------------------------------------------
+
+PATCH = '*** Begin Patch\n*** Update File: a.py\n+print("ü")\n*** End Patch'
+APPLY_PATCH = {
+    "type": "custom",
+    "name": "apply_patch",
+    "description": "Edits files.",
+    "format": {"type": "grammar", "syntax": "lark", "definition": "start: begin_patch"},
+}
+
+
+def patching() -> Request:
+    return asked(
+        RESPONSES,
+        input=[
+            {"role": "user", "content": "fix it"},
+            {"type": "custom_tool_call", "call_id": "c1", "name": "apply_patch", "input": PATCH},
+            {"type": "custom_tool_call_output", "call_id": "c1", "output": "Done"},
+        ],
+        tools=[APPLY_PATCH],
+        tool_choice={"type": "custom", "name": "apply_patch"},
+    )
+
+
+def test_a_tool_of_plain_text_is_a_function_of_one_text_to_other_vendors() -> None:
+    """Codex CLI's ``apply_patch``."""
+    body = sent(patching(), CLAUDE)
+    (tool,) = body["tools"]
+    assert tool["input_schema"]["properties"] == {"input": {"type": "string"}}
+    assert tool["description"].startswith("Edits files.")
+    assert "start: begin_patch" in tool["description"]
+    assert body["tool_choice"] == {"type": "tool", "name": "apply_patch"}
+    assert body["messages"][1]["content"][0]["input"] == {"input": PATCH}
+    assert body["messages"][2]["content"][0]["content"] == "Done"
+    seen = get(RESPONSES).peek(call(RESPONSES, {"model": "m", "input": "hi", "tools": [APPLY_PATCH]}))
+    assert seen.features == {"tools"}
+
+
+@pytest.mark.parametrize("arguments", [json.dumps({"input": PATCH}), json.dumps({"patch": PATCH}), PATCH])
+def test_a_call_of_a_tool_of_plain_text_comes_back_as_text(arguments: str) -> None:
+    request = patching()
+    answer = Response(
+        id="r",
+        model="m",
+        created=1,
+        choices=[Choice([ToolCall("c2", "apply_patch", arguments)], "tool_calls")],
+    )
+    whole = OpenAIResponse.model_validate_json(get(RESPONSES).encode_response(answer, request))
+    assert isinstance(whole.output[0], ResponseCustomToolCall)
+    assert (whole.output[0].input, whole.output[0].call_id) == (PATCH, "c2")
+    encoder = get(RESPONSES).stream_encoder(request)
+    events = [
+        Start("r", "m", 1),
+        BlockStart(0, "tool_call", "c2", "apply_patch"),
+        *[ArgumentsDelta(0, letter) for letter in arguments],
+        BlockStop(0),
+        Finish("tool_calls"),
+    ]
+    said = (b"".join(map(encoder.encode, events)) + encoder.finish()).decode()
+    heard = [json.loads(line[6:]) for line in said.split("\n") if line.startswith("data: ")]
+    kinds = [event["type"] for event in heard]
+    assert kinds[2:6] == [
+        "response.output_item.added",
+        "response.custom_tool_call_input.delta",
+        "response.custom_tool_call_input.done",
+        "response.output_item.done",
+    ]
+    assert (
+        heard[4]["input"] == heard[5]["item"]["input"] == heard[-1]["response"]["output"][0]["input"] == PATCH
+    )
+    assert not any("function_call" in kind for kind in kinds)

@@ -118,6 +118,8 @@ class Tool(Struct):
     cache: CacheMark | None = None
     namespace: str | None = None
     """OpenAI's: ``name`` then begins with it and ``NAMESPACE_MARK``."""
+    freeform: dict[str, Any] | None = None
+    """OpenAI's custom tool, as the caller defined it: it is called with plain text, which ``parameters`` have as ``input``."""
 
 
 class ServerTool(Struct):

@@ -22,6 +22,7 @@ from tieline.dialects.fields import (
     request_body,
     string,
     strings,
+    to_text,
     value_of,
     wrong,
 )
@@ -98,6 +99,14 @@ MAX_CALLS = 10_000
 """Beyond it a limit is none."""
 MEDIA_CHARS = 6000
 """A picture or page counts as about 1,500 tokens before sending (vendors say 85 to 3,000)."""
+_CALLERS = ("function", "custom")
+"""Kinds of tools that the caller runs."""
+_FREEFORM = {
+    "type": "object",
+    "properties": {"input": {"type": "string"}},
+    "required": ["input"],
+    "additionalProperties": False,
+}
 _NOT_TEXT = frozenset(("image_url", "file_data", "data", "encrypted_content", "file_url"))
 
 
@@ -267,8 +276,8 @@ def _is_ours(tool: Any) -> bool:
         return False
     inner = tool.get("tools")
     if tool.get("type") == "namespace" and isinstance(inner, list):
-        return all(isinstance(one, dict) and one.get("type") == "function" for one in inner)
-    return tool.get("type") == "function"
+        return all(isinstance(one, dict) and one.get("type") in _CALLERS for one in inner)
+    return tool.get("type") in _CALLERS
 
 
 def decode_request(call: Call, peek: Peek) -> Request:
@@ -322,7 +331,7 @@ def _unmapped(body: Json, text: Json, include: list[str]) -> Json:
             unmapped[f"reasoning.{name}"] = value
     if isinstance(body.get("tool_choice"), dict) and "tool_choice" not in unmapped:
         kind = body["tool_choice"].get("type")
-        if kind not in ("function", "allowed_tools"):
+        if kind not in (*_CALLERS, "allowed_tools"):
             unmapped["tool_choice"] = body["tool_choice"]
     return unmapped
 
@@ -383,7 +392,7 @@ def _tools_and_choice(body: Json) -> tuple[list[Tool | ServerTool], ToolChoice |
     if not isinstance(given, dict):
         raise wrong("tool_choice", "auto, required, none or an object")
     kind = needed_string(given, "type", "tool_choice")
-    if kind == "function":
+    if kind in _CALLERS:
         return tools, ToolChoice("tool", needed_string(given, "name", "tool_choice"), parallel)
     if kind == "allowed_tools":
         return _allowed(tools, given), ToolChoice(_allowed_mode(given), None, parallel)
@@ -400,7 +409,7 @@ def _allowed_mode(given: Json) -> Any:
 def _allowed(tools: list[Tool | ServerTool], given: Json) -> list[Tool | ServerTool]:
     """Offering only the allowed tools means the same where the vendor has no such choice."""
     wanted = objects(given, "tools", "tool_choice")
-    names = {tool.get("name") for tool in wanted if tool.get("type") == "function"}
+    names = {tool.get("name") for tool in wanted if tool.get("type") in _CALLERS}
     kinds = {tool.get("type") for tool in wanted}
     return [
         tool
@@ -426,6 +435,8 @@ def _in_namespace(tool: Tool, space: str) -> Tool:
 
 def _tool(tool: Json, at: str) -> Tool | ServerTool:
     kind = needed_string(tool, "type", at)
+    if kind == "custom" and not any(tool.get(name) for name in ("defer_loading", "allowed_callers")):
+        return _freeform(tool, at)
     if kind != "function":
         return ServerTool(NAME, tool)
     if "function" in tool and "name" not in tool:
@@ -438,6 +449,22 @@ def _tool(tool: Json, at: str) -> Tool | ServerTool:
         parameters=mapping(tool, "parameters", at) or {"type": "object", "properties": {}},
         description=string(tool, "description", at),
         strict=flag(tool, "strict", at),
+    )
+
+
+def _freeform(tool: Json, at: str) -> Tool:
+    """A tool that takes plain text (Codex's ``apply_patch``): to other vendors, a function of one text."""
+    described = [string(tool, "description", at) or "", "`input` is plain text."]
+    form = mapping(tool, "format", at) or {}
+    if form.get("type") == "grammar":
+        described[1] = (
+            f"`input` is plain text of this {form.get('syntax')} grammar:\n{form.get('definition')}"
+        )
+    return Tool(
+        name=needed_string(tool, "name", at),
+        parameters=_FREEFORM,
+        description="\n\n".join(filter(None, described)),
+        freeform=tool,
     )
 
 
@@ -469,6 +496,11 @@ def _add_item(messages: list[Message], item: Any, at: str) -> None:
     if kind == "message":
         role = _role(item, at)
         _add(messages, role, _content(item, role, at))
+    elif kind == "custom_tool_call":
+        said = to_text({"input": needed_string(item, "input", at)})
+        _add(messages, "assistant", [_call({**item, "arguments": said}, _carried_signature(messages), at)])
+    elif kind == "custom_tool_call_output":
+        _add(messages, "user", [_result(item, at)])
     elif kind == "function_call":
         _add(messages, "assistant", [_call(item, _carried_signature(messages), at)])
     elif kind == "function_call_output":

@@ -191,6 +191,8 @@ def _tool(tool: Tool | ServerTool, request: Request, target: Target) -> Any:
         if tool.origin == NAME:
             return tool.value
         raise unsupported(request, "tools", target, f"does not run the tool {tool.title}")
+    if tool.freeform is not None:
+        return tool.freeform
     return without_nulls(
         {
             "type": "function",

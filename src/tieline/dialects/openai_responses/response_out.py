@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import msgspec
 from msgspec import Struct, field
 
-from tieline.dialects.fields import Json, logprobs_of, to_json
+from tieline.dialects.fields import BROKEN_JSON, Json, logprobs_of, to_json
 from tieline.dialects.openai_responses.request_in import NAME
 from tieline.dialects.signatures import OF_CALL, REDACTED, seal
 from tieline.dialects.sse import comment, frame
@@ -107,6 +108,8 @@ def _tool(tool: Any) -> Json:
     if not isinstance(tool, Tool):
         value: Json = tool.value
         return value
+    if tool.freeform is not None:
+        return tool.freeform
     return {
         "type": "function",
         "name": tool.name,
@@ -185,6 +188,13 @@ def _item(part: OutputPart, stem: str, at: int, request: Request) -> list[Json]:
         return [_reasoning_item(_reasoning_id(part.id, stem, at), part.text, sealed)]
     if isinstance(part, ToolCall):
         carrier = _carrier(part.signature, part.origin, stem, at)
+        if _is_freeform(part.name, request):
+            item_id = f"ctc_{stem}_{at + len(carrier)}"
+            said = _freeform_input(part.arguments)
+            return [
+                *carrier,
+                _freeform_item(item_id, part.id, _name(part.name, request), said, "completed"),
+            ]
         call = _call_item(
             f"fc_{stem}_{at + len(carrier)}",
             part.id,
@@ -234,6 +244,33 @@ def _call_item(item_id: str, call_id: str, name: Json, arguments: str, status: s
         "call_id": call_id,
         **name,
         "arguments": arguments,
+    }
+
+
+def _is_freeform(name: str, request: Request) -> bool:
+    return any(isinstance(tool, Tool) and tool.freeform and tool.name == name for tool in request.tools)
+
+
+def _freeform_input(arguments: str) -> str:
+    """The text that a tool of plain text is called with; what is no such call is given as it is."""
+    try:
+        said = msgspec.json.decode(arguments or "{}")
+    except BROKEN_JSON:
+        return arguments
+    if not isinstance(said, dict):
+        return arguments
+    text = said.get("input", next(iter(said.values()), "") if len(said) < 2 else None)
+    return text if isinstance(text, str) else arguments
+
+
+def _freeform_item(item_id: str, call_id: str, name: Json, said: str, status: str) -> Json:
+    return {
+        "id": item_id,
+        "type": "custom_tool_call",
+        "status": status,
+        "call_id": call_id,
+        **name,
+        "input": said,
     }
 
 
@@ -291,6 +328,7 @@ class _Open(Struct):
     signature: str = ""
     redacted: str | None = None
     summary_open: bool = False
+    freeform: bool = False
 
 
 class ResponsesStream:
@@ -396,6 +434,7 @@ class ResponsesStream:
         block = _Open(
             kind, at, self._item_id(event, at), event.origin, call_id=event.id or "", name=event.name or ""
         )
+        block.freeform = kind == "tool_call" and _is_freeform(block.name, self._request)
         self._blocks[event.index] = block
         if kind == "thinking" and isinstance(event.value, str):
             block.redacted = event.value
@@ -410,7 +449,7 @@ class ResponsesStream:
 
     def _item_id(self, event: BlockStart, at: int) -> str:
         if event.kind == "tool_call":
-            return f"fc_{self._stem}_{at}"
+            return f"{'ctc' if _is_freeform(event.name or '', self._request) else 'fc'}_{self._stem}_{at}"
         if event.kind == "thinking":
             return _reasoning_id(event.id, self._stem, at)
         return f"msg_{self._stem}_{at}"
@@ -446,6 +485,8 @@ class ResponsesStream:
         if block is None or not event.json:
             return b""
         block.pieces.append(event.json)
+        if block.freeform:
+            return b""  # its text is known once its JSON is whole
         return self._emit(
             "response.function_call_arguments.delta", {**self._where(block), "delta": event.json}
         )
@@ -490,6 +531,10 @@ class ResponsesStream:
     def _stop_content(self, block: _Open) -> bytes:
         where = self._where(block)
         text = "".join(block.pieces)
+        if block.freeform:
+            said = _freeform_input(text)
+            delta = self._emit("response.custom_tool_call_input.delta", {**where, "delta": said})
+            return delta + self._emit("response.custom_tool_call_input.done", {**where, "input": said})
         if block.kind == "tool_call":
             name = _name(block.name, self._request)["name"]
             fields = {**where, "name": name, "arguments": text or "{}"}
@@ -517,6 +562,10 @@ class ResponsesStream:
 
     def _item(self, block: _Open, status: str) -> Json:
         text = "".join(block.pieces)
+        if block.freeform:
+            said = _freeform_input(text) if status == "completed" else ""
+            name = _name(block.name, self._request)
+            return _freeform_item(block.item_id, block.call_id, name, said, status)
         if block.kind == "tool_call":
             arguments = text or ("{}" if status == "completed" else "")
             name = _name(block.name, self._request)
