@@ -16,6 +16,8 @@ from tests.dialects.wire import PIXEL
 from tieline.dialects import get, get_upstream
 from tieline.dialects.base import Quirks, Target
 from tieline.dialects.tool_names import GivenNames, given_names, made_name, with_given_names
+from tieline.dialects.transcript import events_of
+from tieline.types.errors import Unsupported
 from tieline.types.events import ArgumentsDelta, BlockStart, BlockStop, Finish, Start
 from tieline.types.request import Request, ToolCall
 from tieline.types.response import Choice, Response
@@ -425,3 +427,23 @@ def test_a_call_of_a_tool_of_plain_text_comes_back_as_text(arguments: str) -> No
         heard[4]["input"] == heard[5]["item"]["input"] == heard[-1]["response"]["output"][0]["input"] == PATCH
     )
     assert not any("function_call" in kind for kind in kinds)
+
+
+def test_pictures_that_gemini_makes_reach_a_chat_caller() -> None:
+    """As OpenRouter gives them; they were made and billed, and lost."""
+    request = asked(CHAT, modalities=["image", "text"])
+    assert sent(request, GEMINI)["generationConfig"]["responseModalities"] == ["IMAGE", "TEXT"]
+    part = {"inlineData": {"mimeType": "image/png", "data": PIXEL}}
+    made = {"content": {"role": "model", "parts": [{"text": "Here:"}, part]}, "finishReason": "STOP"}
+    answer = get(GEMINI).decode_response(json.dumps({"candidates": [made], "responseId": "r"}).encode())
+    images = [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}}]
+    message = json.loads(get(CHAT).encode_response(answer, request))["choices"][0]["message"]
+    assert (message["content"], message["images"]) == ("Here:", images)
+    encoder = get(CHAT).stream_encoder(request)
+    said = b"".join(map(encoder.encode, events_of(answer))).decode()
+    deltas = [json.loads(line[6:])["choices"][0]["delta"] for line in said.split("\n") if line]
+    assert [delta["images"] for delta in deltas if "images" in delta] == [images]
+    with pytest.raises(Unsupported):
+        get_upstream(GEMINI).encode_request(
+            asked(CHAT, modalities=["audio"]), Target(provider="p", model="m", dialect=GEMINI)
+        )

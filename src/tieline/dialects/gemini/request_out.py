@@ -101,7 +101,9 @@ def _body(request: Request, target: Target) -> Json:
         "serviceTier": _tier(request, target),
     }
     _tools(body, request, target)
-    for name, value in left_over(request, NAME).items():
+    for name, value in left_over(request, NAME, _understood(request)).items():
+        if name == "modalities":
+            name, value = "generationConfig.responseModalities", [each.upper() for each in value]
         outer, _, inner = name.partition(".")
         if inner:
             body[outer] = {**(body.get(outer) or {}), inner: value}
@@ -113,6 +115,13 @@ def _body(request: Request, target: Target) -> Json:
         if body.get(name) is not None or (body.get("generationConfig") or {}).get(name) is not None:
             raise unsupported(request, name, target)
     return without_nulls(body)
+
+
+def _understood(request: Request) -> tuple[str, ...]:
+    """Chat's `modalities`, where it asks for text and pictures: sound has more to say."""
+    asked = request.unmapped.get("modalities")
+    known = isinstance(asked, list) and all(one in ("text", "image") for one in asked)
+    return ("modalities",) if known and request.origin == "openai_chat" else ()
 
 
 def _check(request: Request, target: Target) -> None:

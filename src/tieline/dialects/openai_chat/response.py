@@ -8,7 +8,7 @@ import msgspec
 
 from tieline.dialects.base import Garbled, Glance, StreamFault
 from tieline.dialects.error_bodies import info_of_value, status_of
-from tieline.dialects.fields import BROKEN_JSON, loosely
+from tieline.dialects.fields import BROKEN_JSON, loosely, object_of
 from tieline.dialects.openai_chat.decode import thinking_of_detail
 from tieline.dialects.openai_chat.encode import reasoning_detail
 from tieline.dialects.openai_chat.partial import READ_PLAIN_ANSWER
@@ -27,7 +27,7 @@ from tieline.dialects.openai_chat.wire import BROKEN_REASONS, NAME, Chunk, WireC
 from tieline.dialects.structured_tool import NAME as STRUCTURED
 from tieline.dialects.turns import made_id
 from tieline.types.errors import ErrorInfo, Fault
-from tieline.types.request import Refusal, Request, Text, Thinking, ToolCall
+from tieline.types.request import Opaque, Refusal, Request, Text, Thinking, ToolCall
 from tieline.types.response import Choice, OutputPart, Response
 from tieline.types.usage import Usage
 
@@ -221,12 +221,23 @@ def _wire_message(parts: list[OutputPart], *, legacy: bool) -> dict[str, Any]:
         message["tool_calls"] = [wire_call(call) for call in calls]
     if annotations := _annotations(texts):
         message["annotations"] = annotations
+    if images := [image for part in parts if isinstance(part, Opaque) for image in images_of(part.value)]:
+        message["images"] = images
     thoughts = [part for part in parts if isinstance(part, Thinking)]
     if thought := "".join(part.text for part in thoughts):
         message["reasoning_content"] = thought
     if any(part.signature or part.redacted for part in thoughts):
         message["reasoning_details"] = [reasoning_detail(part, place) for place, part in enumerate(thoughts)]
     return message
+
+
+def images_of(value: Any) -> list[dict[str, Any]]:
+    """A picture that Gemini made, as OpenRouter gives it to Chat callers (openrouter.ai/docs, "Image generation")."""
+    blob = object_of(object_of(value).get("inlineData"))
+    kind = blob.get("mimeType")
+    if not isinstance(kind, str) or not kind.startswith("image/"):
+        return []
+    return [{"type": "image_url", "image_url": {"url": f"data:{kind};base64,{blob.get('data')}"}}]
 
 
 def wire_call(call: ToolCall) -> dict[str, Any]:

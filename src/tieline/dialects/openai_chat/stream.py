@@ -20,7 +20,14 @@ from tieline.dialects.openai_chat.reading import (
     thought_signature,
     wire_usage,
 )
-from tieline.dialects.openai_chat.response import annotation, broken, error_object, fault_in, is_web
+from tieline.dialects.openai_chat.response import (
+    annotation,
+    broken,
+    error_object,
+    fault_in,
+    images_of,
+    is_web,
+)
 from tieline.dialects.openai_chat.wire import (
     BROKEN_REASONS,
     FORMATS,
@@ -534,6 +541,8 @@ class Encoder:
             return role + self._call_start(event)
         if event.kind == "thinking":
             self._thoughts[event.index] = _Thought(event)
+        if event.kind == "opaque" and (images := images_of(event.value)):
+            return role + self._chunk(event.choice, _encode({"images": images}))
         return role
 
     def _call_start(self, event: BlockStart) -> bytes:
