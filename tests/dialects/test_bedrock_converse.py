@@ -251,12 +251,13 @@ def test_what_it_cannot_do_is_named(change: dict[str, Any], param: str) -> None:
     assert caught.value.param == param
 
 
-def test_a_conversation_with_calls_needs_its_tools() -> None:
+def test_a_conversation_with_calls_goes_without_its_tools_in_words() -> None:
     request = tool_loop()
     request.tools = []
-    with pytest.raises(Unsupported) as caught:
-        sent(request)
-    assert caught.value.param == "tools"
+    said = json.dumps(sent(request)["messages"])
+    assert "toolUse" not in said
+    assert "toolResult" not in said
+    assert "[Result of the call of weather failed:]" in said
 
 
 def test_reasoning_that_a_family_does_not_offer() -> None:

@@ -447,3 +447,19 @@ def test_pictures_that_gemini_makes_reach_a_chat_caller() -> None:
         get_upstream(GEMINI).encode_request(
             asked(CHAT, modalities=["audio"]), Target(provider="p", model="m", dialect=GEMINI)
         )
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"tools": [{"name": "shot", "input_schema": {}}], "tool_choice": {"type": "none"}}]
+)
+def test_calls_and_results_are_told_in_words_where_converse_may_call_nothing(more: dict[str, Any]) -> None:
+    """`The toolConfig field must be defined when using toolUse and toolResult content blocks.`"""
+    body = sent(asked(CLAUDE, messages=LOOP, **more), BEDROCK)
+    assert "toolConfig" not in body
+    assert body["messages"][1]["content"] == [{"text": "[Called shot with {}]"}]
+    assert body["messages"][2]["content"] == [
+        {"text": "[Result of the call of shot:]"},
+        {"text": "taken"},
+        {"image": {"format": "png", "source": {"bytes": PIXEL}}},
+        {"text": "and?"},
+    ]

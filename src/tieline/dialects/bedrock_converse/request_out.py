@@ -17,7 +17,6 @@ from tieline.dialects.params import (
     effort_of,
     left_to_the_model,
     output_limit,
-    parts_of,
     refuse_prefill,
     refuse_unset,
     unsupported,
@@ -85,13 +84,14 @@ _BEGINNING = "(The conversation begins.)"
 def encode_request(request: Request, target: Target) -> Outgoing:
     request = fitting_names(without_idle_thought(request, target), OPENAI_NAME)
     _check(request, target)
-    writer = _Writer(request, target)
+    tool_config = _tool_config(request, target)
+    writer = _Writer(request, target, told=tool_config is None)
     system, messages = writer.conversation()
     body: Json = {
         "messages": messages,
         "system": system or None,
         "inferenceConfig": _inference(request, target) or None,
-        "toolConfig": _tool_config(request, target),
+        "toolConfig": tool_config,
         "additionalModelRequestFields": _additional(request, target) or None,
         "outputConfig": _output_config(request, target) or None,
         "serviceTier": _tier(request, target),
@@ -252,11 +252,7 @@ def _tool_config(request: Request, target: Target) -> Json | None:
         assert request.response_format is not None
         choice = structured_tool.choice(request)
         tools.append(structured_tool.as_tool(request.response_format))
-    used = any(isinstance(part, ToolCall | ToolResult) for part in parts_of(request))
     if not tools or (choice is not None and choice.mode == "none"):
-        if used:
-            why = "needs the tools of a conversation that has tool calls, and may call them"
-            raise unsupported(request, "tools" if not tools else "tool_choice", target, why)
         return None
     listed: list[Json] = []
     for tool in tools:
@@ -305,10 +301,17 @@ def _cache_point(mark: CacheMark) -> Json:
 # messages -------------------------------------------------------------------------------------------------------------
 
 
+def _is_blank(part: Part) -> bool:
+    return isinstance(part, Text) and not part.text.strip()
+
+
 class _Writer:
-    def __init__(self, request: Request, target: Target) -> None:
+    def __init__(self, request: Request, target: Target, *, told: bool) -> None:
         self._request = request
         self._target = target
+        self._told = told
+        """Whether calls and results are told in words: Converse takes none without tools that may be called, and summaries of
+        a conversation (opencode, Claude Code) are asked for without."""
         self._documents = 0
         self._caches = _is_claude(target) or _is_nova(target)
 
@@ -356,10 +359,14 @@ class _Writer:
     def _blocks(self, message: Message) -> list[Json]:
         blocks: list[Json] = []
         for part in message.parts:
-            if isinstance(part, Text) and not part.text.strip():
+            if _is_blank(part):
                 continue  # blank text is refused
             if isinstance(part, Thinking):
                 blocks.extend(self._thought(part))
+            elif self._told and isinstance(part, ToolResult):
+                failed = " failed" if part.is_error else ""
+                blocks.append({"text": f"[Result of the call of {part.name or 'a tool'}{failed}:]"})
+                blocks.extend(self._block(inner) for inner in part.content if not _is_blank(inner))
             else:
                 blocks.append(self._block(part))
             self._mark(blocks, getattr(part, "cache", None))
@@ -378,6 +385,8 @@ class _Writer:
             return self._document(part)
         if isinstance(part, Audio):
             return self._audio(part)
+        if isinstance(part, ToolCall) and self._told:
+            return {"text": f"[Called {part.name} with {part.arguments}]"}
         if isinstance(part, ToolCall):
             return self._call(part)
         if isinstance(part, ToolResult):
