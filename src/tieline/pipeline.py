@@ -20,6 +20,7 @@ from tieline.dialects import get as dialect_named
 from tieline.dialects.base import Dialect, Peek, StreamEncoder
 from tieline.dialects.one_call import OneCall, asks_for_one, first_calls
 from tieline.dialects.operations import Operation, operation_of
+from tieline.dialects.rooted import Unrooted, is_rootless, unrooted
 from tieline.dialects.sse import comment
 from tieline.dialects.tool_names import GivenNames, given_names, with_given_names
 from tieline.dialects.transcript import Transcript
@@ -519,6 +520,8 @@ class Flight:
             answer = first_calls(answer)
         if request.tools and (names := given_names(request)):
             answer = with_given_names(answer, names)
+        if is_rootless(request):
+            answer = unrooted(answer)
         return self.dialect.encode_response(answer, request)
 
     def refuse(self, error: Exception) -> None:
@@ -664,6 +667,8 @@ class Flight:
         encoder = self.dialect.stream_encoder(request)
         if request.tools and (names := given_names(request)):
             encoder = GivenNames(encoder, names)
+        if is_rootless(request):
+            encoder = Unrooted(encoder)
         return OneCall(encoder) if asks_for_one(request) else encoder
 
     def stream_encoder(self) -> StreamEncoder:

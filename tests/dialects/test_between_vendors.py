@@ -15,11 +15,12 @@ from tests.dialects.samples import call
 from tests.dialects.wire import PIXEL
 from tieline.dialects import get, get_upstream
 from tieline.dialects.base import Quirks, Target
+from tieline.dialects.rooted import FIELD, Unrooted, unrooted
 from tieline.dialects.tool_names import GivenNames, given_names, made_name, with_given_names
 from tieline.dialects.transcript import events_of
 from tieline.types.errors import Unsupported
-from tieline.types.events import ArgumentsDelta, BlockStart, BlockStop, Finish, Start
-from tieline.types.request import Request, ToolCall
+from tieline.types.events import ArgumentsDelta, BlockStart, BlockStop, Finish, Start, TextDelta
+from tieline.types.request import Request, Text, ToolCall
 from tieline.types.response import Choice, Response
 
 CHAT, RESPONSES, CLAUDE, GEMINI = "openai_chat", "openai_responses", "anthropic_messages", "gemini"
@@ -463,3 +464,71 @@ def test_calls_and_results_are_told_in_words_where_converse_may_call_nothing(mor
         {"image": {"format": "png", "source": {"bytes": PIXEL}}},
         {"text": "and?"},
     ]
+
+
+# answers that are no objects --------------------------------------------------------------------------------------------
+
+LIST = {"type": "ARRAY", "items": {"type": "OBJECT", "properties": {"a": {"type": "STRING"}}}}
+
+
+def listing() -> Request:
+    config = {"responseMimeType": "application/json", "responseSchema": LIST}
+    return asked(GEMINI, generationConfig=config)
+
+
+def test_a_list_that_gemini_gives_is_asked_for_as_the_field_of_an_object() -> None:
+    """`schema must be a JSON Schema of 'type: "object"', got 'type: "array"'`; list[Recipe] is Google's own example."""
+    request = listing()
+    wrapped = sent(request, CHAT)["response_format"]["json_schema"]["schema"]
+    assert (wrapped["type"], wrapped["required"]) == ("object", [FIELD])
+    assert wrapped["properties"][FIELD]["type"] == "array"
+    assert sent(request, RESPONSES)["text"]["format"]["schema"] == wrapped
+    assert sent(request, CLAUDE)["output_config"]["format"]["schema"]["type"] == "object"
+    forced = sent(request, CLAUDE, structured_output=False)["tools"][0]["input_schema"]
+    assert forced["properties"][FIELD]["type"] == "array"
+    assert json.loads(
+        sent(request, BEDROCK)["outputConfig"]["textFormat"]["structure"]["jsonSchema"]["schema"]
+    )["required"] == [FIELD]
+    assert sent(request, GEMINI)["generationConfig"]["responseJsonSchema"]["type"] == "array"
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ('{"tieline_answer":[{"a":"}"},{"a":{}}]}', '[{"a":"}"},{"a":{}}]'),
+        (' {\n "tieline_answer" : [ ]\n}\n', "[ ]"),
+        ('{"tieline_answer":{"a":{"b":{}}} }', '{"a":{"b":{}}}'),
+        ('{"tieline_answer":"x } "}', '"x } "'),
+        ('[{"a":1}]', '[{"a":1}]'),
+        ('{"a":{"b":1}}', '{"a":{"b":1}}'),
+        ("No.", "No."),
+        ("{", "{"),
+        ("", ""),
+    ],
+)
+def test_an_answer_is_taken_out_of_its_object(said: str, expected: str, size: int) -> None:
+    answer = Response(id="r", model="m", created=1, choices=[Choice([Text(said)], "stop")])
+    assert unrooted(answer).choices[0].parts == [Text(expected)]
+    encoder = Unrooted(get(GEMINI).stream_encoder(listing()))
+    pieces = [said[at : at + size] for at in range(0, len(said), size)]
+    events = [
+        Start("r", "m", 1),
+        BlockStart(0, "text"),
+        *[TextDelta(0, piece) for piece in pieces],
+        BlockStop(0),
+        Finish("stop"),
+    ]
+    heard = (b"".join(map(encoder.encode, events)) + encoder.finish()).decode()
+    chunks = [json.loads(line[6:]) for line in heard.split("\n") if line.startswith("data: ")]
+    parts = [part for one in chunks for part in one["candidates"][0]["content"]["parts"]]
+    assert "".join(part["text"] for part in parts) == expected
+
+
+def test_a_table_is_text_to_claude() -> None:
+    data = base64.b64encode("a;ü".encode()).decode()
+    part = {"type": "file", "file": {"filename": "a.csv", "file_data": f"data:text/csv;base64,{data}"}}
+    (block,) = sent(asked(CHAT, messages=[{"role": "user", "content": [part]}]), CLAUDE)["messages"][0][
+        "content"
+    ]
+    assert block["source"] == {"type": "text", "media_type": "text/plain", "data": "a;ü"}

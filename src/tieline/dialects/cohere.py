@@ -42,6 +42,7 @@ from tieline.dialects.params import (
     unsupported,
     without_idle_thought,
 )
+from tieline.dialects.rooted import rooted
 from tieline.dialects.schemas import stripped
 from tieline.dialects.sse import MEDIA_TYPE, SseSplitter
 from tieline.dialects.turns import paired
@@ -101,7 +102,7 @@ class Cohere:
 
     def encode_request(self, request: Request, target: Target) -> Outgoing:
         path = target.quirks.path.replace("{model}", target.model) or PATH
-        return Outgoing(path=path, body=to_json(_body(without_idle_thought(request, target), target)))
+        return Outgoing(path=path, body=to_json(_body(rooted(without_idle_thought(request, target)), target)))
 
     def splitter(self) -> Splitter:
         return SseSplitter()

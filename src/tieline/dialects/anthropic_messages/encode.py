@@ -13,8 +13,10 @@ from tieline.dialects.anthropic_messages.wire import NAME, VERSION, path_of
 from tieline.dialects.base import Outgoing, Target
 from tieline.dialects.cache_marks import wire_mark
 from tieline.dialects.effort import LEAST_BUDGET, budget_of, effort_of
+from tieline.dialects.fields import plain_text
 from tieline.dialects.params import end_user, without_idle_thought
 from tieline.dialects.pictures import picture_type
+from tieline.dialects.rooted import rooted
 from tieline.dialects.schemas import closed, stripped
 from tieline.dialects.structured_tool import as_tool, choice
 from tieline.dialects.tool_names import ANTHROPIC as ANTHROPIC_NAME
@@ -52,7 +54,7 @@ _ARGUMENTS = msgspec.json.Decoder(dict[str, Raw])
 
 
 def encode_request(request: Request, target: Target) -> Outgoing:
-    request = fitting_names(without_idle_thought(request, target), ANTHROPIC_NAME)
+    request = rooted(fitting_names(without_idle_thought(request, target), ANTHROPIC_NAME))
     _refuse_unknown(request, target)
     extra = dict(left_over(request, NAME))
     betas = allowed_betas(extra.pop("anthropic-beta", []), target.quirks)
@@ -383,6 +385,9 @@ class _Writer:
     def _document(self, part: Document) -> dict[str, Any]:
         if part.media_type == "text/plain" and part.data is not None:
             source = {"type": "text", "media_type": "text/plain", "data": part.data}
+        elif part.media_type.startswith("text/") and part.data is not None:
+            text = plain_text(part.data, "messages")
+            source = {"type": "text", "media_type": "text/plain", "data": text}
         elif self.target.pdf is False:
             raise unsupported(self.request, "messages", f"{self.target.model} does not take PDFs.")
         elif part.media_type != "application/pdf":

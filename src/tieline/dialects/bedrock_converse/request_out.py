@@ -23,6 +23,7 @@ from tieline.dialects.params import (
     without_idle_thought,
 )
 from tieline.dialects.pictures import picture_type
+from tieline.dialects.rooted import rooted
 from tieline.dialects.schemas import closed, stripped
 from tieline.dialects.tool_names import OPENAI as OPENAI_NAME
 from tieline.dialects.tool_names import fitting_names
@@ -82,7 +83,7 @@ _BEGINNING = "(The conversation begins.)"
 
 
 def encode_request(request: Request, target: Target) -> Outgoing:
-    request = fitting_names(without_idle_thought(request, target), OPENAI_NAME)
+    request = rooted(fitting_names(without_idle_thought(request, target), OPENAI_NAME))
     _check(request, target)
     tool_config = _tool_config(request, target)
     writer = _Writer(request, target, told=tool_config is None)

@@ -18,6 +18,7 @@ from tieline.dialects.params import (
     needs_the_word,
     without_idle_thought,
 )
+from tieline.dialects.rooted import rooted
 from tieline.dialects.schemas import parameters_of, strict_of, stripped
 from tieline.dialects.structured_tool import as_tool, choice
 from tieline.dialects.tool_names import OPENAI as OPENAI_NAME
@@ -49,7 +50,7 @@ MAX_USER = 64
 
 
 def encode_request(request: Request, target: Target) -> Outgoing:
-    request = fitting_names(without_idle_thought(request, target), OPENAI_NAME)
+    request = rooted(fitting_names(without_idle_thought(request, target), OPENAI_NAME))
     quirks = target.quirks
     body: dict[str, Any] = {"model": target.model}
     body["messages"] = _Writer(request, target).messages()

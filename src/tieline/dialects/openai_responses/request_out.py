@@ -21,6 +21,7 @@ from tieline.dialects.params import (
     unsupported,
     without_idle_thought,
 )
+from tieline.dialects.rooted import rooted
 from tieline.dialects.schemas import parameters_of, strict_of, stripped
 from tieline.dialects.tool_names import OPENAI as OPENAI_NAME
 from tieline.dialects.tool_names import fitting_names
@@ -59,7 +60,7 @@ _OPENAI = frozenset(("", "openai_chat", NAME))
 
 
 def encode_request(request: Request, target: Target) -> Outgoing:
-    request = fitting_names(without_idle_thought(request, target), OPENAI_NAME)
+    request = rooted(fitting_names(without_idle_thought(request, target), OPENAI_NAME))
     _check(request, target)
     instructions, messages = _instructions(paired(request.messages), request)
     body: Json = {

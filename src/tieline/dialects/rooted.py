@@ -1,0 +1,132 @@
+"""Answers whose schema is no object (Gemini's own example asks for a list): other vendors take objects only, so it becomes the
+one field of an object, and the answer is taken out of it again.
+
+The field's name is reserved, so that an answer that was never put into one passes as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from msgspec.structs import replace
+
+from tieline.dialects.base import StreamEncoder
+from tieline.types.errors import Fault
+from tieline.types.events import BlockStart, BlockStop, Event, TextDelta
+from tieline.types.request import Request, Text
+from tieline.types.response import Choice, Response
+
+FIELD = "tieline_answer"
+_BEGIN = re.compile(r'\s*\{\s*"' + FIELD + r'"\s*:\s*(?=\S)')
+_MAY_BEGIN = len(FIELD) + 40
+"""Characters within which the beginning has been seen, white space included."""
+_END = re.compile(r"[\s}]*\Z")
+
+
+def is_rootless(request: Request) -> bool:
+    wanted = request.response_format
+    if wanted is None or wanted.kind != "json_schema" or not isinstance(wanted.schema, dict):
+        return False
+    kind = wanted.schema.get("type")
+    if kind is None:
+        return (
+            bool(wanted.schema.keys() & {"anyOf", "oneOf", "enum", "items"})
+            and "properties" not in wanted.schema
+        )
+    return bool(kind != "object")
+
+
+def rooted(request: Request) -> Request:
+    """The request with an object's schema."""
+    wanted = request.response_format
+    if wanted is None or wanted.schema is None or not is_rootless(request):
+        return request
+    shared = ("$defs", "definitions")
+    inner = {name: value for name, value in wanted.schema.items() if name not in (*shared, "$schema")}
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {FIELD: inner},
+        "required": [FIELD],
+        "additionalProperties": False,
+        **{name: wanted.schema[name] for name in shared if name in wanted.schema},
+    }
+    return replace(request, response_format=replace(wanted, schema=schema))
+
+
+def unrooted(response: Response) -> Response:
+    return replace(response, choices=[_unrooted(choice) for choice in response.choices])
+
+
+def _unrooted(choice: Choice) -> Choice:
+    def out(part: Any) -> Any:
+        if not isinstance(part, Text):
+            return part
+        inside = _Inside()
+        return replace(part, text=inside.add(part.text) + inside.rest())
+
+    return replace(choice, parts=[out(part) for part in choice.parts])
+
+
+class _Inside:
+    """Text as it comes, without the object around it."""
+
+    __slots__ = ("_begun", "_held", "_within")
+
+    def __init__(self) -> None:
+        self._begun = False
+        self._within = False
+        self._held = ""
+
+    def add(self, text: str) -> str:
+        text = self._held + text
+        if not self._begun:
+            found = _BEGIN.match(text)
+            if found is None and len(text) < _MAY_BEGIN and text.lstrip()[:1] in ("", "{"):
+                self._held = text
+                return ""
+            self._begun, self._within = True, found is not None
+            text = text[found.end() :] if found else text
+        if not self._within:
+            self._held = ""
+            return text
+        end = _END.search(text)
+        at = end.start() if end else len(text)
+        self._held = text[at:]
+        return text[:at]
+
+    def rest(self) -> str:
+        """What was held: white space and braces, of which the last closes the object."""
+        held, self._held = self._held, ""
+        return "".join(held.rstrip().rsplit("}", 1)).rstrip() if self._within else held
+
+
+class Unrooted:
+    """A StreamEncoder that is told the inside."""
+
+    __slots__ = ("_encoder", "_texts")
+
+    def __init__(self, encoder: StreamEncoder) -> None:
+        self._encoder = encoder
+        self._texts: dict[int, _Inside] = {}
+
+    def encode(self, event: Event) -> bytes:
+        if isinstance(event, BlockStart) and event.kind == "text":
+            self._texts[event.index] = _Inside()
+        elif isinstance(event, TextDelta) and event.index in self._texts:
+            text = self._texts[event.index].add(event.text)
+            return self._encoder.encode(TextDelta(event.index, text, event.logprobs)) if text else b""
+        elif isinstance(event, BlockStop) and event.index in self._texts:
+            rest = self._texts.pop(event.index).rest()
+            before = self._encoder.encode(TextDelta(event.index, rest)) if rest else b""
+            return before + self._encoder.encode(event)
+        return self._encoder.encode(event)
+
+    def finish(self) -> bytes:
+        return self._encoder.finish()
+
+    def error(self, fault: Fault, request_id: str) -> bytes:
+        return self._encoder.error(fault, request_id)
+
+    def ping(self) -> bytes:
+        return self._encoder.ping()
