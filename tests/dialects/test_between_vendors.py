@@ -532,3 +532,26 @@ def test_a_table_is_text_to_claude() -> None:
         "content"
     ]
     assert block["source"] == {"type": "text", "media_type": "text/plain", "data": "a;ü"}
+
+
+@pytest.mark.parametrize("upstream", [CLAUDE, RESPONSES, GEMINI, BEDROCK, "cohere"])
+def test_who_speaks_is_said_where_the_api_has_no_names_and_several_speak(upstream: str) -> None:
+    turns = [
+        {"role": "user", "name": "Ann", "content": "Red."},
+        {"role": "assistant", "name": "Bot", "content": "Why?"},
+        {"role": "user", "name": "Bob", "content": "Blue."},
+    ]
+    said = json.dumps(sent(asked(CHAT, messages=turns), upstream))
+    assert '"Ann: Red."' in said
+    assert '"Bob: Blue."' in said
+    assert '"Why?"' in said
+    assert "Ann" not in json.dumps(sent(asked(CHAT, messages=[turns[0]]), upstream))
+    assert sent(asked(CHAT, messages=turns), CHAT)["messages"] == turns
+
+
+def test_what_asks_for_nothing_is_no_reason_to_refuse() -> None:
+    for nothing in (0, None):
+        body = {"model": "m", "input": "hi", "top_logprobs": nothing}
+        assert not get(RESPONSES).peek(call(RESPONSES, body)).features
+        assert sent(asked(RESPONSES, top_logprobs=nothing), CLAUDE)
+    assert sent(asked(RESPONSES, text={"verbosity": "low"}), CHAT)["verbosity"] == "low"

@@ -45,7 +45,7 @@ from tieline.dialects.params import (
 from tieline.dialects.rooted import rooted
 from tieline.dialects.schemas import stripped
 from tieline.dialects.sse import MEDIA_TYPE, SseSplitter
-from tieline.dialects.turns import paired
+from tieline.dialects.turns import names_said, paired
 from tieline.dialects.unmapped import left_over
 from tieline.types.call import Headers
 from tieline.types.errors import ErrorInfo
@@ -217,7 +217,7 @@ def _tool(tool: Tool | ServerTool, request: Request, target: Target) -> Json:
 
 def _messages(request: Request, target: Target) -> list[Json]:
     messages: list[Json] = []
-    for message in paired(request.messages):
+    for message in names_said(paired(request.messages)):
         if message.role == "assistant":
             messages.extend(_assistant(message, request, target))
         else:

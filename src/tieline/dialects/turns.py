@@ -6,8 +6,10 @@ import hashlib
 import re
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
 from tieline.types.errors import InvalidRequest
-from tieline.types.request import Message, Part, ToolCall, ToolResult
+from tieline.types.request import Message, Part, Text, ToolCall, ToolResult
 
 _LENGTHS = (9, 24, 40)
 
@@ -29,6 +31,34 @@ def fitting_id(tool_id: str, pattern: str) -> str:
             if re.fullmatch(pattern, made):
                 return made
     raise InvalidRequest(f"No tool call id fits what the host asks for ({pattern}).", param="messages")
+
+
+def names_said(messages: list[Message]) -> list[Message]:
+    """For an API without names of participants: in front of what they say, where that tells several of one role apart."""
+    named: dict[str, set[str]] = {}
+    for message in messages:
+        if message.name:
+            named.setdefault(message.role, set()).add(message.name)
+    if not any(len(names) > 1 for names in named.values()):
+        return messages
+    last = messages[-1]
+    return [
+        _with_name_said(message, message.name)
+        if message.name
+        and len(named[message.role]) > 1
+        and not (message is last and message.role == "assistant")
+        else message
+        for message in messages
+    ]
+
+
+def _with_name_said(message: Message, name: str) -> Message:
+    parts = list(message.parts)
+    for place, part in enumerate(parts):
+        if isinstance(part, Text):
+            parts[place] = replace(part, text=f"{name}: {part.text}")
+            return Message(message.role, parts, name)
+    return Message(message.role, [Text(f"{name}:"), *parts], name) if parts else message
 
 
 def paired(messages: list[Message]) -> list[Message]:

@@ -21,7 +21,7 @@ from tieline.dialects.schemas import closed, stripped
 from tieline.dialects.structured_tool import as_tool, choice
 from tieline.dialects.tool_names import ANTHROPIC as ANTHROPIC_NAME
 from tieline.dialects.tool_names import fitting_names
-from tieline.dialects.turns import fitting_id
+from tieline.dialects.turns import fitting_id, names_said
 from tieline.dialects.unmapped import left_over, unsupported
 from tieline.types.call import Headers
 from tieline.types.errors import InvalidRequest, Unsupported
@@ -284,7 +284,7 @@ class _Writer:
     def turns(self) -> tuple[Any, list[dict[str, Any]]]:
         system: list[dict[str, Any]] = []
         turns: list[dict[str, Any]] = []
-        for message in self.request.messages:
+        for message in names_said(self.request.messages):
             blocks = self._blocks(message)
             if message.role == "system":
                 system += blocks

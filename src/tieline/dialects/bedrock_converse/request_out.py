@@ -27,7 +27,7 @@ from tieline.dialects.rooted import rooted
 from tieline.dialects.schemas import closed, stripped
 from tieline.dialects.tool_names import OPENAI as OPENAI_NAME
 from tieline.dialects.tool_names import fitting_names
-from tieline.dialects.turns import fitting_id, paired
+from tieline.dialects.turns import fitting_id, names_said, paired
 from tieline.dialects.unmapped import left_over
 from tieline.types.request import (
     Audio,
@@ -320,7 +320,7 @@ class _Writer:
         """Instructions hoisted (WIRE_FACTS 17); turns of one side joined, since sides must alternate."""
         system: list[Json] = []
         messages: list[Json] = []
-        for message in paired(self._request.messages):
+        for message in names_said(paired(self._request.messages)):
             if message.role == "system":
                 self._system(system, message)
                 continue

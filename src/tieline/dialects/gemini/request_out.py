@@ -26,7 +26,7 @@ from tieline.dialects.pictures import picture_type
 from tieline.dialects.schemas import stripped
 from tieline.dialects.tool_names import GEMINI as GEMINI_NAME
 from tieline.dialects.tool_names import fitting_names
-from tieline.dialects.turns import paired
+from tieline.dialects.turns import names_said, paired
 from tieline.dialects.unmapped import left_over
 from tieline.types.request import (
     Audio,
@@ -245,7 +245,7 @@ def _contents(request: Request, target: Target) -> tuple[Json | None, list[Json]
     """
     system: list[Json] = []
     contents: list[Json] = []
-    for message in paired(request.messages):
+    for message in names_said(paired(request.messages)):
         if message.role == "system":
             system += [{"text": part.text} for part in message.parts if isinstance(part, Text) and part.text]
             continue

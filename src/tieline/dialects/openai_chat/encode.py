@@ -45,6 +45,8 @@ from tieline.types.request import (
     ToolResult,
 )
 
+_SAME = {"text.verbosity": "verbosity"}
+"""Names of the Responses API that mean the same here."""
 MAX_USER = 64
 """Characters of `user`; OpenAI refuses more (`string_above_max_length`)."""
 
@@ -76,7 +78,7 @@ def encode_request(request: Request, target: Target) -> Outgoing:
         body["service_tier"] = {"standard_only": "default", "standard": "default"}.get(
             request.service_tier, request.service_tier
         )
-    body.update(left_over(request, NAME))
+    body.update({_SAME.get(name, name): value for name, value in left_over(request, NAME, _SAME).items()})
     for name in quirks.rejects:
         if name in body:
             raise Unsupported(f"`{name}` is rejected by {target.provider}.", param=name)

@@ -266,7 +266,10 @@ def _option_features(fields: dict[str, Raw], found: set[str]) -> None:
         # Codex CLI asks for summaries of whatever thinking there is, also where there is none.
         demanded = not isinstance(asked, dict) or asked.get("effort") is not None
         found.add("reasoning" if demanded else "may_reason")
-    if b"logprobs" in bytes(fields.get("include", b"")) or "top_logprobs" in fields:
+    if b"logprobs" in bytes(fields.get("include", b"")) or bytes(fields.get("top_logprobs", b"0")) not in (
+        b"0",
+        b"null",
+    ):
         found.add("logprobs")
 
 
@@ -298,7 +301,7 @@ def decode_request(call: Call, peek: Peek) -> Request:
         temperature=number(body, "temperature"),
         top_p=number(body, "top_p"),
         logprobs="message.output_text.logprobs" in include or bool(top_logprobs),
-        top_logprobs=top_logprobs,
+        top_logprobs=top_logprobs or None,
         user=string(body, "user") or string(body, "safety_identifier"),
         metadata=_metadata(body),
         service_tier=string(body, "service_tier"),

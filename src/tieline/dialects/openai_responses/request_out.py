@@ -25,7 +25,7 @@ from tieline.dialects.rooted import rooted
 from tieline.dialects.schemas import parameters_of, strict_of, stripped
 from tieline.dialects.tool_names import OPENAI as OPENAI_NAME
 from tieline.dialects.tool_names import fitting_names
-from tieline.dialects.turns import fitting_id, paired
+from tieline.dialects.turns import fitting_id, names_said, paired
 from tieline.dialects.unmapped import left_over
 from tieline.types.request import (
     Audio,
@@ -62,7 +62,7 @@ _OPENAI = frozenset(("", "openai_chat", NAME))
 def encode_request(request: Request, target: Target) -> Outgoing:
     request = rooted(fitting_names(without_idle_thought(request, target), OPENAI_NAME))
     _check(request, target)
-    instructions, messages = _instructions(paired(request.messages), request)
+    instructions, messages = _instructions(names_said(paired(request.messages)), request)
     body: Json = {
         "model": target.model,
         "input": _items(messages, request, target),
