@@ -72,8 +72,8 @@ def gauges(gateway: Gateway) -> list[Gauge]:
     overload = gateway.intake.overload
     found = [
         Gauge("tieline_in_flight", "Requests under way.", {}, float(gateway.in_flight)),
-        Gauge("tieline_loop_lag_seconds", "How late the event loop is.", {}, overload.lag_s),
-        Gauge("tieline_refused_share", "Of new requests, one too many each.", {}, overload.share),
+        Gauge("tieline_loop_lag_seconds", "How late the event loop is.", {}, overload.lag_s, "max"),
+        Gauge("tieline_refused_share", "Of new requests, one too many each.", {}, overload.share, "max"),
     ]
     away = {line.partition(":")[0] for line in degraded(gateway)}
     found += [
@@ -82,12 +82,13 @@ def gauges(gateway: Gateway) -> list[Gauge]:
             "0 while the gateway does without.",
             {"dependency": name},
             0.0 if name in away else 1.0,
+            "min",
         )
         for name in ("database", "spool", "keys", "redis", "sharing", "configuration")
     ]
     if gateway.replicas is not None:
         count = float(max(1, len(gateway.replicas.living)))
-        found.append(Gauge("tieline_replicas", "Processes on this database.", {}, count))
+        found.append(Gauge("tieline_replicas", "Processes on this database.", {}, count, "max"))
     health = gateway.recorder.health()
     found += [
         Gauge(
@@ -103,5 +104,7 @@ def gauges(gateway: Gateway) -> list[Gauge]:
     ]
     for view in gateway.health.snapshot(gateway.clock()):
         labels = {"deployment": view.deployment, "state": view.state}
-        found.append(Gauge("tieline_deployment_state", "1 for the state a deployment is in.", labels, 1.0))
+        found.append(
+            Gauge("tieline_deployment_state", "1 for the state a deployment is in.", labels, 1.0, "max")
+        )
     return found

@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.programs import Running, running, tieline, tieline_json
 from tests.served import HELLO
@@ -328,6 +329,39 @@ def test_two_workers_survive_a_kill(tmp_path: Path, simulator: SimulatorServer) 
         assert server.wait() == 0
         assert "Traceback" not in server.said
     assert len(tieline_json("logs", "-n", "100", cwd=tmp_path)) >= 26
+
+
+def test_a_scrape_tells_of_all_workers(tmp_path: Path, simulator: SimulatorServer) -> None:
+    """Each used to tell of itself alone: counters went up and down with whom a scrape reached."""
+    write_config(tmp_path, simulator)
+    with running("serve", "--workers", "3", cwd=tmp_path) as server:
+        for number in range(1, 31):
+            ask(server.url)
+            if number % 10 == 0:
+                # Each scrape is a connection of its own, which any of them takes.
+                _until(lambda number=number: {_counted(server) for _ in range(9)} == {number}, timeout=10)
+        assert {_scraped(server, "tieline_request_seconds_count") for _ in range(6)} == {30}
+        assert {_scraped(server, "tieline_dependency_up") for _ in range(6)} == {6}
+        victim = _children(server.process.pid)[0]
+        os.kill(victim, signal.SIGKILL)
+        counts = []
+        while victim in _children(server.process.pid) or len(_children(server.process.pid)) < 3:
+            _patient(lambda: counts.append(_counted(server)))
+        for _ in range(10):
+            _patient(lambda: ask(server.url))
+        _until(lambda: {_counted(server) for _ in range(9)} == {40}, timeout=20)
+        assert set(counts) == {30}
+
+
+def _counted(server: Running) -> float:
+    return _scraped(server, "tieline_requests_total")
+
+
+def _scraped(server: Running, name: str) -> float:
+    """The sum over all labels."""
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=10) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+        return sum(one.value for family in families for one in family.samples if one.name == name)
 
 
 def test_workers_without_a_configuration_file_have_nothing_to_read_again(tmp_path: Path) -> None:

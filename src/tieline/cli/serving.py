@@ -30,10 +30,12 @@ def serve(
     fd: int | None,
     ready_fd: int | None,
     board_fd: int | None,
+    metrics_fd: int | None,
     place: int,
     quiet: bool,
 ) -> int:
     """The exit code."""
+    from tieline.record.together import Together
     from tieline.server import serve as server
     from tieline.server.accept import Board, Place
 
@@ -43,7 +45,11 @@ def serve(
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         own = Place(None if board_fd is None else Board(board_fd), place)
         sock = socket.socket(fileno=fd)
-        server.run(config, host=host, port=port, sock=sock, place=own, ready=_teller(ready_fd))
+        together = None
+        if metrics_fd is not None:
+            together = Together(metrics_fd, place, int(os.environ["TIELINE_SERVER__WORKERS"]))
+        ready = _teller(ready_fd)
+        server.run(config, host=host, port=port, sock=sock, place=own, ready=ready, together=together)
         return 0
     count = workers or load(config or find(os.environ), os.environ).config.server.workers
     if count > 1:

@@ -2,6 +2,8 @@
 
 Labels are bounded: they take names of ours (providers, served models, failure classes), never what a caller typed, and
 each metric keeps at most ``MAX_SERIES`` label sets; what comes after goes under ``other``.
+
+Of several workers on one port each shows what all of them have counted (``together``).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tieline.record.together import Figures, Kind, Labels, Together
 from tieline.types.money import PICO_PER_USD
 from tieline.types.record import Attempt, Record
 
@@ -33,8 +36,6 @@ _OVERHEAD_S = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25)
 _LATENCY_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _FIRST_TOKEN_S = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 
-Labels = tuple[str, ...]
-
 
 class Gauge(NamedTuple):
     """A figure that another room states when asked, such as a breaker's state or what is in flight."""
@@ -43,6 +44,8 @@ class Gauge(NamedTuple):
     help: str
     labels: dict[str, str]
     value: float
+    of_all: Kind = "sum"
+    """What several workers come to."""
 
 
 class Counter:
@@ -60,6 +63,10 @@ class Counter:
         copied = Counter(self.name, self.text, self.labels, self.scale)
         copied.values = self.values.copy()
         return copied
+
+    def merge(self, values: Iterable[tuple[Labels, str]]) -> None:
+        for labels, value in values:
+            self.values[labels] = self.values.get(labels, 0) + int(value)
 
 
 class Histogram:
@@ -90,6 +97,14 @@ class Histogram:
         copied.values = {labels: (counts[:], total[:]) for labels, (counts, total) in self.values.items()}
         return copied
 
+    def merge(self, values: Iterable[tuple[Labels, list[int], float]]) -> None:
+        for labels, counts, total in values:
+            if len(counts) != len(self.bounds) + 1:
+                continue  # of another version, which was installed while the parent ran
+            mine, sums = self.values.setdefault(labels, ([0] * len(counts), [0.0]))
+            mine[:] = map(sum, zip(mine, counts, strict=True))
+            sums[0] += total
+
 
 Counts = list[tuple[Counter, Labels, int]]
 Spreads = list[tuple[Histogram, Labels, list[float]]]
@@ -106,6 +121,7 @@ class Metrics:
         self.uncounted = 0
         """Records that could not be read, by a fault of ours."""
         self._sources: list[Callable[[], Iterable[Gauge]]] = []
+        self._together: Together | None = None
         served = ("provider", "model")
         self.requests = Counter(
             "tieline_requests",
@@ -150,6 +166,18 @@ class Metrics:
     def add_source(self, source: Callable[[], Iterable[Gauge]]) -> None:
         """``source`` is asked at each exposition; it must be quick and must bound its labels."""
         self._sources.append(source)
+
+    def join(self, together: Together) -> None:
+        """From now on what other workers have counted is shown too, and goes on where a dead one in this place ended."""
+        with self._lock:
+            self._merge(together.before(), self.counters, self.histograms)
+            self._together = together
+
+    def publish(self) -> None:
+        """Shows the other workers what was counted here. Not from two threads at once."""
+        if self._together is not None:
+            self.settle()
+            self._publish(*self._copied(), self._gauges())
 
     def note(self, record: Record) -> None:
         """Counts a finished record, with the next ones or when somebody looks."""
@@ -234,12 +262,45 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         self.settle()
-        with self._lock:
-            counters = [counter.copy() for counter in self.counters]
-            histograms = [histogram.copy() for histogram in self.histograms]
+        counters, histograms = self._copied()
+        gauges = self._gauges()
+        if self._together is not None:
+            # First, so that whoever is asked next knows of all that is told here.
+            self._publish(counters, histograms, gauges)
+            for figures, lives in self._together.others():
+                self._merge(figures, counters, histograms)
+                gauges += [Gauge(*gauge) for gauge in figures.gauges] if lives else []
+            gauges = _of_all(gauges)
         yield from map(_counter_family, counters)
         yield from map(_histogram_family, histograms)
-        yield from _gauge_families(gauge for source in self._sources for gauge in source())
+        yield from _gauge_families(gauges)
+
+    def _copied(self) -> tuple[list[Counter], list[Histogram]]:
+        with self._lock:
+            return [one.copy() for one in self.counters], [one.copy() for one in self.histograms]
+
+    def _gauges(self) -> list[Gauge]:
+        return [gauge for source in self._sources for gauge in source()]
+
+    def _publish(
+        self, counters: Iterable[Counter], histograms: Iterable[Histogram], gauges: list[Gauge]
+    ) -> None:
+        assert self._together
+        figures = Figures(
+            {one.name: [(labels, str(value)) for labels, value in one.values.items()] for one in counters},
+            {
+                one.name: [(labels, counts, total[0]) for labels, (counts, total) in one.values.items()]
+                for one in histograms
+            },
+            [(one.name, one.help, one.labels, one.value, one.of_all) for one in gauges],
+        )
+        self._together.publish(figures)
+
+    def _merge(self, figures: Figures, counters: Iterable[Counter], histograms: Iterable[Histogram]) -> None:
+        for counter in counters:
+            counter.merge(figures.counters.get(counter.name, ()))
+        for histogram in histograms:
+            histogram.merge(figures.histograms.get(histogram.name, ()))
 
     def _read_alike(self, group: list[Record], counts: Counts, spreads: Spreads) -> None:
         one = group[0]
@@ -287,6 +348,20 @@ class Metrics:
                 counts.append((self.tokens, (*served, "cache_read"), cached))
             if reasoning := sum([usage.reasoning_tokens for usage in usages]):
                 counts.append((self.tokens, (*served, "reasoning"), reasoning))
+
+
+def _of_all(gauges: Iterable[Gauge]) -> list[Gauge]:
+    """One for each name and label set."""
+    alike: dict[tuple[str, Labels], list[Gauge]] = {}
+    for gauge in gauges:
+        alike.setdefault((gauge.name, (*gauge.labels.values(),)), []).append(gauge)
+    return [
+        group[0]._replace(value=_COME_TO[group[0].of_all](gauge.value for gauge in group))
+        for group in alike.values()
+    ]
+
+
+_COME_TO: dict[str, Callable[[Iterable[float]], float]] = {"sum": sum, "max": max, "min": min}
 
 
 def _bounded(values: dict[Labels, Any], labels: Labels) -> Labels:

@@ -40,7 +40,7 @@ class Board:
     @classmethod
     def new(cls, count: int) -> Board:
         """For so many workers, none of which is there yet. They inherit ``fd``."""
-        board = cls(_shared_memory(8 * count))
+        board = cls(shared_memory(8 * count))
         for place in range(count):
             board.leave(place)
         return board
@@ -60,7 +60,7 @@ class Board:
         return min((held for at, held in enumerate(self._figures) if at != place), default=_NOBODY)
 
 
-def _shared_memory(size: int) -> int:
+def shared_memory(size: int) -> int:
     """The descriptor of a file without a name."""
     if hasattr(os, "memfd_create"):  # Linux, where a container may have no folder that can be written
         fd = os.memfd_create("tieline-board")

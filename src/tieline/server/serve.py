@@ -21,6 +21,7 @@ import uvicorn
 
 from tieline.config.schema import Config
 from tieline.gateway import CUT_S, Gateway
+from tieline.record.together import Together
 from tieline.server import files
 from tieline.server.accept import Acceptor, Place
 from tieline.server.control import ControlPlane
@@ -192,6 +193,7 @@ class Service:
         for connection in list(self.server.server_state.connections):
             if isinstance(connection, Door):
                 connection.sweep(now)
+        self.gateway.metrics.publish()
         self._sweeper = loop.call_later(SWEEP_S, self._sweep)
 
 
@@ -209,10 +211,13 @@ def run(
     sock: socket.socket | None = None,
     place: Place | None = None,
     ready: Callable[[str], Any] | None = None,
+    together: Together | None = None,
 ) -> None:
     """Serves until told to stop. Raises ConfigError before anything is served, KeyboardInterrupt when forced."""
     environ = os.environ if environ is None else environ
     gateway = Gateway(config, environ=environ, host=host, port=port)
+    if together is not None:
+        gateway.metrics.join(together)
     settings = gateway.config.server
     own = sock or bind(settings.host, settings.port)
     make_room(gateway)

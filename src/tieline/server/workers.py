@@ -16,7 +16,8 @@ from pathlib import Path
 from types import FrameType
 
 from tieline.config.load import find, load
-from tieline.server.accept import Board
+from tieline.record import together
+from tieline.server.accept import Board, shared_memory
 from tieline.server.serve import bind, url_of
 from tieline.types.errors import ConfigError
 
@@ -55,12 +56,19 @@ class Worker:
     """One place of ``count``: the process in it, and how its predecessors fared."""
 
     def __init__(
-        self, number: int, sock: socket.socket, arguments: Sequence[str], board: Board, count: int
+        self,
+        number: int,
+        sock: socket.socket,
+        arguments: Sequence[str],
+        board: Board,
+        metrics_fd: int,
+        count: int,
     ) -> None:
         self.number = number
         self._count = count
         self._sock = sock
         self._board = board
+        self._metrics_fd = metrics_fd
         self._arguments = arguments
         self._line: socket.socket | None = None
         """It says there that it is ready, and learns there that its parent is gone."""
@@ -74,7 +82,12 @@ class Worker:
 
     def start(self) -> None:
         self._line, its = socket.socketpair()
-        fds = {"--fd": self._sock.fileno(), "--ready-fd": its.fileno(), "--board-fd": self._board.fd}
+        fds = {
+            "--fd": self._sock.fileno(),
+            "--ready-fd": its.fileno(),
+            "--board-fd": self._board.fd,
+            "--metrics-fd": self._metrics_fd,
+        }
         own = [str(part) for option in ({**fds, "--place": self.number}).items() for part in option]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tieline", *self._arguments, *own],
@@ -108,6 +121,7 @@ class Worker:
         self._hang_up()
         self.process = None
         self._board.leave(self.number)
+        together.left(self._metrics_fd, self.number)
         self.deaths = 0 if now - self.started_at > STEADY_S else self.deaths + 1
         self.start_at = now + BACKOFF_S[min(max(self.deaths - 1, 0), len(BACKOFF_S) - 1)]
 
@@ -144,7 +158,10 @@ class Workers:
     ) -> None:
         self.url = url_of(sock)
         self._board = Board.new(count)
-        self.workers = [Worker(number, sock, arguments, self._board, count) for number in range(count)]
+        self._metrics_fd = shared_memory(together.bytes_for(count))
+        self.workers = [
+            Worker(number, sock, arguments, self._board, self._metrics_fd, count) for number in range(count)
+        ]
         self._drain_s = drain_s
         self._quiet = quiet
         self._announced = False
@@ -171,6 +188,7 @@ class Workers:
             for number, handler in old.items():
                 signal.signal(number, handler)
             self._board.close()
+            os.close(self._metrics_fd)
             os.close(self._wake)
             os.close(self._poke)
 
