@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import tieline
 from tieline.config.common import common_digest, on_this_host, write_beside
-from tieline.config.load import Signature, parse, signature
+from tieline.config.document import Signature, signature
+from tieline.config.load import parse
 from tieline.config.schema import Config
 from tieline.record.redact import redact
 from tieline.store import replicas as store

@@ -91,6 +91,34 @@ async def test_a_comment_changes_nothing(path: Path) -> None:
         assert seen.changes.empty()
 
 
+@pytest.mark.parametrize("provider", ["api_key: 'file:{}'", "headers: {{x-tenant: 'file:{}'}}"])
+async def test_a_key_that_is_renewed_in_its_file_is_taken_over(tmp_path: Path, provider: str) -> None:
+    """As Kubernetes does with a Secret that is mounted: a link is turned to another folder."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "key").write_text(f"secret-{name}")
+    (tmp_path / "data").symlink_to("one")
+    path = tmp_path / "tieline.yaml"
+    said = provider.format(tmp_path / "data" / "key")
+    path.write_text(f"providers: {{acme: {{base_url: 'http://127.0.0.1:9/v1', {said}}}}}")
+    async with watching(path) as seen:
+        await asyncio.sleep(0.05)
+        assert seen.changes.empty()
+        (tmp_path / "beside").symlink_to("two")
+        (tmp_path / "beside").rename(tmp_path / "data")
+        await asyncio.wait_for(seen.changes.get(), 5)
+        await asyncio.sleep(0.05)
+        assert seen.changes.empty()
+        # While it is away what is in force stays, and nobody is told.
+        (tmp_path / "two" / "key").unlink()
+        await asyncio.sleep(0.05)
+        assert seen.errors.empty()
+        (tmp_path / "two" / "key").write_text("")
+        assert "empty" in str(await asyncio.wait_for(seen.errors.get(), 5))
+        (tmp_path / "two" / "key").write_text("secret-three")
+        await asyncio.wait_for(seen.changes.get(), 5)
+
+
 async def test_sighup_reads_again_although_nothing_changed(path: Path) -> None:
     async with watching(path) as seen:
         seen.watcher.listen()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from pathlib import Path as PathOnDisk
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ import yaml
 from msgspec import Struct, inspect
 
 from tieline.config import document
-from tieline.config.expand import ExpansionError, expand, read_secret, without_password
+from tieline.config.expand import ExpansionError, expand, file_named, read_secret, without_password
 from tieline.config.schema import ModelConfig, ProviderConfig, Routing, StoreConfig
 from tieline.types.errors import ConfigError
 
@@ -41,6 +42,8 @@ class Checker:
     def __init__(self, name: str, environ: Mapping[str, str]) -> None:
         self.errors: list[ConfigError] = []
         self.lines: dict[Path, int] = {}
+        self.files: dict[PathOnDisk, document.Signature] = {}
+        """What is read besides, each as it was before."""
         self._name = name
         self._environ = environ
         self._expand: Callable[[str, Mapping[str, str]], str] = expand
@@ -169,6 +172,8 @@ class Checker:
 
     def _text(self, node: yaml.ScalarNode, path: Path) -> str | None:
         try:
+            if self._expand is not expand and (path_on_disk := file_named(node.value, self._environ)):
+                self.files[path_on_disk] = document.signature(path_on_disk)
             return self._expand(node.value, self._environ)
         except ExpansionError as error:
             self.fault(node, f"`{'.'.join(path)}`: {error}")

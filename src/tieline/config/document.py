@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import yaml
@@ -15,6 +16,7 @@ MAX_NODES = 100_000
 """Counted with aliases expanded, so that a small file cannot become a large one."""
 
 Node = yaml.Node
+Signature = tuple[int, int, int] | None
 
 
 class Syntax(ConfigError):
@@ -35,6 +37,15 @@ def read(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise Syntax("is not UTF-8 text", place=f"{path.name}:{line}") from error
+
+
+def signature(path: Path) -> Signature:
+    """Changes whenever the file does; None while it is not there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def compose(text: str, name: str) -> yaml.Node | None:

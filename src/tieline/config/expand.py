@@ -49,6 +49,12 @@ def read_secret(text: str, environ: Mapping[str, str]) -> str:
     return value
 
 
+def file_named(text: str, environ: Mapping[str, str]) -> Path | None:
+    """The file that a secret is read from; None for one that stands there itself. Raises ExpansionError."""
+    value = expand(text, environ)
+    return Path(value[len("file:") :]).expanduser() if value.startswith("file:") else None
+
+
 def _read_file(path: str) -> str:
     try:
         with Path(path).expanduser().open("rb") as file:

@@ -12,13 +12,13 @@ from msgspec import Struct, inspect
 
 from tieline.config import document
 from tieline.config.check import Checker
+from tieline.config.document import Signature, signature
 from tieline.config.schema import Config
 from tieline.types.errors import ConfigError
 
 DEFAULT_NAME = "tieline.yaml"
 OVERRIDE_PREFIX = "TIELINE_"
 """``TIELINE_SERVER__PORT=9000`` sets ``server.port``; two underscores go one level down."""
-Signature = tuple[int, int, int] | None
 
 
 class ConfigErrors(ConfigError):
@@ -38,6 +38,8 @@ class Loaded(Struct, frozen=True, kw_only=True):
     lines: dict[tuple[str, ...], int] = {}
     signature: Signature = None
     """The file's, from before it was read: what changes after that is an edit."""
+    files: dict[Path, Signature] = {}
+    """Of each ``file:`` in it, as well from before it was read."""
 
     def place(self, *path: str) -> str:
         """``tieline.yaml:12`` of a setting, or its path when no line is known: what ConfigError.place wants."""
@@ -90,15 +92,6 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     return msgspec.structs.replace(parse(text, environ, path), signature=before)
 
 
-def signature(path: Path) -> Signature:
-    """Changes whenever the file does; None while it is not there."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
-
-
 def parse(text: str, environ: Mapping[str, str], path: Path | None = None) -> Loaded:
     """As ``load``, from text. Raises ConfigErrors."""
     name = path.name if path else DEFAULT_NAME
@@ -109,10 +102,10 @@ def parse(text: str, environ: Mapping[str, str], path: Path | None = None) -> Lo
     checker = Checker(name, environ)
     kind = inspect.type_info(Config)
     data = checker.check(root, kind) if root is not None else {}
-    errors = checker.errors + _override(data, environ)
+    errors = checker.errors + _override(data, environ, checker.files)
     if errors:
         raise ConfigErrors(errors)
-    return Loaded(config=_convert(data, name), path=path, lines=checker.lines)
+    return Loaded(config=_convert(data, name), path=path, lines=checker.lines, files=checker.files)
 
 
 def _convert(data: object, name: str) -> Config:
@@ -122,7 +115,9 @@ def _convert(data: object, name: str) -> Config:
         raise ConfigErrors([ConfigError(str(error), place=name)]) from error
 
 
-def _override(data: dict[str, object], environ: Mapping[str, str]) -> list[ConfigError]:
+def _override(
+    data: dict[str, object], environ: Mapping[str, str], files: dict[Path, Signature]
+) -> list[ConfigError]:
     """Puts ``TIELINE_A__B`` over what the file says; the checker sees each as a file of one setting."""
     errors: list[ConfigError] = []
     for variable in sorted(environ):
@@ -133,6 +128,7 @@ def _override(data: dict[str, object], environ: Mapping[str, str]) -> list[Confi
         checked = checker.check(_nested(keys, environ[variable]), inspect.type_info(Config))
         errors += [ConfigError(error.message, place=variable, hint=error.hint) for error in checker.errors]
         _merge(data, checked)
+        files.update(checker.files)
     return errors
 
 

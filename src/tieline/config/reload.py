@@ -7,7 +7,8 @@ import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tieline.config.load import ConfigErrors, Loaded, load, signature
+from tieline.config.document import Signature, signature
+from tieline.config.load import ConfigErrors, Loaded, load
 
 POLL_S = 1.0
 """An edit is seen within this; a stat a second costs about 2 us."""
@@ -16,7 +17,7 @@ POLL_S = 1.0
 class Watcher:
     """Calls ``on_change`` with each valid new configuration, ``on_error`` with what is wrong about an invalid one.
 
-    Each state of the file is reported once. Both callbacks run on the event loop.
+    A ``file:`` that was written anew (a Secret that Kubernetes renews) is a change as well. Each state of the file is reported once. Both callbacks run on the event loop.
     """
 
     def __init__(
@@ -38,9 +39,10 @@ class Watcher:
         self._poll_s = poll_s
         self._poked = asyncio.Event()
         self._seen = loaded.signature
+        self._files: dict[Path, Signature] = dict(loaded.files)
 
     def poke(self) -> None:
-        """Read now, changed or not (SIGHUP: a ``file:`` secret may have changed although this file did not)."""
+        """Read now, changed or not (SIGHUP)."""
         self._poked.set()
 
     def listen(self) -> None:
@@ -60,8 +62,11 @@ class Watcher:
 
     async def _look(self, forced: bool) -> None:
         now = signature(self._path)
-        if now is None or (now == self._seen and not forced):
+        if now is None:
             return  # an editor that replaces the file leaves a moment without it
+        forced = self._other_files_changed() or forced
+        if now == self._seen and not forced:
+            return
         self._seen = now
         try:
             # In a thread: YAML of a large file takes tens of milliseconds that streams should not feel.
@@ -69,6 +74,14 @@ class Watcher:
         except ConfigErrors as errors:
             self._on_error(errors)
             return
+        self._files = dict(loaded.files)
         if loaded.config != self.loaded.config or forced:
             self.loaded = loaded
             self._on_change(loaded)
+
+    def _other_files_changed(self) -> bool:
+        """One that is being replaced may be away for a moment, which is no change."""
+        found = {path: signature(path) or known for path, known in self._files.items()}
+        changed = found != self._files
+        self._files = found
+        return changed
