@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -783,21 +784,71 @@ def test_kill_9_loses_and_doubles_nothing(database: Database, tmp_path: Path) ->
     assert list(spool.glob("*/*.seg")) == []
 
 
-def test_damage_in_a_segment_ends_it(tmp_path: Path, lite: Database) -> None:
-    recorder = Recorder(lite, spool=tmp_path / "spool")
-    for _ in range(3):
+def _left_behind(spool: Path, database: Database, count: int = 3) -> tuple[Path, list[bytes]]:
+    """A segment of a process that died, and what is in it."""
+    recorder = Recorder(database, spool=spool)
+    for _ in range(count):
         recorder.put(record())
-    [path] = (tmp_path / "spool").glob("*/*.seg")
-    bodies = list(read_segment(path))
-    assert len(bodies) == 3
-    data = bytearray(path.read_bytes())
-    data[8 + 8 + len(bodies[0]) + 8 + 5] ^= 1
-    path.write_bytes(data)
-    assert list(read_segment(path)) == bodies[:1]
-    path.write_bytes(b"garbage")
-    assert list(read_segment(path)) == []
+    assert recorder._journal
+    recorder._journal.slot.release()
+    [path] = spool.glob("*/*.seg")
+    return path, list(read_segment(path))
+
+
+def _taken_over(spool: Path, database: Database) -> None:
+    recorder = Recorder(database, spool=spool)
     recorder.start()
+    assert recorder.recovered.wait(10)
     assert recorder.close()
+    assert list(spool.glob("*/*.seg")) == []
+
+
+def _flipped(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize("damage", ["payload", "length", "short", "version", "garbage", "record"])
+def test_a_damaged_segment_is_told_and_kept(
+    damage: str, tmp_path: Path, lite: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It used to be deleted with all that stood behind the damage, and nobody heard of it."""
+    spool = tmp_path / "spool"
+    path, bodies = _left_behind(spool, lite)
+    data, second = path.read_bytes(), 8 + 8 + len(bodies[0])
+    changed, readable = {
+        "payload": (_flipped(data, second + 8 + 5), 2),
+        "length": (_flipped(data, second + 3), 1),
+        "short": (data[: second + 40], 1),
+        "version": (b"TLJ9" + data[4:], 0),
+        "garbage": (b"garbage", 0),
+        "record": (data[:8] + _frame(msgspec.msgpack.encode({"from": "later"})) + data[second:], 2),
+    }[damage]
+    path.write_bytes(changed)
+    _taken_over(spool, lite)
+    assert count(lite) == readable
+    [aside] = spool.glob("*/*.damaged")
+    assert aside.read_bytes() == changed
+    assert str(aside) in caplog.text
+    assert "records may be missing" in caplog.text
+
+
+@pytest.mark.parametrize("cut", ["payload", "head", "made"])
+def test_what_a_kill_cut_is_no_damage(
+    cut: str, tmp_path: Path, lite: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = tmp_path / "spool"
+    path, bodies = _left_behind(spool, lite)
+    data, last = path.read_bytes(), 8 + sum(8 + len(body) for body in bodies[:2])
+    kept = {"payload": last + 8 + 20, "head": last, "made": 0}[cut]
+    path.write_bytes(data[:kept] + bytes(len(data) - kept))
+    _taken_over(spool, lite)
+    assert count(lite) == (0 if cut == "made" else 2)
+    assert list(spool.glob("*/*.damaged")) == []
+    assert "missing" not in caplog.text
+
+
+def _frame(payload: bytes) -> bytes:
+    return len(payload).to_bytes(4, "little") + zlib.crc32(payload).to_bytes(4, "little") + payload
 
 
 def test_begun_requests_that_ended_leave_no_trace(lite: Database, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ yet (``sync``). Why not ``write(2)``: docs/decisions/0002.
 
 A segment is made ahead by the thread that has the time (``make_spare``): its blocks wait for the disk, its pages for the kernel.
 
-A frame is ``length, crc32, payload``; the first frame that does not check out ends its segment.
+A frame is ``length, crc32, payload``. A last one that does not check out was cut by a kill; one with others after it is damage.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import contextlib
 import mmap
 import os
 import sys
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -232,20 +233,40 @@ class Slot:
     def segments(self) -> list[Path]:
         return sorted(self.folder.glob("*.seg"))
 
+    @staticmethod
+    def set_aside(path: Path) -> Path:
+        """Where a segment is kept that could not be read whole. It is not looked at again."""
+        aside = path.with_name(f"{path.stem}-{time.time_ns() // 1_000_000}.damaged")
+        path.rename(aside)
+        return aside
 
-def read_segment(path: Path) -> Iterator[bytes]:
-    """Payloads up to the end or to the first frame that is torn or damaged."""
+
+def read_segment(path: Path, damage: list[str] | None = None) -> Iterator[bytes]:
+    """Payloads up to the end. What is not of a kill, and may have cost records, is said in ``damage``."""
+    damage = [] if damage is None else damage
     data = path.read_bytes()
     position = len(_MAGIC)
     if data[:position] != _MAGIC:
+        if any(data[:position]):  # nothing yet: killed while it was made
+            damage.append("not a journal, or of another version")
         return
+    cut = False
     while position + _HEAD_BYTES <= len(data):
         length, crc = _HEAD.unpack_from(data, position)
+        if length == 0:
+            return
+        if cut:
+            damage.append("a record is damaged")
+            cut = False
         position += _HEAD_BYTES
         payload = data[position : position + length]
-        if not 0 < length <= MAX_FRAME_BYTES or len(payload) < length or zlib.crc32(payload) != crc:
+        if length > MAX_FRAME_BYTES or len(payload) < length:
+            damage.append("the rest cannot be read")
             return
-        yield payload
+        if zlib.crc32(payload) == crc:
+            yield payload
+        else:
+            cut = True
         position += length
 
 

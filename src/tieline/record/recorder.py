@@ -503,25 +503,44 @@ class Recorder:
             # What ``put`` makes and removes meanwhile must not look like a dead process's.
             paths = [path for path in paths if int(path.stem) <= self._journal.inherited]
         begun: dict[str, Begun] = {}
+        damaged: dict[Path, str] = {}
         for path in paths:
-            begun.update(self._replay(path, set(), begun=begun))
+            damage: list[str] = []
+            begun.update(self._replay(path, set(), begun=begun, damage=damage))
+            if damage:
+                damaged[path] = damage[0]
         self._write_items([self._item(_died(left)) for left in begun.values()])
         for path in paths:
-            path.unlink(missing_ok=True)
+            if path in damaged:
+                aside = slot.set_aside(path)
+                log.error(
+                    "a file of the spool could not be read whole (%s); records may be missing. It is kept as %s",
+                    damaged[path],
+                    aside,
+                )
+            else:
+                path.unlink(missing_ok=True)
 
     def _replay(
-        self, path: Path, running: set[str], *, begun: dict[str, Begun] | None = None
+        self,
+        path: Path,
+        running: set[str],
+        *,
+        begun: dict[str, Begun] | None = None,
+        damage: list[str] | None = None,
     ) -> dict[str, Begun]:
         """Writes the finished records of a segment; gives back the requests that only began in it."""
+        damage = [] if damage is None else damage
         left: dict[str, Begun] = {}
         items: list[Item] = []
-        for body in read_segment(path):
+        for body in read_segment(path, damage):
             entry = _decoded(body)
             if isinstance(entry, Begun):
                 left[entry.id] = entry
                 continue
             if entry is None:
                 self._refused += 1
+                damage.append("a record is of another version")
                 continue
             left.pop(entry.id, None)
             if begun is not None:
