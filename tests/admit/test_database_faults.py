@@ -276,6 +276,43 @@ async def test_the_disk_of_the_database_is_full(tmp_path: Path, small_disk: Path
     assert sqlite3.connect(small_disk / "tieline.db").execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
+@pytest.mark.parametrize("how", ["moved", "replaced", "garbage"])
+async def test_the_file_of_the_database_is_taken_away(tmp_path: Path, how: str) -> None:
+    """SQLite goes on writing into a file that has no name any more, and all of it would be lost."""
+    path, backup, aside = tmp_path / "tieline.db", tmp_path / "backup.db", tmp_path / "aside.db"
+    url = f"sqlite:///{path}"
+    async with SimulatorServer() as simulator:
+        config = write_config(tmp_path, simulator.url, database=url, spool=tmp_path / "spool")
+        secret = cli(config, "keys", "create", "ci", "--budget", "5/day")["secret"]
+        with serving(tmp_path, config) as gateway:
+            ids = await served(gateway, secret, 5)
+            await until(gateway, well)
+            with sqlite3.connect(path) as connection, sqlite3.connect(backup) as copy:
+                connection.backup(copy)
+            connection.close()
+            copy.close()
+            path.rename(aside)
+            if how == "garbage":
+                path.write_bytes(b"something else" * 1_000)
+            if how == "replaced":
+                backup.rename(path)
+            else:
+                ids += await served(gateway, secret, 5)
+                await until(gateway, degraded("database"))
+                assert await dependency(gateway, "database") == 0
+                assert str(path) in gateway.output
+                aside.rename(path)
+            ids += await served(gateway, secret, 5)
+            await until(gateway, well)
+            other = cli(config, "keys", "create", "other")["secret"]
+            await asyncio.sleep(2)
+            ids += await served(gateway, other, 1)
+            assert gateway.output.count("was replaced") == (how != "moved")
+            assert await asyncio.to_thread(gateway.stop) == 0
+    assert sorted(written(url)) == sorted(ids)
+    assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
 async def test_database_and_spool_are_on_one_disk_that_is_full(tmp_path: Path, small_disk: Path) -> None:
     """Then records live in memory only, which is told; with room again all of them are written."""
     url = f"sqlite:///{small_disk / 'tieline.db'}"

@@ -24,6 +24,8 @@ from tieline.types.errors import ConfigError, DatabaseAway
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
 
+log = logging.getLogger("tieline")
+
 _LOCK = 0x7469656C696E65
 """PostgreSQL advisory lock under which the schema changes: "tieline" as a number."""
 Execute = Callable[[str, Any], Any]
@@ -65,6 +67,10 @@ class Database:
         self.engine: Engine = _engine(self.url, self.is_sqlite)
         self._lines = None if self.is_sqlite else _Lines(self.engine)
         self.is_away = False
+        self._file: tuple[int, int] | None = None
+        """Which one was opened, for SQLite."""
+        self._told = ""
+        self._changing = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<Database {self.url.render_as_string(hide_password=True)}>"
@@ -87,6 +93,7 @@ class Database:
             self.is_away = self.is_away or isinstance(explained, Unreachable)
             raise explained from None
         self.is_away = False
+        self._file = _identity(self.path)
 
     def close(self) -> None:
         """Ends at once what other threads still wait for: they get an error, and their transactions are rolled back."""
@@ -141,6 +148,36 @@ class Database:
     def _check_opened(self) -> None:
         if self.is_away:
             raise DatabaseAway("The database has not answered since the start.", retry_after_s=5.0)
+        if self._file is not None and _identity(self.path) != self._file:
+            self._find_file()
+
+    def _find_file(self) -> None:
+        """SQLite would go on in a file that was deleted or replaced, and all of it would be lost with the process."""
+        with self._changing:
+            found = _identity(self.path)
+            if found is None:
+                self._tell(
+                    f"the database file {self.path} is gone: put it back, or start again for a new one"
+                )
+                raise DatabaseAway("The database file is gone.", retry_after_s=5.0)
+            if found != self._file:
+                # First: the old one's connections take its log with them, which the new one must not see.
+                self.engine.dispose()
+                try:
+                    self.open()
+                except ConfigError as error:
+                    self.is_away = False
+                    self._tell(f"the database file was replaced: {error}")
+                    raise DatabaseAway(
+                        "The database file was replaced by one that cannot be used.", retry_after_s=5.0
+                    ) from None
+                log.warning("the database file %s was replaced; the new one is used", self.path)
+            self._told = ""
+
+    def _tell(self, trouble: str) -> None:
+        if trouble != self._told:
+            log.error("%s", trouble)
+        self._told = trouble
 
     @property
     def path(self) -> Path | None:
@@ -187,6 +224,15 @@ class Database:
         if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError | sa.exc.InternalError):
             return bool(_STARTING.search(text)) or not _REFUSED.search(text)
         return isinstance(error, OSError)
+
+
+def _identity(path: Path | None) -> tuple[int, int] | None:
+    """None where there is no file."""
+    try:
+        found = os.stat(path) if path is not None else None
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if found else None
 
 
 def database_away(error: Exception) -> bool:
