@@ -6,7 +6,9 @@ Where the programs are missing the tests are skipped, with the reason; ``TIELINE
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -89,6 +91,7 @@ class Redis:
     def __init__(self, folder: Path) -> None:
         self._folder, self.port = folder, free_port()
         self._process: subprocess.Popen[bytes] | None = None
+        self._paused = False
 
     @property
     def url(self) -> str:
@@ -117,6 +120,18 @@ class Redis:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def command(self, line: str, *, password: str = "") -> None:
+        """As ``redis-cli`` does it; empty: stops the process in its tracks, or has it go on."""
+        if not line:
+            assert self._process
+            self._paused = not self._paused
+            self._process.send_signal(signal.SIGSTOP if self._paused else signal.SIGCONT)
+            return
+        secret = ["-a", password, "--no-auth-warning"] if password else []
+        command = ["redis-cli", "-p", str(self.port), *secret, *shlex.split(line)]
+        done = subprocess.run(command, capture_output=True, check=True, text=True)
+        assert not done.stdout.startswith(("ERR", "NOAUTH", "WRONGPASS")), done.stdout
 
     def _wait(self) -> None:
         deadline = time.monotonic() + 20

@@ -56,7 +56,9 @@ def degraded(gateway: Gateway) -> list[str]:
             f"keys: refused as their rules cannot be read, {len(gateway.watch.unreadable)} in all: {ids}"
         )
     if gateway.leases is not None and gateway.leases.last_error is not None:
-        found.append("redis: budgets and limits are spent out of the shares that are left")
+        found.append(
+            f"redis: budgets and limits are spent out of the shares that are left ({gateway.leases.last_error})"
+        )
     if gateway.replicas is not None and gateway.replicas.unshared:
         found.append(
             f"sharing: {gateway.replicas.unshared} other processes count the same budgets and limits by themselves; "

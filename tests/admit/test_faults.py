@@ -110,6 +110,39 @@ async def test_redis_goes_and_comes_back_empty(tmp_path: Path, postgres: Postgre
     assert len(written(url)) >= 22
 
 
+@pytest.mark.services
+@pytest.mark.parametrize("how", ["read-only", "full", "password", "garbage", "paused"])
+async def test_redis_refuses(how: str, tmp_path: Path, postgres: Postgres, own_redis: Redis) -> None:
+    """What is held is spent, why is told, and it goes on by itself once that is put right."""
+    wrong, right, says = {
+        "read-only": ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE", "ReadOnlyError"),
+        "full": ("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0", "OutOfMemoryError"),
+        "password": ("CONFIG SET requirepass other", 'CONFIG SET requirepass ""', "AuthenticationError"),
+        "garbage": ("SET tieline:epoch garbage", "DEL tieline:epoch", "cannot be read"),
+        "paused": ("", "", "TimeoutError"),
+    }[how]
+    async with SimulatorServer() as simulator:
+        store = {"database": postgres.new_database(), "redis": own_redis.url, "spool": tmp_path / "spool"}
+        config = write_config(tmp_path, simulator.url, **store)
+        secret = cli(config, "keys", "create", "ci", "--budget", "0.05/lifetime", "--rpm", "1000")["secret"]
+        with serving(tmp_path, config) as gateway:
+            await served_when_shares_are_there(gateway, secret)
+            await asyncio.sleep(1)
+            own_redis.command(wrong)
+            if how == "password":
+                own_redis.command("CLIENT KILL TYPE normal", password="other")
+            await until(gateway, lambda state: any(says in one for one in state["degraded"]))
+            await served(gateway, secret, 20)
+            assert await dependency(gateway, "redis") == 0
+            assert f"redis: {says}" in gateway.output or says in gateway.output
+            own_redis.command(right, password="other" if how == "password" else "")
+            await until(gateway, lambda state: state["degraded"] == [])
+            assert "redis answers again" in gateway.output
+            await served_when_shares_are_there(gateway, secret)
+            assert await asyncio.to_thread(gateway.stop) == 0
+            assert "Traceback" not in gateway.output
+
+
 async def served_when_shares_are_there(gateway: Process, secret: str) -> None:
     """A fresh Redis grants nothing for its first second (docs/decisions/0003)."""
     deadline = time.monotonic() + 6

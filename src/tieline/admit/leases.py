@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 import secrets
 from collections.abc import Callable, Mapping
@@ -23,6 +24,8 @@ from tieline.admit.rules import Starved
 from tieline.store.database import database_away
 from tieline.store.shared import Answer, Claim, SharedState, SharedUnavailable
 from tieline.types.money import Pico
+
+log = logging.getLogger("tieline")
 
 INTERVAL_S = 0.25
 _LIMIT_EXPIRES_S = 65
@@ -151,10 +154,18 @@ class Leases:
                 if keep and (news := self._scarce - scarce):
                     # Somebody waits for what was kept back in the round that told it.
                     self._unsettled |= await self._exchange(keep, news)
-                self.last_error = None
+                self._tell(None)
             except SharedUnavailable as error:
-                self.last_error = str(error)
+                self._tell(str(error))
                 raise
+
+    def _tell(self, trouble: str | None) -> None:
+        """Once for each."""
+        if trouble is not None and trouble != self.last_error:
+            log.warning("redis: %s; budgets and limits are spent out of the shares that are left", trouble)
+        elif trouble is None and self.last_error is not None:
+            log.info("redis answers again")
+        self.last_error = trouble
 
     async def _exchange(self, keep: bool, only: set[str] | None) -> set[str]:
         """One round; returns the allowances that did not know this process."""
@@ -330,7 +341,10 @@ class Leases:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._interval_s)
-            await self.refill()
+            try:
+                await self.refill()
+            except Exception as error:  # whatever it is: shares are renewed as long as this process lives
+                self._tell(type(error).__name__)
 
 
 def _forgotten_after(budget: Budget) -> int:

@@ -349,6 +349,8 @@ class RedisShared:
             return await work
         except (RedisError, OSError, TimeoutError) as error:
             raise SharedUnavailable(type(error).__name__) from error
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            raise SharedUnavailable(f"what it holds cannot be read: {type(error).__name__}") from error
 
 
 def _check_path(url: str) -> None:
