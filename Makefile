@@ -42,7 +42,7 @@ format: setup-dev  ## rewrite to the house style
 wheel: setup-dev  ## the wheel that is published, into dist/: hot modules compiled with mypyc; needs a C compiler, two minutes
 	@scripts/compiled $(BIN)/python
 
-services:  ## Redis, PostgreSQL, nginx, Chromium for the tests, when we may install them
+services:  ## Redis, PostgreSQL, PgBouncer, nginx, Chromium for the tests, when we may install them
 	@scripts/services
 
 lock: setup-dev  ## renew the hash-locked dependency files

@@ -113,7 +113,7 @@ class Redis:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        self._wait()
+        _answering(self.port)
 
     def stop(self) -> None:
         if self._process:
@@ -132,16 +132,6 @@ class Redis:
         command = ["redis-cli", "-p", str(self.port), *secret, *shlex.split(line)]
         done = subprocess.run(command, capture_output=True, check=True, text=True)
         assert not done.stdout.startswith(("ERR", "NOAUTH", "WRONGPASS")), done.stdout
-
-    def _wait(self) -> None:
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            except OSError:
-                time.sleep(0.05)
-        raise RuntimeError("redis-server did not come up")
 
 
 @contextmanager
@@ -178,6 +168,42 @@ def running_redis() -> Iterator[Redis]:
             yield server
         finally:
             server.stop()
+
+
+@contextmanager
+def pooled(server: Postgres, url: str) -> Iterator[str]:
+    """The URL of the same database behind PgBouncer, which gives each transaction another session."""
+    if not shutil.which("pgbouncer"):
+        missing("pgbouncer")
+        return
+    name, port = url.rpartition("/")[2], free_port()
+    with _folder() as folder:
+        settings = folder / "pgbouncer.ini"
+        settings.write_text(
+            f"[databases]\n{name} = host=127.0.0.1 port={server.port} user=tieline\n[pgbouncer]\n"
+            f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
+            "pool_mode = transaction\ndefault_pool_size = 3\n"
+        )
+        # Like the server it refuses to run as root.
+        user = ["-u", "postgres"] if os.geteuid() == 0 else []
+        process = subprocess.Popen(["pgbouncer", "-q", *user, settings], stderr=subprocess.DEVNULL)
+        try:
+            _answering(port)
+            yield f"postgresql://tieline@127.0.0.1:{port}/{name}"
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _answering(port: int) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise RuntimeError(f"nothing came up on port {port}")
 
 
 @pytest.fixture(scope="session")

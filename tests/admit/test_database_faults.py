@@ -36,10 +36,11 @@ from tests.admit.faults import (
 from tests.pipe import Pipe
 from tests.processes import cli, serving, write_config
 from tests.programs import running
-from tests.services import Postgres, running_postgres
+from tests.services import Postgres, pooled, running_postgres
 from tieline.gateway import Gateway
 from tieline.simulator import SimulatorServer
 from tieline.store import replicas
+from tieline.store.database import Database
 from tieline.types.money import parse_usd
 
 ANSWER_S = 1.0
@@ -274,6 +275,38 @@ async def test_the_disk_of_the_database_is_full(tmp_path: Path, small_disk: Path
             assert await asyncio.to_thread(gateway.stop) == 0
     assert sorted(written(url)) == sorted(ids)
     assert sqlite3.connect(small_disk / "tieline.db").execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+@pytest.mark.services
+async def test_behind_a_pooler_in_transaction_mode(tmp_path: Path, postgres: Postgres) -> None:
+    """Each transaction may run in another session: nothing of one may be relied upon, nor asked for at the start."""
+    direct = postgres.new_database()
+    with pooled(postgres, direct) as url:
+        async with SimulatorServer() as simulator:
+            config = write_config(tmp_path, simulator.url, database=url, spool=tmp_path / "spool")
+            secret = cli(config, "keys", "create", "ci")["secret"]
+            with serving(tmp_path, config) as one, serving(tmp_path, config) as other:
+                ids = []
+                for _ in range(30):
+                    ids += await served(one, secret, 1) + await served(other, secret, 1)
+                    await asyncio.sleep(0.15)
+                for gateway in (one, other):
+                    await until(gateway, well)
+                    assert (await ready(gateway))["recorder"]["last_error"] is None
+                    assert await asyncio.to_thread(gateway.stop) == 0
+    assert sorted(written(direct)) == sorted(ids)
+
+
+def test_a_statement_that_takes_too_long_is_ended(postgres: Postgres) -> None:
+    database = Database(postgres.new_database())
+    database.open()
+    with database.write() as connection:
+        assert connection.exec_driver_sql("SHOW statement_timeout").scalar_one() == "15s"
+    with database.read() as connection:
+        assert connection.exec_driver_sql("SHOW statement_timeout").scalar_one() == "15s"
+    with database.statements() as execute:
+        assert execute("SHOW statement_timeout", ()).scalar_one() == "15s"
+    database.close()
 
 
 @pytest.mark.parametrize("how", ["moved", "replaced", "garbage"])

@@ -307,7 +307,8 @@ def _engine(url: URL, is_sqlite: bool) -> Engine:
                 "keepalives_idle": _SILENT_S // 2,
                 "keepalives_interval": 3,
                 "keepalives_count": 3,
-                "options": f"-c statement_timeout={_STATEMENT_TIMEOUT_MS}",
+                # A pooler (PgBouncer) gives each transaction another session, which does not know them.
+                "prepare_threshold": None,
             },
         )
     except ModuleNotFoundError as error:
@@ -317,6 +318,7 @@ def _engine(url: URL, is_sqlite: bool) -> Engine:
             hint='pip install "tieline[postgres]"',
         ) from error
     _check_parameters(engine, url)
+    sa.event.listen(engine, "begin", _begin_postgres)
     return engine
 
 
@@ -410,6 +412,11 @@ def _set_pragma(connection: Any, pragma: str) -> None:
             if "locked" not in str(error) or time.monotonic() > until:
                 raise
         time.sleep(0.01)
+
+
+def _begin_postgres(connection: Connection) -> None:
+    # Not as a parameter of the session, which a pooler refuses at the start or leaves to its next user.
+    connection.exec_driver_sql(f"SET LOCAL statement_timeout = {_STATEMENT_TIMEOUT_MS}")
 
 
 def _begin_sqlite(connection: Connection) -> None:
