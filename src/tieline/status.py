@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tieline.record.metrics import Gauge
+from tieline.record.metrics import MAX_SERIES, Gauge
 
 if TYPE_CHECKING:
     from tieline.gateway import Gateway
@@ -104,7 +104,7 @@ def gauges(gateway: Gateway) -> list[Gauge]:
         Gauge("tieline_records_uncounted", "Not in the other metrics.", {}, float(health.uncounted)),
         Gauge("tieline_records_recovered", "Taken over from the dead.", {}, float(health.recovered)),
     ]
-    for view in gateway.health.snapshot(gateway.clock()):
+    for view in gateway.health.snapshot(gateway.clock(), MAX_SERIES):
         labels = {"deployment": view.deployment, "state": view.state}
         found.append(
             Gauge("tieline_deployment_state", "1 for the state a deployment is in.", labels, 1.0, "max")

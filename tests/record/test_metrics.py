@@ -130,6 +130,32 @@ def test_labels_are_bounded() -> None:
     assert total(metrics, "tieline_requests_total", model="other") == MAX_SERIES * 2
 
 
+def test_who_asks_for_ever_new_models_hides_nobody_else() -> None:
+    """Everything that was not seen before used to be ``other`` from then on: its provider, outcome and status too."""
+    metrics = Metrics()
+    for index in range(MAX_SERIES + 10):
+        metrics.note(record(model=f"m{index}", attempts=[attempt(model=f"m{index}", outcome="bad_request")]))
+    failed = attempt(provider="azure", outcome="server_error", usage=None, cost=None)
+    metrics.note(record(provider="azure", outcome="server_error", status=502, attempts=[failed]))
+    for name in ("tieline_requests_total", "tieline_attempts_total"):
+        assert total(metrics, name, provider="azure", outcome="server_error", model="other") == 1
+    assert total(metrics, "tieline_requests_total", provider="other") == 0
+    # And that is bounded as well.
+    for index in range(MAX_SERIES * 2):
+        metrics.note(record(provider=f"p{index}"))
+    assert len(metrics.requests.values) <= 2 * MAX_SERIES + 1
+    assert total(metrics, "tieline_requests_total") == MAX_SERIES * 3 + 11
+
+
+def test_a_deployment_with_two_keys_is_one_series() -> None:
+    """Prometheus takes no two of the same name and labels."""
+    metrics = Metrics()
+    twice = Gauge("tieline_state", "States.", {"deployment": "a/b"}, 1.0, "max")
+    metrics.add_source(lambda: [twice, twice])
+    text, _ = metrics.exposition()
+    assert text.decode().count('tieline_state{deployment="a/b"} 1.0') == 1
+
+
 def test_other_rooms_add_gauges() -> None:
     def breakers() -> Iterator[Gauge]:
         for state, value in (("open", 1.0), ("closed", 0.0)):

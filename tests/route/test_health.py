@@ -326,6 +326,17 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(health.snapshot(0.0)) <= 40
 
 
+def test_what_is_told_of_many_is_bounded_and_has_those_in_trouble() -> None:
+    health = Health(Random(1))
+    for n in range(100):
+        one = make("p", f"m{n}")
+        health.begin(one, one.credentials[0], float(n))
+        for _ in range(20 if n == 3 else 0):
+            health.observe(one, one.credentials[0], float(n), failure=failure())
+    told = {view.deployment for view in health.snapshot(100.0, 10)}
+    assert told == {"p/m3", *(f"p/m{n}" for n in range(91, 100))}
+
+
 def make(provider: str, model: str = "m") -> Any:
     from tests.route.conftest import make_deployment
 

@@ -1,7 +1,7 @@
 """Prometheus metrics, added up from finished records off the hot path.
 
-Labels are bounded: they take names of ours (providers, served models, failure classes), never what a caller typed, and
-each metric keeps at most ``MAX_SERIES`` label sets; what comes after goes under ``other``.
+Labels are bounded: of what a caller typed they take only the name of a model that some provider was asked for, and when a
+metric has ``MAX_SERIES`` label sets, what comes after goes under the model ``other``.
 
 Of several workers on one port each shows what all of them have counted (``together``).
 """
@@ -56,7 +56,7 @@ class Counter:
         self.values: dict[Labels, int] = {}
 
     def add(self, labels: Labels, amount: int = 1) -> None:
-        labels = _bounded(self.values, labels)
+        labels = _bounded(self.values, self.labels, labels)
         self.values[labels] = self.values.get(labels, 0) + amount
 
     def copy(self) -> Counter:
@@ -78,7 +78,7 @@ class Histogram:
         """Sorts ``values``: to look the bounds up among them is less than to look each of them up among the bounds."""
         if not values:
             return
-        labels = _bounded(self.values, labels)
+        labels = _bounded(self.values, self.labels, labels)
         series = self.values.get(labels)
         if series is None:
             series = self.values[labels] = ([0] * (len(self.bounds) + 1), [0.0])
@@ -270,10 +270,9 @@ class Metrics:
             for figures, lives in self._together.others():
                 self._merge(figures, counters, histograms)
                 gauges += [Gauge(*gauge) for gauge in figures.gauges] if lives else []
-            gauges = _of_all(gauges)
         yield from map(_counter_family, counters)
         yield from map(_histogram_family, histograms)
-        yield from _gauge_families(gauges)
+        yield from _gauge_families(_of_all(gauges))
 
     def _copied(self) -> tuple[list[Counter], list[Histogram]]:
         with self._lock:
@@ -364,8 +363,12 @@ def _of_all(gauges: Iterable[Gauge]) -> list[Gauge]:
 _COME_TO: dict[str, Callable[[Iterable[float]], float]] = {"sum": sum, "max": max, "min": min}
 
 
-def _bounded(values: dict[Labels, Any], labels: Labels) -> Labels:
+def _bounded(values: dict[Labels, Any], names: Labels, labels: Labels) -> Labels:
     if labels in values or len(values) < MAX_SERIES:
+        return labels
+    # Whoever asks for ever new models hides no provider's failures.
+    labels = tuple([OTHER if name == "model" else label for name, label in zip(names, labels, strict=True)])
+    if labels in values or len(values) < 2 * MAX_SERIES:
         return labels
     return (OTHER,) * len(labels)
 

@@ -7,6 +7,7 @@ gives frozen values for those who look from outside.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from heapq import nlargest
 from random import Random
 
 from tieline.providers.deployment import Deployment, Endpoint
@@ -226,8 +227,12 @@ class Health:
 
     # seen -------------------------------------------------------------------------------------------------------
 
-    def snapshot(self, now: float) -> tuple[LaneView, ...]:
-        return tuple(view(lane, now) for lane in self._lanes.values())
+    def snapshot(self, now: float, most: int = MAX_LANES) -> tuple[LaneView, ...]:
+        """Beyond ``most`` those in trouble, and then those used last."""
+        lanes: Iterable[Lane] = self._lanes.values()
+        if len(self._lanes) > most:
+            lanes = nlargest(most, lanes, key=lambda lane: (not lane.breaker.clear, lane.last_used))
+        return tuple([view(lane, now) for lane in lanes])
 
     def rollups(self, now: float) -> dict[str, bool]:
         """``provider:NAME`` or ``edge:NAME`` -> whether it speaks: several deployments behind it fail together."""
