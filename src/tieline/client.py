@@ -7,13 +7,16 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from os import getpid
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from weakref import WeakSet
 
 import msgspec
 from msgspec import Struct
@@ -21,7 +24,7 @@ from msgspec import Struct
 from tieline.config.schema import Config
 from tieline.dialects import get as dialect_named
 from tieline.dialects.base import Garbled, StreamFault
-from tieline.gateway import Gateway
+from tieline.gateway import CUT_S, Gateway
 from tieline.in_process import MemoryReply, begin
 from tieline.types.errors import InvalidRequest, TielineError
 from tieline.types.events import TextDelta
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 BASE_URL = "http://tieline.in-process"
+EXIT_S = 2.0
+"""How long the interpreter's end waits for the records of what was never closed; the journal has them."""
 
 
 class RequestFailed(TielineError):
@@ -46,6 +51,10 @@ class RequestFailed(TielineError):
         self.record = record
         self.http_status = record.status
         self.error_code = record.error_code
+
+    def __reduce__(self) -> tuple[type[RequestFailed], tuple[Record]]:
+        """Pools of processes send it home, and would end with what cannot be read there."""
+        return RequestFailed, (self.record,)
 
 
 class Answer(Struct, kw_only=True):
@@ -92,6 +101,11 @@ class AsyncStream:
         if reply is not None and reply.task is not None:
             reply.cancel()
             await asyncio.wait({reply.task})
+
+    def leave(self) -> None:
+        """``aclose`` from any thread, and without waiting."""
+        if self._reply is not None:
+            self._reply.leave()
 
     async def __aiter__(self) -> AsyncIterator[str]:
         from tieline.dialects.transcript import Transcript
@@ -141,6 +155,7 @@ class AsyncTieline:
         self.gateway = Gateway(config, environ=environ, in_process=True)
 
     async def start(self) -> Self:
+        self.gateway.check_here()
         try:
             await self.gateway.start()
         except BaseException:
@@ -199,9 +214,9 @@ class AsyncTieline:
         """The official client, bound to this pipeline. ``options`` go to its constructor."""
         import openai
 
-        from tieline.bound import AsyncBound, async_http_client
+        from tieline.bound import async_http_client, http_of
 
-        http = async_http_client(AsyncBound(self.gateway))
+        http = async_http_client(http_of(openai), self.gateway)
         return openai.AsyncOpenAI(
             **{"api_key": "in-process", "base_url": f"{BASE_URL}/v1", "http_client": http, **options}
         )
@@ -210,9 +225,9 @@ class AsyncTieline:
         """The official client, bound to this pipeline."""
         import anthropic
 
-        from tieline.bound import AsyncBound, async_http_client
+        from tieline.bound import async_http_client, http_of
 
-        http = async_http_client(AsyncBound(self.gateway))
+        http = async_http_client(http_of(anthropic), self.gateway)
         return anthropic.AsyncAnthropic(
             **{"api_key": "in-process", "base_url": BASE_URL, "http_client": http, **options}
         )
@@ -251,16 +266,12 @@ class Stream:
         async def following(pieces: AsyncIterator[str]) -> str | None:
             return await anext(pieces, None)
 
-        async def leave(stream: AsyncStream, pieces: Any) -> None:
-            await pieces.aclose()
-            await stream.aclose()
-
         stream, pieces = self._run(opened())
         try:
             while (piece := self._run(following(pieces))) is not None:
                 yield piece
         finally:
-            self._run(leave(stream, pieces))
+            stream.leave()
         self.answer = stream.answer
 
 
@@ -275,14 +286,17 @@ class Tieline:
     ) -> None:
         self._pid = getpid()
         self._closing = threading.Lock()
+        self._entering = threading.RLock()
+        self._is_stopped = False
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="tieline", daemon=True)
+        self._thread = threading.Thread(target=_serve, args=(self._loop,), name="tieline", daemon=True)
         self._thread.start()
         try:
             self._inner = self._run(self._start(config, environ))
         except BaseException:
             self._stop_loop()
             raise
+        _open.add(self)
 
     @staticmethod
     async def _start(config: Config | str | Path | None, environ: Mapping[str, str] | None) -> AsyncTieline:
@@ -328,9 +342,9 @@ class Tieline:
         """The official client, bound to this pipeline."""
         import openai
 
-        from tieline.bound import Bound, http_client
+        from tieline.bound import http_client, http_of
 
-        http = http_client(Bound(self.gateway, self._run))
+        http = http_client(http_of(openai), self.gateway, self._run)
         return openai.OpenAI(
             **{"api_key": "in-process", "base_url": f"{BASE_URL}/v1", "http_client": http, **options}
         )
@@ -339,9 +353,9 @@ class Tieline:
         """The official client, bound to this pipeline."""
         import anthropic
 
-        from tieline.bound import Bound, http_client
+        from tieline.bound import http_client, http_of
 
-        http = http_client(Bound(self.gateway, self._run))
+        http = http_client(http_of(anthropic), self.gateway, self._run)
         return anthropic.Anthropic(
             **{"api_key": "in-process", "base_url": BASE_URL, "http_client": http, **options}
         )
@@ -350,9 +364,9 @@ class Tieline:
         """The official client for your own event loop, bound to this pipeline."""
         import openai
 
-        from tieline.bound import AsyncBridge, async_http_client
+        from tieline.bound import bridge_http_client, http_of
 
-        http = async_http_client(AsyncBridge(self.gateway, self._submit))
+        http = bridge_http_client(http_of(openai), self.gateway, self._submit)
         return openai.AsyncOpenAI(
             **{"api_key": "in-process", "base_url": f"{BASE_URL}/v1", "http_client": http, **options}
         )
@@ -361,12 +375,29 @@ class Tieline:
         """The official client for your own event loop, bound to this pipeline."""
         import anthropic
 
-        from tieline.bound import AsyncBridge, async_http_client
+        from tieline.bound import bridge_http_client, http_of
 
-        http = async_http_client(AsyncBridge(self.gateway, self._submit))
+        http = bridge_http_client(http_of(anthropic), self.gateway, self._submit)
         return anthropic.AsyncAnthropic(
             **{"api_key": "in-process", "base_url": BASE_URL, "http_client": http, **options}
         )
+
+    def __del__(self) -> None:
+        """Dropped without being closed: it ends as if it had been, but nobody waits, for this may be any thread."""
+        if self._pid == getpid() and not self._is_stopped:
+            self._is_stopped = True
+            asyncio.run_coroutine_threadsafe(_end(self._inner), self._loop)
+
+    def _exit(self) -> None:
+        """The interpreter ends, and this was never closed. Nobody waits for what is under way, and no thread can be
+        started any more, so it is cut, settled and recorded; later there would be nobody to ask."""
+        if self._pid != getpid() or self._is_stopped:
+            return
+        gateway = self.gateway
+        with contextlib.suppress(Exception):
+            self._run(gateway.cut())
+        self._stop_loop()
+        gateway.recorder.close(EXIT_S)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         if threading.current_thread() is self._thread:
@@ -375,6 +406,10 @@ class Tieline:
         future = self._submit(work)
         try:
             return future.result()
+        except CancelledError:
+            if self._is_stopped:
+                raise _closed() from None
+            raise
         except BaseException:
             future.cancel()
             raise
@@ -384,15 +419,55 @@ class Tieline:
             work.close()
             # Nobody runs that loop here: who waited for it would wait for ever.
             raise RuntimeError("This Tieline was made before a fork; make it in the child.")
-        if self._loop.is_closed():
-            work.close()
-            raise RuntimeError("This Tieline is closed; make a new one.")
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        with self._entering:
+            if not self._is_stopped:
+                return asyncio.run_coroutine_threadsafe(work, self._loop)
+        work.close()
+        raise _closed()
 
     def _stop_loop(self) -> None:
+        with self._entering:
+            self._is_stopped = True
+        # Who came in before that is on the loop now, and would wait for ever.
+        asyncio.run_coroutine_threadsafe(_end_all(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._loop.close()
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
+
+
+async def _end(line: AsyncTieline) -> None:
+    try:
+        await line.close()
+    finally:
+        asyncio.get_running_loop().stop()
+
+
+def _closed() -> RuntimeError:
+    return RuntimeError("This Tieline is closed; make a new one.")
+
+
+async def _end_all() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if others:
+        await asyncio.wait(others, timeout=CUT_S)
+    await asyncio.get_running_loop().shutdown_asyncgens()
+
+
+_open: WeakSet[Tieline] = WeakSet()
+
+
+@atexit.register
+def _exit_all() -> None:
+    for line in list(_open):
+        line._exit()
 
 
 def _answer(response: Response, record: Record) -> Answer:

@@ -105,6 +105,7 @@ class Gateway:
         self.environ = os.environ if environ is None else environ
         self.in_process = in_process
         self._pid = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.failed: ConfigError | None = None
         self._over = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
         if in_process:
@@ -191,9 +192,17 @@ class Gateway:
         if self.is_forked:
             raise RuntimeError("This Tieline was made before a fork; make it in the child.")
 
-    def check_open(self) -> None:
-        """Raises RuntimeError after the end, and where it ``is_forked``."""
+    def check_here(self) -> None:
+        """``check_process``, and raises RuntimeError on an event loop other than the one it was started on."""
         self.check_process()
+        if self._loop is not None and self._loop is not asyncio.get_running_loop():
+            raise RuntimeError(
+                "This AsyncTieline was started on another event loop; make one in each asyncio.run, or use Tieline."
+            )
+
+    def check_open(self) -> None:
+        """``check_here``, and raises RuntimeError after the end."""
+        self.check_here()
         if self.intake.draining:
             raise RuntimeError("This Tieline is closed; make a new one.")
 
@@ -204,6 +213,7 @@ class Gateway:
         database (virtual keys, budgets of runs) is refused with 503.
         """
         self.check_open()
+        self._loop = asyncio.get_running_loop()
         for name in sorted(
             {dialect for host in self.fleet.hosts.values() for dialect in host.provider.endpoints}
         ):
@@ -296,6 +306,7 @@ class Gateway:
         has done the first two with its connections. Idempotent; after a fork it does nothing."""
         if self.is_forked:
             return
+        self.check_here()
         self.intake.draining = True
         if self._watching is not None:
             self._watching.cancel()
@@ -331,6 +342,10 @@ class Gateway:
 
     async def _drain(self) -> None:
         await self._emptied(self.config.server.drain_s)
+        await self.cut()
+
+    async def cut(self) -> None:
+        """Ends what is under way in this program; it settles and is recorded."""
         self.intake.cut()
         for task in self.tasks:
             task.cancel()

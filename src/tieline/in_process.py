@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -92,10 +93,17 @@ class MemoryReply:
         if self.task is not None and not self.task.done():
             self.task.cancel()
 
+    def leave(self) -> None:
+        """``cancel`` from any thread, and without waiting: it may be garbage collection that leaves, or the interpreter's
+        end. Nothing when it has ended, or its loop."""
+        if not self.ended:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self.cancel)
+
 
 def begin(gateway: Gateway, path: str, query: str, headers: Headers, body: bytes) -> MemoryReply:
     """Starts a request as the server's door would. Raises NotFound for a path that is not of the data plane, RuntimeError
-    after the end and in a process that was forked since."""
+    after the end, in a process that was forked since and on another event loop."""
     gateway.check_open()
     door = paths.find(path, query)
     if door is None:
