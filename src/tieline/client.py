@@ -24,7 +24,7 @@ from msgspec import Struct
 from tieline.config.schema import Config
 from tieline.dialects import get as dialect_named
 from tieline.dialects.base import Garbled, StreamFault
-from tieline.gateway import CUT_S, Gateway
+from tieline.gateway import CUT_S, Gateway, closed
 from tieline.in_process import MemoryReply, begin
 from tieline.types.errors import InvalidRequest, TielineError
 from tieline.types.events import TextDelta
@@ -408,7 +408,7 @@ class Tieline:
             return future.result()
         except CancelledError:
             if self._is_stopped:
-                raise _closed() from None
+                raise closed() from None
             raise
         except BaseException:
             future.cancel()
@@ -423,7 +423,7 @@ class Tieline:
             if not self._is_stopped:
                 return asyncio.run_coroutine_threadsafe(work, self._loop)
         work.close()
-        raise _closed()
+        raise closed()
 
     def _stop_loop(self) -> None:
         with self._entering:
@@ -446,10 +446,6 @@ async def _end(line: AsyncTieline) -> None:
         await line.close()
     finally:
         asyncio.get_running_loop().stop()
-
-
-def _closed() -> RuntimeError:
-    return RuntimeError("This Tieline is closed; make a new one.")
 
 
 async def _end_all() -> None:

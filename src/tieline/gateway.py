@@ -204,7 +204,7 @@ class Gateway:
         """``check_here``, and raises RuntimeError after the end."""
         self.check_here()
         if self.intake.draining:
-            raise RuntimeError("This Tieline is closed; make a new one.")
+            raise closed()
 
     async def start(self) -> None:
         """Opens the database, takes over what was spooled, watches the configuration. Raises ConfigError.
@@ -633,6 +633,11 @@ class Gateway:
         """Why a request went where it went: its decision, replayed from the record. Raises NotFound."""
         await asyncio.to_thread(self.recorder.flush, 1.0)
         return replayed(await self.request_record(request_id, secret))
+
+
+def closed() -> RuntimeError:
+    """What whoever asks after the end is told."""
+    return RuntimeError("This Tieline is closed; make a new one.")
 
 
 def _said(error: Exception) -> str:

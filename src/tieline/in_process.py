@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from tieline.dialects import paths
-from tieline.gateway import Gateway
+from tieline.gateway import Gateway, closed
 from tieline.types.call import Call, Headers
 from tieline.types.errors import NotFound
 from tieline.types.record import Record
@@ -63,6 +63,8 @@ class MemoryReply:
             self.cancel()
             raise
         if not self.started:
+            if self.task.cancelled():  # before it had begun: the caller's own cancellation is above
+                raise closed()
             await self.task
 
     async def pieces(self, patience_s: float | None = None) -> AsyncIterator[bytes]:
