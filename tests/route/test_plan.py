@@ -541,6 +541,54 @@ def test_a_session_stays_where_it_was(deployment: Any, router: Any) -> None:
     assert len(set.union(*served.values())) > 2
 
 
+def test_recovery_is_tried_by_a_session_that_belongs_there(deployment: Any, router: Any) -> None:
+    made = router([deployment(name, "m") for name in "abcd"])
+
+    def served(session: str | None, at: float) -> Try:
+        step = made.plan(made.match("m"), Needs(session=session), at).start()
+        assert isinstance(step, Try)
+        return step
+
+    sessions = list(map(str, range(20)))
+    before = {session: served(session, 0.0).deployment.id for session in sessions}
+    (a, *_) = made.deployments
+    for n in range(5):
+        made.health.observe(a, a.credentials[0], n * 0.1, failure=failed(FailureClass.TRANSIENT).failure)
+    assert "a/m" not in {served(session, 1.0).deployment.id for session in sessions}
+    after = {session: served(session, 20.0) for session in sessions}
+    assert {session: step.deployment.id for session, step in after.items()} == before
+    assert {step.probe for step in after.values() if step.deployment is a} == {True}
+    assert not any(step.probe for step in after.values() if step.deployment is not a)
+    assert served(None, 20.0).probe
+
+
+def test_explain_gives_the_order_of_now(deployment: Any, router: Any) -> None:
+    made = router(
+        [
+            deployment("a", "m", price=(2000, 4000)),
+            deployment("b", "m", price=(1000, 2000)),
+            deployment("c", "m", price=(1500, 3000)),
+        ]
+    )
+    a, b, c = made.deployments
+
+    def order(name: str, at: float = 2.0) -> list[str]:
+        told = made.explain(made.match(name), Needs(max_price_ratio=9), at).as_dict()["candidates"]
+        return [row["deployment"] for row in told if row["order"]]
+
+    made.health.observe(b, b.credentials[0], 1.0, first_token_s=5.0)
+    made.health.observe(c, c.credentials[0], 1.0, first_token_s=0.2)
+    assert order("m:floor") == ["b/m", "c/m", "a/m"]
+    assert order("m")[-1] == "b/m", "the slowest"
+    for n in range(5):
+        made.health.observe(a, a.credentials[0], n * 0.1, failure=failed(FailureClass.TRANSIENT).failure)
+    assert order("a/m") == ["c/m", "b/m", "a/m"], "what is asked for is open"
+    step = made.plan(made.match("a/m"), Needs(max_price_ratio=9), 2.0).start()
+    assert isinstance(step, Try)
+    assert step.deployment is not a
+    assert order("a/m", 20.0)[0] == "a/m", "it is probed"
+
+
 def test_explain_is_dry_and_tells_everything(deployment: Any, router: Any) -> None:
     made = router(
         [deployment("a", "m"), deployment("b", "n", quality=90), deployment("c", "bad", quality=10)]

@@ -73,16 +73,18 @@ def choose(
             ready.append(lane)
             continue
         standing = stand(lane, tokens, now, draw)
-        if standing is Stand.PROBE:
+        if standing is Stand.PROBE and session is None:
             return lane, True
-        if standing is Stand.READY:
+        if standing <= Stand.PROBE:
             ready.append(lane)
     if not ready:
         return None
+    if session is not None:
+        # Somebody's recovery is no reason to leave a prompt cache: who belongs there is the one to try it.
+        nearest = max(ready, key=lambda lane: _affinity(session, lane))
+        return nearest, stand(nearest, tokens, now, draw) is Stand.PROBE
     if len(ready) == 1:
         return ready[0], False
-    if session is not None:
-        return max(ready, key=lambda lane: _affinity(session, lane)), False
     return two_choices(ready, now, random, explore), False
 
 
@@ -122,10 +124,11 @@ def least_bad(lanes: Sequence[Lane], tokens: int, now: float) -> Lane | None:
     """When none is ready: the one that is most likely to answer."""
     if not lanes:
         return None
-    return min(lanes, key=lambda lane: _badness(lane, tokens, now))
+    return min(lanes, key=lambda lane: badness(lane, tokens, now))
 
 
-def _badness(lane: Lane, tokens: int, now: float) -> tuple[int, float, float, int]:
+def badness(lane: Lane, tokens: int, now: float) -> tuple[int, float, float, int]:
+    """The lower, the more likely it is to answer."""
     wait = max(lane.breaker.open_until - now, lane.key.open_until - now, lane.quota.ready_in(now), 0.0)
     return stand(lane, tokens, now, 0.0), -round(lane.breaker.rate(now), 1), wait, lane.inflight
 

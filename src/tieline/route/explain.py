@@ -8,6 +8,7 @@ from typing import Any
 
 from tieline.config.schema import Routing
 from tieline.providers.deployment import Deployment
+from tieline.route.balance import Stand, badness, expected
 from tieline.route.decision import Decision, describe, excluded_of
 from tieline.route.equivalence import Evaluations, UpperBound
 from tieline.route.health import Health, Lane, view
@@ -26,15 +27,13 @@ def explain(
     everything: Iterable[Deployment],
     now: float,
 ) -> Decision:
-    """The order is that of the tiers; within one, of expected latency, which is what balancing prefers."""
+    """In the order in which they would be asked now: tier by tier those that are ready, by ``sort`` or else by expected
+    latency, which is what balancing prefers; then the others, the least bad first."""
     plan = Plan(pool, needs, routing, upper_bound, Health(Random(0)), HedgeBudget(), Random(0), now)
     rows: list[dict[str, Any]] = []
-    for tier in plan.tiers():
-        lanes = [lane for lane in tier.lanes if plan.eligible(tier, lane)]
-        lanes.sort(key=lambda lane: (not lane.ready(needs.input_tokens, now), lane.latency.cost(now)))
-        for lane in lanes:
-            told = describe(lane.deployment, tier.kind, needs, plan.ceiling, evaluations)
-            rows.append({"order": len(rows) + 1, **told, **_health(lane, now)})
+    for tier, lane in _in_order(plan, needs.input_tokens, now):
+        told = describe(lane.deployment, tier.kind, needs, plan.ceiling, evaluations)
+        rows.append({"order": len(rows) + 1, **told, **_health(lane, now)})
     for tier in (*pool.named, *pool.alternatives):
         _note_exclusions(plan, tier)
     excluded = excluded_of(pool, plan.why_not)
@@ -43,6 +42,30 @@ def explain(
             told = describe(deployment, "excluded", needs, plan.ceiling, evaluations)
             rows.append({"order": None, **told, "excluded": excluded[deployment.id]})
     return Decision(pool, needs, routing, plan.ceiling, [], plan.why_not, tuple(rows))
+
+
+def _in_order(plan: Plan, tokens: int, now: float) -> list[tuple[Tier, Lane]]:
+    usable: list[tuple[Tier, Lane]] = []
+    others: list[tuple[Tier, Lane]] = []
+    for tier in plan.tiers():
+        lanes = [lane for lane in tier.lanes if plan.eligible(tier, lane)]
+        for lane in _preferred(plan, lanes, now):
+            (usable if plan.stand(lane) <= Stand.PROBE else others).append((tier, lane))
+    others.sort(key=lambda one: badness(one[1], tokens, now))
+    return usable + others
+
+
+def _preferred(plan: Plan, lanes: list[Lane], now: float) -> list[Lane]:
+    sort = plan.pool.route.sort
+    if sort is None:
+        # A probe is sent before anything else.
+        return sorted(
+            lanes, key=lambda lane: (plan.stand(lane) is not Stand.PROBE, expected(lane, lanes, now))
+        )
+    found: list[Lane] = []
+    while len(found) < len(lanes):
+        found += plan.best_sorted([lane for lane in lanes if lane not in found], sort)
+    return found
 
 
 def _note_exclusions(plan: Plan, tier: Tier) -> None:

@@ -443,7 +443,7 @@ class Plan:
     def _choose(self, lanes: Sequence[Lane]) -> tuple[Lane, bool] | None:
         sort = self.pool.route.sort
         if sort is not None and len(lanes) > 1:
-            lanes = self._best_sorted(lanes, sort)
+            lanes = self.best_sorted(lanes, sort)
         return choose(
             lanes,
             tokens=self.needs.input_tokens,
@@ -454,9 +454,9 @@ class Plan:
             session=self.needs.session,
         )
 
-    def _best_sorted(self, lanes: Sequence[Lane], sort: str) -> list[Lane]:
+    def best_sorted(self, lanes: Sequence[Lane], sort: str) -> list[Lane]:
         """``provider.sort`` ends balancing: the best of those that are ready."""
-        ready = [lane for lane in lanes if self._stand(lane) <= Stand.PROBE] or lanes
+        ready = [lane for lane in lanes if self.stand(lane) <= Stand.PROBE] or lanes
         if sort == "price":
             unknown = 1 << 200
             prices = {lane: self.ceiling.price(lane.deployment) for lane in ready}
@@ -465,7 +465,7 @@ class Plan:
             return [max(ready, key=lambda lane: lane.latency.speed)]
         return [min(ready, key=lambda lane: lane.latency.cost(self._now) if lane.latency.updated else 1.0)]
 
-    def _stand(self, lane: Lane) -> Stand:
+    def stand(self, lane: Lane) -> Stand:
         return stand(lane, self.needs.input_tokens, self._now, self._draw)
 
     def tiers(self) -> Iterator[Tier]:
@@ -545,7 +545,7 @@ class Plan:
         """Another credential of the same deployment that is ready."""
         for tier in self.tiers():
             mates = [one for one in tier.lanes if one.deployment is lane.deployment and one is not lane]
-            ready = [one for one in mates if self.eligible(tier, one) and self._stand(one) <= Stand.HELD]
+            ready = [one for one in mates if self.eligible(tier, one) and self.stand(one) <= Stand.HELD]
             if ready:
                 return min(ready, key=lambda one: one.inflight)
         return None
