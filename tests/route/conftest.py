@@ -25,11 +25,12 @@ def upper_bound(
     output_tokens: int,
     service_tier: str | None,
     extras: dict[str, int] | None,
+    plain: bool,
 ) -> Pico | None:
     if price is None:
         return None
     if service_tier is not None or extras:
-        return bound_asked(price, input_tokens, output_tokens, service_tier, extras)
+        return bound_asked(price, input_tokens, output_tokens, service_tier, extras, plain)
     tier = [
         one for one in price.tiers if input_tokens > one.above_input_tokens or not one.above_input_tokens
     ][-1]

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tieline.config.schema import Config, ModelConfig, PolicyRules, Routing
+from tieline.config.schema import Config, ModelConfig, PolicyRules, ProviderConfig, Routing, StoreConfig
+from tieline.gateway import Gateway
 from tieline.route.equivalence import shrink
 from tieline.route.routing import override
 from tieline.route.steps import GiveUp, Needs, Outcome, Try
@@ -237,6 +238,26 @@ def test_a_bare_name_does_not_land_on_a_dear_host(deployment: Any, router: Any) 
     made = router([deployment("a", "m"), deployment("b", "m", price=(2000, 4000))])
     assert order(made, made.match("m")) == ["a/m"]
     assert order(made, made.match("b/m")) == ["b/m", "a/m"]
+
+
+@pytest.mark.parametrize("asked", ["m", "a/m", "b/m"])
+def test_hosts_are_compared_by_what_text_costs_there(asked: str) -> None:
+    """Not by their dearest kind of token: who states a price for audio or caches is no dearer for it."""
+
+    def host(**more: str) -> ProviderConfig:
+        prices: Any = {"m": {"input": "1", "output": "4", **more}}
+        return ProviderConfig(base_url="http://127.0.0.1:9/v1", api_key="none", prices=prices)
+
+    providers = {
+        "a": host(cache_write="1.25", cache_write_1h="9", input_audio="9"),
+        "b": host(),
+        "dear": host(input="1.5", output="6"),
+    }
+    config = Config(providers=providers, discover=False, store=StoreConfig(database="none"))
+    told = Gateway(config, environ={}, dry=True).explain(asked, input_tokens=1000, max_output_tokens=100)
+    prices = {row["deployment"]: row["price_usd"] for row in told["candidates"] if row["order"]}
+    assert prices == {"a/m": "0.0014", "b/m": "0.0014"}
+    assert "above max_price_ratio" in told["excluded"]["dear/m"]
 
 
 def test_overrides_are_checked() -> None:

@@ -137,12 +137,26 @@ def bound_asked(
     output_tokens: int,
     service_tier: str | None,
     extras: dict[str, int] | None = None,
+    plain: bool = False,
 ) -> Pico | None:
-    """``upper_bound`` where ``service_tier`` and ``extras`` were asked for: a provider may serve it without them after all."""
-    bound = upper_bound(price, input_tokens, output_tokens)
+    """``upper_bound`` where ``service_tier`` and ``extras`` were asked for: a provider may serve it without them after all.
+
+    ``plain``: of text outside of caches, which is what hosts are compared by. The dearest kind of token is audio at one,
+    a write into a cache at another, and plain text at a third that states no more.
+    """
+    dear = not plain
+    bound = upper_bound(price, input_tokens, output_tokens, cache_writes=dear, media=dear)
     if bound is None or (service_tier in STANDARD_TIERS and not extras):
         return bound
-    special = upper_bound(price, input_tokens, output_tokens, service_tier=service_tier, extras=extras)
+    special = upper_bound(
+        price,
+        input_tokens,
+        output_tokens,
+        service_tier=service_tier,
+        cache_writes=dear,
+        media=dear,
+        extras=extras,
+    )
     return None if special is None else max(bound, special)
 
 

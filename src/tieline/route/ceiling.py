@@ -63,7 +63,7 @@ class Ceiling:
         return self._max_cost is not None
 
     def price(self, deployment: Deployment) -> Pico | None:
-        """For this request's token mix. None: unknown."""
+        """For this request's tokens as plain text. None: unknown."""
         if deployment.id not in self._comparable:
             self._comparable[deployment.id] = self._usual(deployment)
         return self._comparable[deployment.id]
@@ -71,10 +71,10 @@ class Ceiling:
     def _usual(self, deployment: Deployment) -> Pico | None:
         price = deployment.card.price if deployment.card else None
         output = self._output if self._output is not None else USUAL_OUTPUT
-        bound = self._bound(price, self._input, output * self._n, self._tier, self._extras)
-        if bound is None and self._unstated:
-            bound = self._bound(price, self._input, output * self._n, None, None)
-        return bound
+        usual = self._bound(price, self._input, output * self._n, self._tier, self._extras, True)
+        if usual is None and self._unstated:
+            usual = self._bound(price, self._input, output * self._n, None, None, True)
+        return usual
 
     def worst(self, deployment: Deployment) -> Pico | None:
         """The most that one attempt can cost. None: unknown, because the price or the longest answer is."""
@@ -88,7 +88,7 @@ class Ceiling:
         output = self._output if self._output is not None else card.max_output
         if output is None:
             return None
-        return self._bound(card.price, self._input, output * self._n, self._tier, self._extras)
+        return self._bound(card.price, self._input, output * self._n, self._tier, self._extras, False)
 
     def cost_reason(self, deployment: Deployment, *, reserved: Pico = 0) -> str | None:
         if self._max_cost is None:

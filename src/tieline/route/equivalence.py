@@ -18,8 +18,9 @@ ANOTHER_SPACE = "a different model, and embeddings of different models do not co
 
 Evaluations = Callable[[str, str], tuple[float, int] | None]
 """(model name, category) -> the user's own evaluation: observed quality 0..100 and the number of observations."""
-UpperBound = Callable[[Price | None, int, int, str | None, dict[str, int] | None], Pico | None]
-"""(price, input tokens, output tokens, service tier and extras asked for) -> the most it can cost; None: unknown."""
+UpperBound = Callable[[Price | None, int, int, str | None, dict[str, int] | None, bool], Pico | None]
+"""(price, input tokens, output tokens, service tier and extras asked for, plain) -> the most it can cost, or ``plain`` text;
+None: unknown."""
 
 
 def no_evaluations(name: str, category: str) -> tuple[float, int] | None:

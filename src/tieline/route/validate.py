@@ -206,4 +206,4 @@ def _too_dear(
 
 def _typical(deployment: Deployment, router: Router) -> Pico | None:
     price = deployment.card.price if deployment.card else None
-    return router.upper_bound(price, USUAL_INPUT, USUAL_OUTPUT, None, None)
+    return router.upper_bound(price, USUAL_INPUT, USUAL_OUTPUT, None, None, False)
