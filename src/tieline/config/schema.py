@@ -199,7 +199,7 @@ class StoreConfig(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True)
     redis: Annotated[str, Meta(pattern=r"^(rediss?|unix)://", description="redis://host:port/db")] | None = (
         None
     )
-    """Shares limits, health and cache between processes."""
+    """Shares budgets and limits between processes."""
     spool: str = "tieline-spool"
     """Folder for records that could not be written yet."""
     retention_days: Annotated[int, Meta(ge=1, le=36_500)] = 90

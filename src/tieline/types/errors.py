@@ -6,7 +6,6 @@
     ├── Refused                      we say no before anything is sent
     │   ├── InvalidRequest           400  the body, a field, a header
     │   │   └── Unsupported          400  a field that this target cannot do (makes the target ineligible)
-    │   ├── TooLarge                 413
     │   ├── Unauthenticated          401  no or a wrong virtual key: of *ours*
     │   ├── Forbidden                403  key may not use this
     │   ├── UnknownModel             404
@@ -14,6 +13,7 @@
     │   ├── LimitExceeded            429  rate or concurrency of ours
     │   ├── BudgetExceeded           402  a budget of ours (429 when it renews soon)
     │   ├── NoCandidate              404  every candidate is excluded for good; says by what
+    │   ├── DatabaseAway             503  what the request needs is in the database, which is away
     │   └── Shedding                 503  overloaded or draining
     ├── UpstreamFailed               as its class says: what the last attempt died of
     └── ConfigError                  one line for the terminal, with place and fix
@@ -125,11 +125,6 @@ class Unsupported(InvalidRequest):
     """The target cannot do what ``param`` asks. Raised while encoding: the target is ineligible for this request."""
 
     code = "unsupported_parameter"
-
-
-class TooLarge(Refused):
-    status = 413
-    code = "request_too_large"
 
 
 class Unauthenticated(Refused):
