@@ -91,6 +91,7 @@ class Gateway:
         environ: Mapping[str, str] | None = None,
         host: str | None = None,
         port: int | None = None,
+        pinned: Mapping[str, Any] | None = None,
         in_process: bool = False,
         dry: bool = False,
         transport: Transport | None = None,
@@ -98,6 +99,8 @@ class Gateway:
     ) -> None:
         """Reads and checks the configuration; raises ConfigError. ``dry``: to be asked, never to be started; nothing is
         written.
+
+        ``pinned``: settings of ``server`` as a parent process has them in force, whatever the file says by now.
 
         ``clock`` must be the running loop's own (``loop.time``) where that is not ``time.monotonic``.
         """
@@ -111,6 +114,8 @@ class Gateway:
         if in_process:
             self._over["workers"] = 1
         self._loaded = self._load(config)
+        self._unpinned = {name: getattr(self.config.server, name) for name in pinned or {}}
+        self._loaded = _on_server(self._loaded, pinned or {})
         self.intake = Intake(self.config.server.max_lag_ms / 1000)
         self.tasks: set[asyncio.Task[Record]] = set()
         """Requests under way in this program; those of a server are held by their connections."""
@@ -482,8 +487,10 @@ class Gateway:
 
     def changes(self, config: Config) -> list[str]:
         """What it would change, as ``config.diff`` says it. What was given at the start stays above any file."""
-        server = msgspec.structs.replace(config.server, **self._over)
-        return diff(self.config, msgspec.structs.replace(config, server=server))
+        before = msgspec.structs.replace(self.config.server, **self._unpinned)
+        after = msgspec.structs.replace(config.server, **self._over)
+        old = msgspec.structs.replace(self.config, server=before)
+        return diff(old, msgspec.structs.replace(config, server=after))
 
     def _line(self, config: Config) -> tuple[Fleet, Line]:
         fleet = build.build(config, self.environ, catalog.packaged(), self._stored)
@@ -522,15 +529,12 @@ class Gateway:
         else:
             path = Path(config) if config is not None else find(self.environ)
             loaded = load(path, self.environ)
-        if self._over:
-            server = msgspec.structs.replace(loaded.config.server, **self._over)
-            loaded = msgspec.structs.replace(
-                loaded, config=msgspec.structs.replace(loaded.config, server=server)
-            )
-        return loaded
+        return _on_server(loaded, self._over)
 
     def _reloaded(self, loaded: Loaded) -> None:
-        config = msgspec.structs.replace(loaded.config, server=self.config.server)
+        # Of these two the log says at each reload what waits for the next start.
+        store = msgspec.structs.replace(self.config.store, retention_days=loaded.config.store.retention_days)
+        config = msgspec.structs.replace(loaded.config, server=self.config.server, store=store)
         waiting = at_start(self.changes(loaded.config))
         try:
             self.reload(config)
@@ -638,6 +642,14 @@ class Gateway:
 def closed() -> RuntimeError:
     """What whoever asks after the end is told."""
     return RuntimeError("This Tieline is closed; make a new one.")
+
+
+def _on_server(loaded: Loaded, over: Mapping[str, Any]) -> Loaded:
+    """With these settings of ``server``."""
+    if not over:
+        return loaded
+    server = msgspec.structs.replace(loaded.config.server, **over)
+    return msgspec.structs.replace(loaded, config=msgspec.structs.replace(loaded.config, server=server))
 
 
 def _said(error: Exception) -> str:

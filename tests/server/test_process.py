@@ -207,6 +207,24 @@ def test_an_edit_that_waits_for_the_next_start_is_told(tmp_path: Path) -> None:
         assert line.endswith("only: server.drain_s: 30.0 -> 7.0; store.database: changed")
 
 
+@pytest.mark.parametrize("given", [(), ("--workers", "2"), ("--workers", "1")])
+def test_every_edit_of_the_server_that_waits_is_told(tmp_path: Path, given: tuple[str, ...]) -> None:
+    """But for what was said at the start and stays above any file; and at each reload, while it waits."""
+    file, base = tmp_path / "tieline.yaml", "discover: false\n"
+    count = "" if given else "workers: 2, "
+    file.write_text(f"{base}server: {{{count}port: 0}}\n")
+    edited = "server: {workers: 3, port: 1, host: localhost}\nstore: {database: 'sqlite:///other.db'}\n"
+    told = "" if given else "server.workers: 2 -> 3; "
+    port, host = "server.port: 0 -> 1", 'server.host: "127.0.0.1" -> "localhost"'
+    with running("serve", *given, cwd=tmp_path) as server:
+        for number, more in enumerate(("", "routing: {max_attempts: 3}\n"), 1):
+            file.write_text(base + edited + more)
+            _until(lambda so_far=number: server.said.count("next start") >= so_far)
+        lines = [line.partition("only: ")[2] for line in server.said.splitlines() if "next start" in line]
+    expected = {one for one in (host, port, told.removesuffix("; "), "store.database: changed") if one}
+    assert all(set(line.split("; ")) == expected for line in lines), lines
+
+
 def _until(true: object, timeout: float = 8) -> None:
     deadline = time.monotonic() + timeout
     while not true():  # type: ignore[operator]

@@ -45,18 +45,18 @@ def serve(
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         own = Place(None if board_fd is None else Board(board_fd), place)
         sock = socket.socket(fileno=fd)
-        together = None
-        if metrics_fd is not None:
-            together = Together(metrics_fd, place, int(os.environ["TIELINE_SERVER__WORKERS"]))
-        ready = _teller(ready_fd)
-        server.run(config, host=host, port=port, sock=sock, place=own, ready=ready, together=together)
+        together = None if metrics_fd is None else Together(metrics_fd, place, workers or 1)
+        pinned = {"host": host, "port": port, "workers": workers}
+        server.run(config, pinned=pinned, sock=sock, place=own, ready=_teller(ready_fd), together=together)
         return 0
     count = workers or load(config or find(os.environ), os.environ).config.server.workers
     if count > 1:
         from tieline.server import workers as several
 
-        return several.run(config, host=host, port=port, count=count, quiet=quiet)
-    environ = {**os.environ, "TIELINE_SERVER__WORKERS": "1"}
+        return several.run(
+            config, host=host, port=port, count=count, quiet=quiet, counted=workers is not None
+        )
+    environ = {**os.environ, **({} if workers is None else {"TIELINE_SERVER__WORKERS": "1"})}
     server.run(config, environ=environ, host=host, port=port, ready=None if quiet else _announce)
     return 0
 

@@ -208,6 +208,7 @@ def run(
     environ: Mapping[str, str] | None = None,
     host: str | None = None,
     port: int | None = None,
+    pinned: Mapping[str, Any] | None = None,
     sock: socket.socket | None = None,
     place: Place | None = None,
     ready: Callable[[str], Any] | None = None,
@@ -215,7 +216,7 @@ def run(
 ) -> None:
     """Serves until told to stop. Raises ConfigError before anything is served, KeyboardInterrupt when forced."""
     environ = os.environ if environ is None else environ
-    gateway = Gateway(config, environ=environ, host=host, port=port)
+    gateway = Gateway(config, environ=environ, host=host, port=port, pinned=pinned)
     if together is not None:
         gateway.metrics.join(together)
     settings = gateway.config.server

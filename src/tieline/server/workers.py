@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -37,23 +37,36 @@ TICK_S = 0.25
 
 
 def run(
-    config: Path | None, *, host: str | None = None, port: int | None = None, count: int, quiet: bool = False
+    config: Path | None,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    count: int,
+    counted: bool = False,
+    quiet: bool = False,
 ) -> int:
-    """Serves with ``count`` processes until told to stop; the exit code. Raises ConfigError before anything is served."""
+    """Serves with ``count`` processes until told to stop; the exit code. Raises ConfigError before anything is served.
+
+    ``counted``: somebody said how many, whatever a configuration says.
+    """
     settings = load(config or find(os.environ), os.environ).config.server
     sock = bind(settings.host if host is None else host, settings.port if port is None else port)
     address = sock.getsockname()
     arguments = ["serve", "--host", str(address[0]), "--port", str(address[1])]
     arguments += ["--config", str(config)] if config is not None else []
     arguments += ["--quiet"] if quiet else []
+    arguments += ["--workers", str(count)]
+    # What was said at the start stays above any file; of the rest the workers tell that an edit waits.
+    said = {"HOST": host, "PORT": port, "WORKERS": count if counted else None}
+    environ = {f"TIELINE_SERVER__{name}": str(value) for name, value in said.items() if value is not None}
     try:
-        return Workers(sock, arguments, count, settings.drain_s, quiet=quiet).run()
+        return Workers(sock, arguments, count, settings.drain_s, environ=environ, quiet=quiet).run()
     finally:
         sock.close()
 
 
 class Worker:
-    """One place of ``count``: the process in it, and how its predecessors fared."""
+    """One place of several: the process in it, and how its predecessors fared."""
 
     def __init__(
         self,
@@ -62,10 +75,10 @@ class Worker:
         arguments: Sequence[str],
         board: Board,
         metrics_fd: int,
-        count: int,
+        environ: Mapping[str, str],
     ) -> None:
         self.number = number
-        self._count = count
+        self._environ = environ
         self._sock = sock
         self._board = board
         self._metrics_fd = metrics_fd
@@ -93,7 +106,7 @@ class Worker:
             [sys.executable, "-m", "tieline", *self._arguments, *own],
             pass_fds=tuple(fds.values()),
             stdin=subprocess.DEVNULL,
-            env={**os.environ, "TIELINE_SERVER__WORKERS": str(self._count)},
+            env={**os.environ, **self._environ},
             # Signals come from the parent alone: a Ctrl-C in the terminal would otherwise reach a worker twice.
             start_new_session=True,
         )
@@ -154,13 +167,15 @@ class Workers:
         count: int,
         drain_s: float,
         *,
+        environ: Mapping[str, str] | None = None,
         quiet: bool = False,
     ) -> None:
         self.url = url_of(sock)
         self._board = Board.new(count)
         self._metrics_fd = shared_memory(together.bytes_for(count))
         self.workers = [
-            Worker(number, sock, arguments, self._board, self._metrics_fd, count) for number in range(count)
+            Worker(number, sock, arguments, self._board, self._metrics_fd, environ or {})
+            for number in range(count)
         ]
         self._drain_s = drain_s
         self._quiet = quiet
