@@ -254,7 +254,7 @@ async def test_a_whole_answer_reaches_who_asked_for_a_stream_in_words_that_only_
         assert record.charged
 
 
-IMPATIENT = ("tieline-first-token-timeout-s: 0.3", "tieline-stall-timeout-s: 0.3")
+IMPATIENT = ("tieline-first-token-timeout-s: 1", "tieline-stall-timeout-s: 0.3")
 
 
 @pytest.mark.parametrize(
