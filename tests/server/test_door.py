@@ -279,6 +279,42 @@ async def test_a_client_that_sends_fifty_megabytes_all_the_same_sees_the_answer(
         assert await raw.at_end()
 
 
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+async def test_a_large_body_is_taken_only_with_a_good_key(served: Served, framing: str) -> None:
+    """Whoever has none cannot fill the memory either."""
+    accounts = served.gateway.accounts
+    assert accounts is not None and served.gateway.watch is not None
+    _, secret = await asyncio.to_thread(accounts.create_key, "default", "ci")
+    await served.gateway.watch.look()
+    body = chat(user="x" * 3_000_000)
+    for key, status in (("tl-wrong", 401), (None, 401), (secret, 200)):
+        headers = [f"Authorization: Bearer {key}"] if key else []
+        async with await served.connect() as raw:
+            if framing == "length":
+                raw.send(post(CHAT, body[:1_500_000], *headers, length=len(body)))
+            else:
+                raw.send(chunked(CHAT, body, 100_000, *headers)[:1_500_000])
+            if status == 401:
+                heard = await raw.hear()
+                assert heard.status == 401
+                assert heard.json["error"]["code"] == "invalid_api_key"
+                assert await raw.at_end()
+                continue
+            raw.send(
+                body[1_500_000:]
+                if framing == "length"
+                else chunked(CHAT, body, 100_000, *headers)[1_500_000:]
+            )
+            assert (await raw.hear(timeout=30)).status == 200
+
+
+async def test_a_large_body_elsewhere_is_413(raw: Raw) -> None:
+    raw.send(post("/nowhere", b"x" * 1_200_000, length=5_000_000))
+    heard = await raw.hear()
+    assert heard.status == 413
+    assert "1 MB" in heard.json["error"]["message"]
+
+
 async def test_a_header_flood_is_431(served: Served) -> None:
     whole = get("/health/live", *(f"X-{number}: {'y' * 90}" for number in range(1000)))
     endless = b"GET / HTTP/1.1\r\nX: " + b"y" * 300_000

@@ -23,7 +23,7 @@ from tieline.server.accept import Place
 from tieline.server.asgi import Cycle, scope_of
 from tieline.transport.outbox import Outbox, Sender
 from tieline.types.call import Call, Headers, secret_of
-from tieline.types.errors import Fault
+from tieline.types.errors import Fault, TielineError, fault_of
 
 if TYPE_CHECKING:
     from tieline.gateway import Gateway
@@ -39,6 +39,9 @@ MAX_OUT: Final = 65_536
 """Bytes that may wait for the end of a turn: the transport must learn soon that the caller does not keep up."""
 MAX_DIGITS: Final = 20
 """Of a length. Zeros in front are allowed, and ``int`` reads no more than 4,300."""
+STRANGERS_BODY: Final = 1_048_576
+"""Bytes of a body that are taken before its key is looked at; else anybody could fill the memory, 20 MB at a time. What is not of
+the data plane has no larger one."""
 JOIN_BELOW: Final = 65_536
 """A body this small is copied behind its head."""
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -148,6 +151,8 @@ class Door(Sender):
         self.headers: Headers = []
         self.body: list[bytes] = []
         self.body_bytes = 0
+        self.most_body = 0
+        """Until it is known who sends it."""
         self.head_bytes = 0
         """Since the request began or the last piece of body came: trailers and chunk extensions have the same bound."""
         self.segment = 0
@@ -363,6 +368,7 @@ class Door(Sender):
         self.headers = []
         self.body = []
         self.body_bytes = self.head_bytes = 0
+        self.most_body = min(STRANGERS_BODY, self.max_body)
 
     def on_url(self, url: bytes) -> None:
         self.url += url
@@ -412,10 +418,26 @@ class Door(Sender):
         self.moved = True
         self.head_bytes = 0
         self.body_bytes += len(body)
+        if self.body_bytes > self.most_body and not self.discarding:
+            self._look_at_sender()
+        if not self.discarding:
+            self.body.append(body)
+
+    def _look_at_sender(self) -> None:
+        """Of a body that is not small, once: it is refused, or may be as large as any."""
         if self.body_bytes > self.max_body:
             self._body_too_large()
-        elif not self.discarding:
-            self.body.append(body)
+        elif self._route(self.url) is None:
+            self._refuse(
+                413, "request_too_large", "The body is larger than 1 MB, the most that is read at this path."
+            )
+        else:
+            try:
+                self.gateway.authenticate(secret_of(self.headers))
+            except TielineError as error:
+                fault = fault_of(error)
+                self._refuse(fault.status, fault.code, fault.message)
+            self.most_body = self.max_body
 
     def on_message_complete(self) -> None:
         self.receiving = self.continue_owed = False
