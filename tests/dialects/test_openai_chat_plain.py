@@ -14,7 +14,7 @@ from tieline.dialects.openai_chat import peek as room
 from tieline.types.call import Call
 
 texts = st.text(max_size=40) | st.sampled_from(
-    ['"model"', 'say \\"model": "x"', "model", "\u2028", "\\", "developer"]
+    ["max_tokens", '"max_tokens": 1', '"model"', 'say \\"model": "x"', "model", "\u2028", "\\", "developer"]
 )
 turns = st.fixed_dictionaries(
     {"role": st.sampled_from(["user", "system", "developer", "assistant"]), "content": texts}
@@ -62,7 +62,7 @@ def call(body: bytes) -> Call:
             "seed_field": st.sampled_from(["seed", "random_seed"]),
         }
     ),
-    st.sampled_from(["gpt-x", 'odd "name"', "ü/1"]),
+    st.sampled_from(["gpt-x", "max_tokens", 'odd "name"', "ü/1"]),
 )
 def test_the_short_way_is_the_long_way(
     body: dict[str, Any], spaced: bool, quirks: dict[str, Any], model: str
@@ -128,3 +128,11 @@ def test_a_second_model_in_other_letters_does_not_go_along(second: str) -> None:
     )
     assert json.loads(sent.body)["model"] == "cheap"
     assert b"dear" not in sent.body
+
+
+def test_the_limit_is_renamed_in_the_very_bytes_of_the_caller() -> None:
+    raw = b'{"model":"mine", "messages":[{"role":"user","content":"\\u00fc"}], "max_tokens" : 5}'
+    quirks = Quirks(one_limit=True, max_tokens_field="max_completion_tokens")
+    target = Target(provider="p", model="theirs", dialect="openai_chat", quirks=quirks)
+    sent = room.forward(call(raw), room.peek(call(raw)), target).body
+    assert sent == raw.replace(b'"mine"', b'"theirs"').replace(b"max_tokens", b"max_completion_tokens")

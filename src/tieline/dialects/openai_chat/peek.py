@@ -234,14 +234,27 @@ def _exchanged(plain: Plain, peek: Peek, target: Target) -> bytes | None:
     body, quirks = plain.body, target.quirks
     if plain.developer and not quirks.developer_role:
         return None
-    if quirks.one_limit and plain.limit and plain.limit != quirks.max_tokens_field:
-        return None
     rest = body[plain.end :]
     if peek.stream and not peek.include_usage and quirks.stream_usage:
         if b'"stream_options"' in body:
             return None
         rest = rest.rstrip()[:-1] + b',"stream_options":{"include_usage":true}}'
-    return b'%b"model":%b%b' % (body[: plain.start], _encode(target.model), rest)
+    made = b'%b"model":%b%b' % (body[: plain.start], _encode(target.model), rest)
+    if quirks.one_limit and plain.limit and plain.limit != quirks.max_tokens_field:
+        return _limit_renamed(made, plain.limit, quirks.max_tokens_field)
+    return made
+
+
+def _limit_renamed(body: bytes, name: str, other: str) -> bytes | None:
+    """None where it cannot be told from a text that says the same, or both are there."""
+    said = f'"{name}"'.encode()
+    start = body.find(said)
+    end = start + len(said)
+    if start < 0 or body.find(said, end) >= 0 or body[_after_blanks(body, end)] != _COLON:
+        return None
+    if f'"{other}"'.encode() in body:
+        return None
+    return b'%b"%b"%b' % (body[:start], other.encode(), body[end:])
 
 
 def _rename(fields: Fields, quirks: Quirks) -> None:
