@@ -555,3 +555,21 @@ def test_what_asks_for_nothing_is_no_reason_to_refuse() -> None:
         assert not get(RESPONSES).peek(call(RESPONSES, body)).features
         assert sent(asked(RESPONSES, top_logprobs=nothing), CLAUDE)
     assert sent(asked(RESPONSES, text={"verbosity": "low"}), CHAT)["verbosity"] == "low"
+
+
+def test_a_gemini_that_cannot_have_both_is_asked_for_no_format_beside_tools() -> None:
+    """`Function calling with a response mime type: 'application/json' is unsupported`"""
+    both: dict[str, Any] = {
+        "tools": [{"type": "function", "function": {"name": "f"}}],
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "x", "schema": {"type": "object"}},
+        },
+    }
+    with pytest.raises(Unsupported) as caught:
+        sent(asked(CHAT, **both), GEMINI, "gemini-2.5-flash")
+    assert caught.value.param == "response_format"
+    forced = sent(asked(CHAT, **both, tool_choice="required"), GEMINI, "gemini-2.5-flash")
+    assert "responseMimeType" not in forced["generationConfig"]
+    newer = sent(asked(CHAT, **both), GEMINI, "gemini-3.1-pro")
+    assert newer["generationConfig"]["responseMimeType"] == "application/json"

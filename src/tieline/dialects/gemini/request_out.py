@@ -38,6 +38,7 @@ from tieline.types.request import (
     Reasoning,
     Refusal,
     Request,
+    ResponseFormat,
     ServerTool,
     Text,
     Thinking,
@@ -148,13 +149,26 @@ def _config(request: Request, target: Target) -> Json:
         "logprobs": request.top_logprobs if request.logprobs else None,
         "thinkingConfig": _thinking(request, target),
     }
-    wanted = request.response_format
+    wanted = _format(request, target)
     if wanted is not None and wanted.kind != "text":
         config["responseMimeType"] = "application/json"
     if wanted is not None and wanted.kind == "json_schema":
         name = "responseSchema" if "responseJsonSchema" in target.quirks.rejects else "responseJsonSchema"
         config[name] = _schema(wanted.schema or {}, target, openapi=name == "responseSchema")
     return without_nulls(config)
+
+
+def _format(request: Request, target: Target) -> ResponseFormat | None:
+    wanted = request.response_format
+    if wanted is None or wanted.kind == "text" or not BUDGETED.search(target.model):
+        return wanted
+    choice = request.tool_choice
+    if not any(isinstance(tool, Tool) for tool in request.tools) or (choice and choice.mode == "none"):
+        return wanted
+    if choice is not None and choice.mode in ("required", "tool"):
+        return None  # no text to format
+    # "Function calling with a response mime type: 'application/json' is unsupported" (googleapis/python-genai, issue 867).
+    raise unsupported(request, "response_format", target, "does not take it together with tools")
 
 
 def _schema(schema: Json, target: Target, *, openapi: bool) -> Json:
