@@ -18,7 +18,7 @@ from tieline.dialects.base import Quirks, Target
 from tieline.dialects.rooted import FIELD, Unrooted, unrooted
 from tieline.dialects.tool_names import GivenNames, given_names, made_name, with_given_names
 from tieline.dialects.transcript import events_of
-from tieline.types.errors import Unsupported
+from tieline.types.errors import InvalidRequest, Unsupported
 from tieline.types.events import ArgumentsDelta, BlockStart, BlockStop, Finish, Start, TextDelta
 from tieline.types.request import Request, Text, ToolCall
 from tieline.types.response import Choice, Response
@@ -573,3 +573,36 @@ def test_a_gemini_that_cannot_have_both_is_asked_for_no_format_beside_tools() ->
     assert "responseMimeType" not in forced["generationConfig"]
     newer = sent(asked(CHAT, **both), GEMINI, "gemini-3.1-pro")
     assert newer["generationConfig"]["responseMimeType"] == "application/json"
+
+
+@pytest.mark.parametrize("wrong", ['{"a": ', "[1]", "no"])
+def test_a_call_that_a_model_wrote_wrong_is_no_end_of_the_conversation(wrong: str) -> None:
+    messages = [
+        USER,
+        {
+            "role": "assistant",
+            "tool_calls": [{"id": "a", "type": "function", "function": {"name": "f", "arguments": wrong}}],
+        },
+        {"role": "tool", "tool_call_id": "a", "content": "Error: no JSON"},
+    ]
+    request = asked(CHAT, messages=messages, tools=[{"type": "function", "function": {"name": "f"}}])
+    kept = {"invalid_arguments": wrong}
+    assert sent(request, CLAUDE)["messages"][1]["content"][0]["input"] == kept
+    assert sent(request, GEMINI)["contents"][1]["parts"][0]["functionCall"]["args"] == kept
+    assert sent(request, BEDROCK)["messages"][1]["content"][0]["toolUse"]["input"] == kept
+
+
+def test_sound_in_a_tools_result_is_not_lost_without_a_word() -> None:
+    sound = {"inlineData": {"mimeType": "audio/wav", "data": "AA"}}
+    with pytest.raises(InvalidRequest):
+        asked(
+            GEMINI,
+            contents=[
+                {"role": "user", "parts": [{"text": "x"}]},
+                {"role": "model", "parts": [{"functionCall": {"name": "f", "args": {}}}]},
+                {
+                    "role": "user",
+                    "parts": [{"functionResponse": {"name": "f", "response": {}, "parts": [sound]}}],
+                },
+            ],
+        )

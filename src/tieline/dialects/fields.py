@@ -151,17 +151,16 @@ def path(at: str, name: str) -> str:
     return f"{at}.{name}" if at else name
 
 
-def arguments_object(arguments: str, at: str = "arguments") -> Json:
-    """A tool call's arguments as an object; empty text is no arguments. Raises InvalidRequest."""
+def arguments_object(arguments: str) -> Json:
+    """A tool call's arguments as an object; empty text is no arguments. Of a call that the model wrote wrong its words are kept,
+    since it is part of the conversation: the tool's answer says what was wrong."""
     if not arguments.strip():
         return {}
     try:
         decoded = _ANY.decode(arguments)
     except BROKEN_JSON:
         decoded = None
-    if isinstance(decoded, dict):
-        return decoded
-    raise InvalidRequest("A tool call's arguments must be the JSON text of an object.", param=at)
+    return decoded if isinstance(decoded, dict) else {"invalid_arguments": arguments}
 
 
 def object_of(value: Any) -> Json:

@@ -436,7 +436,7 @@ class _Writer:
         return {"audio": {"format": part.format, "source": {"bytes": part.data}}}
 
     def _call(self, part: ToolCall) -> Json:
-        arguments = arguments_object(part.arguments, "messages")
+        arguments = arguments_object(part.arguments)
         return {"toolUse": {"toolUseId": self._id(part.id), "name": part.name, "input": arguments}}
 
     def _result(self, part: ToolResult) -> Json:

@@ -266,7 +266,7 @@ def _tier(body: Json) -> str | None:
 def _unmapped(body: Json, config: Json) -> Json:
     unmapped = {name: value for name, value in body.items() if name not in _TOP_MEANT and value is not None}
     for name, value in config.items():
-        if name in _CONFIG_MEANT or value is None or (name, value) == ("responseModalities", ["TEXT"]):
+        if name in _CONFIG_MEANT or value is None or _is_text_only(name, value):
             continue
         unmapped[f"generationConfig.{name}"] = value
     for name, value in camel(body.get("toolConfig") or {}, "toolConfig").items():
@@ -275,6 +275,10 @@ def _unmapped(body: Json, config: Json) -> Json:
     if config.get("responseMimeType") not in (None, "text/plain", "application/json"):
         unmapped["generationConfig.responseMimeType"] = config["responseMimeType"]
     return unmapped
+
+
+def _is_text_only(name: str, value: Any) -> bool:
+    return name == "responseModalities" and value in (["TEXT"], ["Text"], ["text"])
 
 
 def _reasoning(config: Json) -> Reasoning | None:
@@ -490,7 +494,12 @@ class _Turns:
         for index, part in enumerate(read.array(response, "parts", where)):
             inside = f"{where}.parts[{index}]"
             media = self._part(camel(part, inside), inside)
-            content.extend(one for one in media if isinstance(one, Image | Document))
+            for one in media:
+                if not isinstance(one, Image | Document):
+                    raise InvalidRequest(
+                        f"{inside}: only images and documents can be translated.", param=inside
+                    )
+                content.append(one)
         return ToolResult(answered.id, content, is_error, name)
 
 

@@ -375,7 +375,7 @@ def _call(part: ToolCall, target: Target, *, first: bool) -> Json:
         "functionCall": {
             "id": part.id,
             "name": part.name,
-            "args": arguments_object(part.arguments, "messages"),
+            "args": arguments_object(part.arguments),
         }
     }
     if part.signature and part.origin in (NAME, None):
