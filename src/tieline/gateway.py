@@ -27,7 +27,7 @@ from tieline.admit.watch import Watch
 from tieline.config.diff import at_start, diff
 from tieline.config.load import ConfigErrors, Loaded, find, load
 from tieline.config.reload import Watcher
-from tieline.config.schema import Config, ProviderConfig
+from tieline.config.schema import Config, ProviderConfig, StoreConfig
 from tieline.dialects import get as dialect_named
 from tieline.dialects import get_upstream
 from tieline.ledger.markup import Markup
@@ -92,6 +92,7 @@ class Gateway:
         host: str | None = None,
         port: int | None = None,
         pinned: Mapping[str, Any] | None = None,
+        store: StoreConfig | None = None,
         in_process: bool = False,
         dry: bool = False,
         transport: Transport | None = None,
@@ -100,7 +101,8 @@ class Gateway:
         """Reads and checks the configuration; raises ConfigError. ``dry``: to be asked, never to be started; nothing is
         written.
 
-        ``pinned``: settings of ``server`` as a parent process has them in force, whatever the file says by now.
+        ``pinned``, ``store``: settings of ``server`` and the store as a parent process has them in force, whatever the file
+        has come to say.
 
         ``clock`` must be the running loop's own (``loop.time``) where that is not ``time.monotonic``.
         """
@@ -116,6 +118,11 @@ class Gateway:
         self._loaded = self._load(config)
         self._unpinned = {name: getattr(self.config.server, name) for name in pinned or {}}
         self._loaded = _on_server(self._loaded, pinned or {})
+        if store is not None:
+            store = msgspec.structs.replace(store, retention_days=self.config.store.retention_days)
+            self._loaded = msgspec.structs.replace(
+                self._loaded, config=msgspec.structs.replace(self.config, store=store)
+            )
         self.intake = Intake(self.config.server.max_lag_ms / 1000)
         self.tasks: set[asyncio.Task[Record]] = set()
         """Requests under way in this program; those of a server are held by their connections."""

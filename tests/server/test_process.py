@@ -349,6 +349,28 @@ def test_two_workers_survive_a_kill(tmp_path: Path, simulator: SimulatorServer) 
     assert len(tieline_json("logs", "-n", "100", cwd=tmp_path)) >= 26
 
 
+def test_a_worker_that_is_replaced_has_the_database_of_the_others(
+    tmp_path: Path, simulator: SimulatorServer
+) -> None:
+    """An edit of `store` is for the next start. The one in its place took it at once, and knew none of the keys."""
+    path = write_config(tmp_path, simulator)
+    with running("serve", "--workers", "2", cwd=tmp_path) as server:
+        path.write_text(path.read_text().replace("tieline.db", "other.db").replace("fast:", "quick:"))
+        _until(lambda: server.said.count("next start only: store.database") == 2)
+        victim, other = _children(server.process.pid)
+        # Only the new one can answer.
+        os.kill(other, signal.SIGSTOP)
+        os.kill(victim, signal.SIGKILL)
+        for _ in range(20):
+            _patient(lambda: ask(server.url, "quick"))
+        os.kill(other, signal.SIGCONT)
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+    assert not (tmp_path / "other.db").exists()
+    path.write_text(path.read_text().replace("other.db", "tieline.db"))
+    assert len(tieline_json("logs", "-n", "100", cwd=tmp_path)) == 20
+
+
 def test_a_scrape_tells_of_all_workers(tmp_path: Path, simulator: SimulatorServer) -> None:
     """Each used to tell of itself alone: counters went up and down with whom a scrape reached."""
     write_config(tmp_path, simulator)

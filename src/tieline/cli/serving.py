@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tieline.config.load import find, load
-from tieline.config.schema import Config
+from tieline.config.schema import Config, StoreConfig
 from tieline.types.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def serve(
     ready_fd: int | None,
     board_fd: int | None,
     metrics_fd: int | None,
+    store_fd: int | None,
     place: int,
     quiet: bool,
 ) -> int:
@@ -46,8 +47,18 @@ def serve(
         own = Place(None if board_fd is None else Board(board_fd), place)
         sock = socket.socket(fileno=fd)
         together = None if metrics_fd is None else Together(metrics_fd, place, workers or 1)
-        pinned = {"host": host, "port": port, "workers": workers}
-        server.run(config, pinned=pinned, sock=sock, place=own, ready=_teller(ready_fd), together=together)
+        store = None
+        if store_fd is not None:
+            store = msgspec.json.decode(os.pread(store_fd, os.fstat(store_fd).st_size, 0), type=StoreConfig)
+        server.run(
+            config,
+            pinned={"host": host, "port": port, "workers": workers},
+            sock=sock,
+            place=own,
+            ready=_teller(ready_fd),
+            together=together,
+            store=store,
+        )
         return 0
     count = workers or load(config or find(os.environ), os.environ).config.server.workers
     if count > 1:

@@ -19,7 +19,7 @@ from typing import Any
 
 import uvicorn
 
-from tieline.config.schema import Config
+from tieline.config.schema import Config, StoreConfig
 from tieline.gateway import CUT_S, Gateway
 from tieline.record.together import Together
 from tieline.server import files
@@ -213,10 +213,11 @@ def run(
     place: Place | None = None,
     ready: Callable[[str], Any] | None = None,
     together: Together | None = None,
+    store: StoreConfig | None = None,
 ) -> None:
     """Serves until told to stop. Raises ConfigError before anything is served, KeyboardInterrupt when forced."""
     environ = os.environ if environ is None else environ
-    gateway = Gateway(config, environ=environ, host=host, port=port, pinned=pinned)
+    gateway = Gateway(config, environ=environ, host=host, port=port, pinned=pinned, store=store)
     if together is not None:
         gateway.metrics.join(together)
     settings = gateway.config.server

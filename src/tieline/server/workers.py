@@ -15,7 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
+import msgspec
+
 from tieline.config.load import find, load
+from tieline.config.schema import StoreConfig
 from tieline.record import together
 from tieline.server.accept import Board, shared_memory
 from tieline.server.serve import bind, url_of
@@ -49,7 +52,8 @@ def run(
 
     ``counted``: somebody said how many, whatever a configuration says.
     """
-    settings = load(config or find(os.environ), os.environ).config.server
+    loaded = load(config or find(os.environ), os.environ).config
+    settings = loaded.server
     sock = bind(settings.host if host is None else host, settings.port if port is None else port)
     address = sock.getsockname()
     arguments = ["serve", "--host", str(address[0]), "--port", str(address[1])]
@@ -60,7 +64,9 @@ def run(
     said = {"HOST": host, "PORT": port, "WORKERS": count if counted else None}
     environ = {f"TIELINE_SERVER__{name}": str(value) for name, value in said.items() if value is not None}
     try:
-        return Workers(sock, arguments, count, settings.drain_s, environ=environ, quiet=quiet).run()
+        return Workers(
+            sock, arguments, count, settings.drain_s, environ=environ, store=loaded.store, quiet=quiet
+        ).run()
     finally:
         sock.close()
 
@@ -75,6 +81,7 @@ class Worker:
         arguments: Sequence[str],
         board: Board,
         metrics_fd: int,
+        store_fd: int,
         environ: Mapping[str, str],
     ) -> None:
         self.number = number
@@ -82,6 +89,7 @@ class Worker:
         self._sock = sock
         self._board = board
         self._metrics_fd = metrics_fd
+        self._store_fd = store_fd
         self._arguments = arguments
         self._line: socket.socket | None = None
         """It says there that it is ready, and learns there that its parent is gone."""
@@ -100,6 +108,7 @@ class Worker:
             "--ready-fd": its.fileno(),
             "--board-fd": self._board.fd,
             "--metrics-fd": self._metrics_fd,
+            "--store-fd": self._store_fd,
         }
         own = [str(part) for option in ({**fds, "--place": self.number}).items() for part in option]
         self.process = subprocess.Popen(
@@ -168,13 +177,19 @@ class Workers:
         drain_s: float,
         *,
         environ: Mapping[str, str] | None = None,
+        store: StoreConfig | None = None,
         quiet: bool = False,
     ) -> None:
         self.url = url_of(sock)
         self._board = Board.new(count)
         self._metrics_fd = shared_memory(together.bytes_for(count))
+        # In a file without a name, since it may hold a password: a worker that is replaced after an edit would otherwise
+        # have another database than the rest.
+        kept = msgspec.json.encode(store or StoreConfig())
+        self._store_fd = shared_memory(len(kept))
+        os.pwrite(self._store_fd, kept, 0)
         self.workers = [
-            Worker(number, sock, arguments, self._board, self._metrics_fd, environ or {})
+            Worker(number, sock, arguments, self._board, self._metrics_fd, self._store_fd, environ or {})
             for number in range(count)
         ]
         self._drain_s = drain_s
@@ -204,6 +219,7 @@ class Workers:
                 signal.signal(number, handler)
             self._board.close()
             os.close(self._metrics_fd)
+            os.close(self._store_fd)
             os.close(self._wake)
             os.close(self._poke)
 
