@@ -260,6 +260,20 @@ def test_hosts_are_compared_by_what_text_costs_there(asked: str) -> None:
     assert "above max_price_ratio" in told["excluded"]["dear/m"]
 
 
+def test_a_snapshot_without_a_price_has_alternatives(deployment: Any, router: Any) -> None:
+    made = router(
+        [
+            deployment("a", "m"),
+            deployment("b", "m", price=(1100, 2200)),
+            deployment("a", "m-2025-08-07", name="m", price=None),
+            deployment("b", "m-dear", name="m", price=(2000, 4000)),
+            deployment("c", "m-2025-08-07", name="m", price=None),
+        ]
+    )
+    assert sorted(order(made, made.match("a/m-2025-08-07"))) == ["a/m", "a/m-2025-08-07", "b/m"]
+    assert order(made, made.match("c/m-2025-08-07")) == ["c/m-2025-08-07"], "nothing to compare with"
+
+
 def test_overrides_are_checked() -> None:
     base = Routing()
     assert override(base, {"timeouts": {"stall_s": 2}}).timeouts.connect_s == 3.0

@@ -515,10 +515,24 @@ class Plan:
     def _reference_price(self, tier: Tier) -> int | None:
         """Of M for this request; of a bare name, its cheapest host's."""
         if not self.pool.price_spread:
-            return self.ceiling.price(self.pool.reference)
+            price = self.ceiling.price(self.pool.reference)
+            return self._price_of_namesake() if price is None else price
         asked = [lane.deployment for one in self.pool.named if one.kind == "asked" for lane in one.lanes]
         known = [self.ceiling.price(deployment) for deployment in asked or self.pool.deployments]
         return min((price for price in known if price is not None), default=None)
+
+    def _price_of_namesake(self) -> int | None:
+        """Of the same model at the same provider, where M's own is unknown: a dated snapshot that the catalog does not price
+        would have no alternatives. Only for comparing; what it costs stays unknown."""
+        reference = self.pool.reference
+        namesakes = []
+        for tier in self.pool.alternatives:
+            deployment = tier.lanes[0].deployment
+            if tier.kind != "same_model":  # they come first
+                break
+            if deployment.provider.name == reference.provider.name:
+                namesakes.append(self.ceiling.price(deployment))
+        return min((price for price in namesakes if price is not None), default=None)
 
     def _affordable(self, deployment: Deployment, reserved: int = 0) -> bool:
         reason = self.ceiling.cost_reason(deployment, reserved=reserved)
