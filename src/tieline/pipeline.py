@@ -212,7 +212,7 @@ class Flight:
     async def admit(self) -> None:
         """Before any work is spent on the request: who, may they, have we room."""
         peek, options, record = self.peek, self.options, self.record
-        facts = Facts(model=peek.model, operation=self.call.operation, input_tokens=self.tokens)
+        facts = Facts(model=peek.model, input_tokens=self.tokens)
         if peek.fallbacks or options.models:
             facts.alternatives = (*options.models, *peek.fallbacks)
         if options is not NO_OPTIONS:

@@ -62,7 +62,7 @@ async def test_200_callers_never_overspend() -> None:
         await asyncio.sleep(rng.random() / 500)
         if rng.random() < 0.2:
             extra = rng.randrange(1, 5_000)
-            permit.top_up(extra)
+            permit.reserve(permit.held + extra)
             bound += extra
         await asyncio.sleep(0)
         if rng.random() < 0.2:
@@ -113,7 +113,7 @@ def test_any_order_of_events(limit: int, events: list[tuple[str, int]]) -> None:
             elif permit is None:
                 continue
             elif name in ("reserve", "top_up"):
-                getattr(permit, name)(amount)
+                permit.reserve(amount if name == "reserve" else permit.held + amount)
             elif name == "settle" and not permit._hold.settled:
                 charged = min(amount, permit.held)
                 permit.settle(charged)
@@ -189,15 +189,15 @@ def test_a_request_counts_when_it_came_in() -> None:
     time.pass_(120)
     new = admission.admit(SECRET, facts())
     new.reserve(10)
-    old.top_up(2)
+    old.reserve(10)
     with pytest.raises(BudgetExceeded):
-        old.top_up(1)
+        old.reserve(11)
     old.settle(10)
     new.settle(3)
     other = admission.admit(SECRET, facts())
     other.reserve(7)
     with pytest.raises(BudgetExceeded):
-        other.top_up(1)
+        other.reserve(8)
 
 
 def test_a_clock_that_steps_opens_no_second_budget() -> None:

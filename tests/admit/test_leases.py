@@ -20,7 +20,7 @@ from redis.asyncio import Redis as AsyncRedis
 from tests.admit.samples import SECRET, Time, budget, facts, limits, snapshot
 from tests.services import Postgres, Redis, running_redis
 from tieline.admit.accounts import Accounts
-from tieline.admit.admission import Admission
+from tieline.admit.admission import Admission, Permit
 from tieline.admit.budgets import BudgetBusy
 from tieline.admit.leases import Leases
 from tieline.admit.rules import BudgetRule, Rules
@@ -69,6 +69,10 @@ def gateway(
     return admission, Leases(admission, shared, name, patience_s=patience_s)
 
 
+async def reserve(leases: Leases, permit: Permit, amount: int) -> None:
+    await leases.patiently(lambda: permit.reserve(amount))
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32), st.integers(0, 2_000), st.integers(1, 5), st.sampled_from([0.0, 0.3]))
 def test_no_interleaving_overspends(seed: int, limit: int, processes: int, failing: float) -> None:
@@ -93,7 +97,7 @@ async def _interleave(seed: int, limit: int, processes: int, failing: float) -> 
                 continue
             try:
                 bound = rng.randrange(1, max(2, limit // 4))
-                await leases.reserve(permit, bound)
+                await reserve(leases, permit, bound)
                 await asyncio.sleep(0)
                 spent += permit.settle(rng.randrange(bound + 1)) or 0
             except BudgetExceeded:
@@ -173,16 +177,16 @@ async def test_what_a_leaving_process_did_not_spend_is_free_at_once(shared: Shar
     one, its = gateway(shared, time, "w1", budget(1_000))
     await its.load()
     permit = one.admit(SECRET, facts())
-    await its.reserve(permit, 900)
+    await reserve(its, permit, 900)
     permit.settle(100)
     permit.release()
     await its.stop()
     _, others = gateway(shared, time, "w2", budget(1_000))
     await others.load()
     permit = await others.admit(SECRET, facts())
-    await others.reserve(permit, 900)
+    await reserve(others, permit, 900)
     with pytest.raises(BudgetExceeded):
-        await others.reserve(permit, 901)
+        await reserve(others, permit, 901)
 
 
 async def test_large_amounts_stay_exact(shared: SharedState) -> None:
@@ -190,9 +194,9 @@ async def test_large_amounts_stay_exact(shared: SharedState) -> None:
     admission, leases = gateway(shared, Time(), "w1", budget(huge))
     await leases.load()
     permit = await leases.admit(SECRET, facts())
-    await leases.reserve(permit, huge)
+    await reserve(leases, permit, huge)
     with pytest.raises(BudgetExceeded):
-        await leases.reserve(permit, huge + 1)
+        await reserve(leases, permit, huge + 1)
     assert await shared.grants(admission._meters[METER].budgets[0].window_name) == {"w1": huge}
 
 
@@ -204,22 +208,22 @@ async def test_after_a_loss_nothing_grows_until_all_have_spoken() -> None:
     for leases in (its, others):
         await leases.load()
     permit = one.admit(SECRET, facts())
-    await its.reserve(permit, 400)
+    await reserve(its, permit, 400)
     late = other.admit(SECRET, facts())
-    await others.reserve(late, 400)
+    await reserve(others, late, 400)
     shared.lose_everything()
     with pytest.raises(BudgetExceeded):
-        await its.reserve(permit, 900)
+        await reserve(its, permit, 900)
     await others.exchange()
     time.pass_(GRACE_S + 0.1)
     with pytest.raises(BudgetExceeded):
-        await its.reserve(permit, 601)
+        await reserve(its, permit, 601)
     late.release()
     # What it had asked for it keeps for a moment: a request may still take it.
     await asyncio.sleep(0.35)
     for _ in range(12):
         await others.exchange()
-    await its.reserve(permit, 700)
+    await reserve(its, permit, 700)
 
 
 class Ledger:
@@ -241,20 +245,20 @@ async def test_after_a_loss_nothing_grows_while_the_database_is_away_too() -> No
     admission, leases = gateway(shared, time, "w1", budget(1_000))
     await leases.load()
     permit = admission.admit(SECRET, facts())
-    await leases.reserve(permit, 100)
+    await reserve(leases, permit, 100)
     lease = admission._meters[METER].budgets[0].lease
     leases._accounts = ledger  # type: ignore[assignment]
     shared.lose_everything()
     time.pass_(GRACE_S + 0.1)
     for _ in range(5):
         with pytest.raises(BudgetExceeded):
-            await leases.reserve(permit, lease + 1)
+            await reserve(leases, permit, lease + 1)
         # Half of what was left was on offer when the loss was noticed; from then on nothing moves.
         assert admission._meters[METER].budgets[0].lease == 100 + (lease - 100) // 2
     ledger.is_away = False
     with pytest.raises(BudgetExceeded):
-        await leases.reserve(permit, 601)
-    await leases.reserve(permit, 600)
+        await reserve(leases, permit, 601)
+    await reserve(leases, permit, 600)
     assert leases.last_error is None
 
 
@@ -310,7 +314,7 @@ async def test_the_end_of_a_budget_goes_to_whoever_needs_it(shared: SharedState)
         _, leases = gateways[turn % 4]
         before = begun()
         permit = await leases.admit(SECRET, facts())
-        await leases.reserve(permit, 201)
+        await reserve(leases, permit, 201)
         assert begun() - before < 1.5
         permit.settle(200)
         permit.release()
@@ -319,13 +323,13 @@ async def test_the_end_of_a_budget_goes_to_whoever_needs_it(shared: SharedState)
     for admission, leases in gateways:
         permit = await leases.admit(SECRET, facts())
         with pytest.raises(BudgetExceeded) as caught:
-            await leases.reserve(permit, 31)
+            await reserve(leases, permit, 31)
         assert caught.value.status == 402
         assert caught.value.details["spent_usd"] == "0.000000001"
         permit.release()
         assert admission.inflight == 0
     permit = await gateways[3][1].admit(SECRET, facts())
-    await gateways[3][1].reserve(permit, 30)
+    await reserve(gateways[3][1], permit, 30)
     before = begun()
     with pytest.raises(BudgetBusy):
         await gateways[0][1].admit(SECRET, facts())
@@ -355,7 +359,7 @@ async def test_two_that_need_more_than_is_left_for_both(shared: SharedState) -> 
         except BudgetExceeded:
             return 0
         try:
-            await leases.reserve(permit, 60)
+            await reserve(leases, permit, 60)
             return permit.settle(60) or 0
         except BudgetExceeded:
             return 0
@@ -421,7 +425,7 @@ async def test_a_host_that_never_returns_is_forgiven(redis_server: Redis, tmp_pa
     await asyncio.sleep(GRACE_S + 0.05)
     _, its = gateway(shared, time, "w_dead", budget(1_000))
     await its.load()
-    await its.reserve(await its.admit(SECRET, facts()), 900)
+    await reserve(its, await its.admit(SECRET, facts()), 900)
     slot = int(time.wall()) // 900
     with database.write() as connection:
         row = {"scope": METER, "slot": slot, "writer": "w_dead", "requests": 1, "unknown": 0}
@@ -431,11 +435,11 @@ async def test_a_host_that_never_returns_is_forgiven(redis_server: Redis, tmp_pa
     await ours.load()
     permit = await ours.admit(SECRET, facts())
     with pytest.raises(BudgetExceeded):
-        await ours.reserve(permit, 200)
+        await reserve(ours, permit, 200)
     await ours.forgive("w_dead")
-    await ours.reserve(permit, 750)
+    await reserve(ours, permit, 750)
     with pytest.raises(BudgetExceeded):
-        await ours.reserve(permit, 751)
+        await reserve(ours, permit, 751)
     name = one._meters[METER].budgets[0].window_name
     assert await shared.grants(name) == {"w_dead": 250, "w_one": 750}
     permit.settle(0)
@@ -466,9 +470,9 @@ async def test_redis_goes_and_comes_back_empty(redis_of_ones_own: Redis) -> None
     await others.load()
     await asyncio.sleep(GRACE_S + 0.1)
     permit = await its.admit(SECRET, facts())
-    await its.reserve(permit, 500)
+    await reserve(its, permit, 500)
     late = await others.admit(SECRET, facts())
-    await others.reserve(late, 300)
+    await reserve(others, late, 300)
     redis_of_ones_own.stop()
     with pytest.raises(SharedUnavailable):
         await its.exchange()
@@ -514,7 +518,7 @@ rng = random.Random()
 async def one(admission, leases, recorder, permit):
     one = record(key_id=permit.key_id, project=permit.project, attempts=[])
     bound = rng.randrange(1, 3_000)
-    await leases.reserve(permit, bound)
+    await leases.patiently(lambda: permit.reserve(bound))
     recorder.begin(
         Begun(one.id, one.at_ms, "chat", "openai_chat", "gpt-5", permit.key_id, permit.project, None, {}, bound)
     )

@@ -80,7 +80,6 @@ class Permit:
         "meters",
         "policy",
         "project",
-        "run",
         "tags",
     )
 
@@ -104,7 +103,6 @@ class Permit:
         self.meters = meters
         self.key_id = principal.key.id if principal else None
         self.project = principal.project_id if principal else None
-        self.run = facts.run
         self.tags = tags
         self.allowed = principal.allowed if principal else ()
         """The names of models that bind alternatives too (``route.steps.Needs``)."""
@@ -129,11 +127,6 @@ class Permit:
         """Raises what is held to ``amount`` in all. Raises BudgetExceeded and changes nothing when it does not fit."""
         if self.meters:
             self._hold.reserve(amount)
-
-    def top_up(self, extra: Pico) -> None:
-        """Holds more, for an attempt after others that cost something."""
-        if self.meters:
-            self._hold.top_up(extra)
 
     def settle(self, charged: Pico | None) -> Pico | None:
         """What budgets bear, once: give the record's ``charged`` and put back what this returns.

@@ -213,7 +213,6 @@ class Meter:
         "held",
         "scope",
         "shared",
-        "spent_here",
         "total",
         "wall",
     )
@@ -244,8 +243,6 @@ class Meter:
         self.held: Pico = 0
         self._holds: dict[int, Pico] = {}
         """The parts of ``held`` by the slot that they count in."""
-        self.spent_here: Pico = 0
-        """Settled by this process since it began."""
         self.budgets: tuple[Budget, ...] = ()
 
     def __repr__(self) -> str:
@@ -264,7 +261,6 @@ class Meter:
         self._add(0, amount, window)
 
     def settle(self, held: Pico, spent: Pico, window: int) -> None:
-        self.spent_here += spent
         self._add(spent, -held, window)
 
     def between(self, start: int, end: int) -> Pico:

@@ -13,7 +13,6 @@ class Facts:
         "alternatives",
         "input_tokens",
         "model",
-        "operation",
         "policy",
         "profile",
         "run",
@@ -25,7 +24,6 @@ class Facts:
         self,
         model: str,
         *,
-        operation: str = "chat",
         profile: str | None = None,
         tags: dict[str, str] | None = None,
         run: str | None = None,
@@ -35,7 +33,6 @@ class Facts:
         alternatives: tuple[str, ...] = (),
     ) -> None:
         self.model = model
-        self.operation = operation
         self.profile = profile
         self.tags: dict[str, str] = {} if tags is None else tags
         self.run = run

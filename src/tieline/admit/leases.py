@@ -108,10 +108,6 @@ class Leases:
         """``Admission.admit``, waiting for a lease where that is all that is missing."""
         return await self.patiently(lambda: self._admission.admit(secret, facts))
 
-    async def reserve(self, permit: Permit, amount: Pico) -> None:
-        """``Permit.reserve``, waiting for a lease where that is all that is missing."""
-        await self.patiently(lambda: permit.reserve(amount))
-
     async def patiently(self, attempt: Callable[[], _T]) -> _T:
         """What ``attempt`` returns, trying again while it raises Starved. Raises that in the end."""
         clock = asyncio.get_running_loop().time
