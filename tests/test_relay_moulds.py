@@ -286,9 +286,9 @@ def test_what_only_looks_like_the_mould_is_read() -> None:
     before, after = (part + quote for part, quote in zip(text.split(b'"x"'), (b'"', b""), strict=True))
     after = b'"' + after
     for odd in (before + after[1:], before + b"x\\" + after, before + b'"}}],"error":{"message":"' + after):
-        relay, caller, _ = relayed(get("openai_chat"), [FIRST, text, text, odd])
-        eager, expected, _ = relayed(Reading(), [FIRST, text, text, odd])
-        assert (caller.sent, relay.skipped) == (expected.sent, eager.skipped)
+        _, caller, error = relayed(get("openai_chat"), [FIRST, text, text, odd])
+        _, expected, wrong = relayed(Reading(), [FIRST, text, text, odd])
+        assert (caller.sent, error) == (expected.sent, wrong)
 
 
 def test_padding_without_its_end_is_no_padding() -> None:

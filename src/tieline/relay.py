@@ -107,7 +107,6 @@ class Relay:
         "sample",
         "service_tier",
         "sink",
-        "skipped",
         "spent",
         "spliced",
         "splicer",
@@ -174,7 +173,6 @@ class Relay:
         self.last_at = 0.0
         self.max_gap_s = 0.0
         self.chars_out = 0
-        self.skipped = 0
         self.thinking = False
         self.waited_s = 0.0
         """Spent waiting for the upstream and not taken yet; the rest of a stream's time is ours."""
@@ -391,7 +389,6 @@ class Relay:
         except Garbled as garbled:
             if garbled.carries_content:
                 raise
-            self.skipped += 1
             return None
 
     def _see(self, event: Event) -> None:

@@ -240,8 +240,7 @@ async def test_origins_have_their_own_pools(transport: Http1Transport) -> None:
     async with serving(always(answer(b"one"))) as one, serving(always(answer(b"two"))) as two:
         assert await (await transport.send(one.request())).read(10) == b"one"
         assert await (await transport.send(two.request())).read(10) == b"two"
-        stats = transport.origins()
-        assert {key: (value.open, value.idle) for key, value in stats.items()} == {
+        assert {pool.origin: (pool.open, len(pool.idle)) for pool in transport._pools.values()} == {
             one.url: (1, 1),
             two.url: (1, 1),
         }

@@ -134,7 +134,7 @@ class StreamFault(Exception):
 
 
 class Garbled(Exception):
-    """Bytes that are not the dialect. ``carries_content`` False: the frame may be skipped and counted."""
+    """Bytes that are not the dialect. ``carries_content`` False: the frame may be skipped."""
 
     def __init__(self, message: str, *, carries_content: bool = True) -> None:
         super().__init__(message)

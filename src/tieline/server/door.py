@@ -502,7 +502,6 @@ class Door(Sender):
             model=route.model,
             stream=route.stream,
             received_at=self.since,
-            peer=self.peer,
             secret=secret,
         )
 

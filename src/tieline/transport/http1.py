@@ -10,7 +10,7 @@ from tieline.transport.base import TransportError, UpstreamRequest
 from tieline.transport.connection import Connection
 from tieline.transport.dial import Lookups, dial
 from tieline.transport.exchange import Exchange
-from tieline.transport.limits import OriginStats, PoolLimits
+from tieline.transport.limits import PoolLimits
 from tieline.transport.origin import Origin, split_url
 from tieline.transport.outbox import Outbox
 from tieline.transport.pool import Pool
@@ -121,12 +121,6 @@ class Http1Transport:
     def in_flight(self) -> int:
         """Requests that wait for a connection, for headers or for the rest of a body."""
         return sum(pool.in_flight for pool in self._pools.values())
-
-    def origins(self) -> dict[str, OriginStats]:
-        return {
-            pool.origin: OriginStats(pool.open, len(pool.idle), pool.in_flight, pool.waiting)
-            for pool in self._pools.values()
-        }
 
     # What connections report
 

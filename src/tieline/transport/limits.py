@@ -14,10 +14,3 @@ class PoolLimits(Struct, frozen=True, kw_only=True):
     wait_s: float = 10.0
     idle_s: float = 55.0
     """Below the 60 s after which the load balancers in front of most providers drop an idle connection."""
-
-
-class OriginStats(Struct, frozen=True):
-    open: int
-    idle: int
-    in_flight: int
-    waiting: int

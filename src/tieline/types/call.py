@@ -33,7 +33,6 @@ class Call:
         "model",
         "operation",
         "path",
-        "peer",
         "query",
         "received_at",
         "secret",
@@ -52,7 +51,6 @@ class Call:
         model: str | None = None,
         stream: bool | None = None,
         received_at: float = 0.0,
-        peer: str = "",
         secret: str | None = None,
         in_process: bool = False,
     ) -> None:
@@ -69,7 +67,6 @@ class Call:
         """From the path (Gemini); elsewhere the body says so."""
         self.received_at = received_at
         """Monotonic seconds at the last byte of the request."""
-        self.peer = peer
         self.secret = secret
         """The virtual key that the caller presented, from whichever header its SDK uses."""
         self.in_process = in_process
