@@ -187,9 +187,9 @@ class Decoder:
             state = self._choices.get(choice.index or 0)
             if state is not None and state.text >= 0:
                 return [TextDelta(state.text, said, choice.logprobs)] if said or choice.logprobs else []
-        return self._decode(chunk, data, frame.event)
+        return self._decode(chunk, data)
 
-    def _decode(self, chunk: Chunk, data: bytes, event: str | None) -> list[Event]:
+    def _decode(self, chunk: Chunk, data: bytes) -> list[Event]:
         fault = fault_in(chunk, data)
         if fault:
             raise fault
@@ -234,10 +234,10 @@ class Decoder:
         if delta is not None:
             self._think(delta, state, number, events)
             self._say(delta, choice.logprobs, state, number, events)
-            for place, call in enumerate(delta.tool_calls or ()):
-                self._call(call, place, state, number, events)
+            for call in delta.tool_calls or ():
+                self._call(call, state, number, events)
             if delta.function_call is not None and not delta.tool_calls:
-                self._call(WireToolCall(index=0, function=delta.function_call), 0, state, number, events)
+                self._call(WireToolCall(index=0, function=delta.function_call), state, number, events)
         if choice.finish_reason:
             if choice.finish_reason in BROKEN_REASONS:
                 raise broken(choice.finish_reason)
@@ -251,10 +251,10 @@ class Decoder:
         events.append(BlockStart(index, kind, choice=number, **more))
         return index
 
-    def _stop_prose(self, state: _ChoiceState, events: list[Event], keep: str = "") -> None:
+    def _stop_prose(self, state: _ChoiceState, events: list[Event]) -> None:
         for name in ("thinking", "text", "refusal"):
             index = getattr(state, name)
-            if name != keep and index >= 0:
+            if index >= 0:
                 events.append(BlockStop(index))
                 setattr(state, name, -1)
                 if name == "thinking":
@@ -315,10 +315,8 @@ class Decoder:
 
     # tool calls
 
-    def _call(
-        self, delta: WireToolCall, place: int, state: _ChoiceState, number: int, events: list[Event]
-    ) -> None:
-        call = self._find(delta, place, state)
+    def _call(self, delta: WireToolCall, state: _ChoiceState, number: int, events: list[Event]) -> None:
+        call = self._find(delta, state)
         if call is None:
             return
         function = delta.function
@@ -338,7 +336,7 @@ class Decoder:
             else:
                 events.append(ArgumentsDelta(call.block, arguments))
 
-    def _find(self, delta: WireToolCall, place: int, state: _ChoiceState) -> _Call | None:
+    def _find(self, delta: WireToolCall, state: _ChoiceState) -> _Call | None:
         known = state.calls.get(delta.index) if delta.index is not None else None
         if delta.index is None:
             known = next((call for call in state.order if delta.id and call.id == delta.id), None)
