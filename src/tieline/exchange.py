@@ -34,7 +34,7 @@ from tieline.types.money import Pico
 from tieline.types.record import SUCCESS, Attempt
 from tieline.types.response import Response
 from tieline.types.usage import Usage
-from tieline.watch import USAGE_GRACE_S, Died, Enough, Watch
+from tieline.watch import Died, Enough, Watch
 
 if TYPE_CHECKING:
     from tieline.pipeline import Flight
@@ -45,32 +45,11 @@ MAX_KEPT = 4096
 """Pairs of deployment and credential whose headers are kept."""
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """A whole answer; generated images in base64 are the largest."""
-LINGER_S = 0.25
-"""How long an upstream may take to close a body whose end was announced; then its connection is not reused."""
 _CONTENT_TYPE = (b"content-type", b"application/json")
 _SPECIAL_TIER = re.compile(
     rb'"service_tier"\s*:\s*"(?!(?:%b)")' % "|".join(filter(None, pricing.STANDARD_TIERS)).encode()
 )
 """In an answer: another tier than the ordinary one served it, also where nobody asked for one (a setting at the vendor)."""
-
-
-class Feed:
-    """What a stream's pieces go through, one by one."""
-
-    __slots__ = ("flight", "relay", "response", "watch")
-
-    def __init__(self, flight: Flight, relay: Relay, response: UpstreamResponse, watch: Watch) -> None:
-        self.flight = flight
-        self.relay = relay
-        self.response = response
-        self.watch = watch
-
-    def take(self, data: bytes) -> None:
-        relay = self.relay
-        if relay.feed(data):
-            self.watch.ending(LINGER_S if relay.done or relay.nothing_missing else USAGE_GRACE_S)
-        elif self.flight.congested and relay.committed:
-            self.response.pause()
 
 
 class Lost(Exception):
@@ -365,7 +344,6 @@ class Exchange:
         flight = self.flight
         relay = self._relay(encode=not self.same_dialect)
         watch = Watch(flight, relay, response, self.step, self.began)
-        feed = Feed(flight, relay, response, watch)
         broken = False
         if self.resuming:
             flight.congested = (
@@ -373,7 +351,7 @@ class Exchange:
             )
             flight.reply.on_drain(self._drained)
         try:
-            await response.pipe(feed.take)
+            await response.pipe(watch.take)
         except Enough:
             pass
         except asyncio.CancelledError:

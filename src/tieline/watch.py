@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 USAGE_GRACE_S = 1.0
 """How long a complete answer waits for the usage event that we asked for."""
+LINGER_S = 0.25
+"""How long an upstream may take to close a body whose end was announced; then its connection is not reused."""
 
 
 class Died(Exception):
@@ -30,8 +32,9 @@ class Enough(Exception):
 
 
 class Watch:
-    """One timer for a stream: first token, then stall, then a short grace at its end. Re-armed lazily, never per chunk,
-    but at least once in every stall deadline. While the caller is what holds things up, the upstream is not blamed."""
+    """One stream: its pieces on their way to the relay, and one timer: first token, then stall, then a short grace at its
+    end. Re-armed lazily, never per chunk, but at least once in every stall deadline. While the caller is what holds
+    things up, the upstream is not blamed."""
 
     __slots__ = (
         "began",
@@ -60,6 +63,14 @@ class Watch:
         """Once the answer is complete: how long its end may still take."""
         self.loop = asyncio.get_running_loop()
         self._arm(self.clock())
+
+    def take(self, data: bytes) -> None:
+        """The next piece."""
+        relay = self.relay
+        if relay.feed(data):
+            self.ending(LINGER_S if relay.done or relay.nothing_missing else USAGE_GRACE_S)
+        elif self.flight.congested and relay.committed:
+            self.response.pause()
 
     def _arm(self, now: float) -> None:
         wait = min(max(0.0, self._due() - now) + 0.001, self.deadlines.stall_s)

@@ -45,7 +45,6 @@ OF_A_REQUEST = (
     "Flight",
     "Exchange",
     "Relay",
-    "Feed",
     "Watch",
     "Answer",
     "Plan",
