@@ -15,6 +15,8 @@ _STEP_S = 5
 """Other processes are told to so many seconds when room returns."""
 AT_A_TIME, REQUESTS, TOKENS = range(3)
 """The shares of a gate."""
+UNITS = ("requests at a time", "requests per minute", "tokens per minute")
+"""In that order."""
 
 
 class Window:
@@ -125,12 +127,9 @@ class Gate:
     """The limits of one key or project and what counts against them. ``limits`` may be replaced at any time."""
 
     __slots__ = (
-        "_at_a_time",
         "_limits",
         "_requests",
-        "_requests_a_minute",
         "_tokens",
-        "_tokens_a_minute",
         "inflight",
         "name",
         "scope",
@@ -143,8 +142,7 @@ class Gate:
         self.inflight = 0
         self._requests = Window()
         self._tokens = Window()
-        units = ("requests at a time", "requests per minute", "tokens per minute")
-        self.shares = tuple(Share(unit, shared=shared) for unit in units)
+        self.shares = tuple(Share(unit, shared=shared) for unit in UNITS)
         self.limits = limits
 
     @property
@@ -154,10 +152,7 @@ class Gate:
     @limits.setter
     def limits(self, limits: Limits) -> None:
         self._limits = limits
-        self._at_a_time = limits.concurrency
-        self._requests_a_minute = limits.requests_per_minute
-        self._tokens_a_minute = limits.tokens_per_minute
-        values = (self._at_a_time, self._requests_a_minute, self._tokens_a_minute)
+        values = (limits.concurrency, limits.requests_per_minute, limits.tokens_per_minute)
         for share, value in zip(self.shares, values, strict=True):
             share.limit = value
 
@@ -180,51 +175,49 @@ class Gate:
 
     def check(self, tokens: int, now: float) -> None:
         """Raises LimitExceeded with the figures and when to come again; changes nothing."""
-        shares, most = self.shares, self._at_a_time
-        if most is not None:
-            if shares[0].lease is not None:
-                shares[0].starve(self.name, 1, self.inflight, now)
-            if self.inflight >= most:
-                raise _exceeded(self.name, "requests at a time", most, self.inflight, 1.0)
-        most = self._requests_a_minute
-        if most is not None:
-            wait = self._requests.wait(1, most, now)
-            if shares[1].lease is not None:
-                shares[1].starve(self.name, 1, self._requests.total, now, self._requests)
+        share = self.shares[AT_A_TIME]
+        if share.limit is not None:
+            share.starve(self.name, 1, self.inflight, now)
+            if self.inflight >= share.limit:
+                raise _exceeded(self.name, share.unit, share.limit, self.inflight, 1.0)
+        share = self.shares[REQUESTS]
+        if share.limit is not None:
+            wait = self._requests.wait(1, share.limit, now)
+            share.starve(self.name, 1, self._requests.total, now, self._requests)
             if wait > 0:
-                raise _exceeded(self.name, "requests per minute", most, self._requests.total, wait)
-        if self._tokens_a_minute is not None:
-            self._check_tokens(self._tokens_a_minute, tokens, now)
+                raise _exceeded(self.name, share.unit, share.limit, self._requests.total, wait)
+        share = self.shares[TOKENS]
+        if share.limit is not None:
+            self._check_tokens(share, share.limit, tokens, now)
 
     def enter(self, tokens: int, now: float) -> None:
         """After ``check`` of all gates."""
         self.inflight += 1
-        if self._requests_a_minute is not None:
+        if self.shares[REQUESTS].limit is not None:
             self._requests.add(1, now, now)
-        if self._tokens_a_minute is not None and tokens:
+        if self.shares[TOKENS].limit is not None and tokens:
             self._tokens.add(tokens, now, now)
 
     def correct(self, tokens: int, entered: float, now: float) -> None:
         """Counts what was used beyond the estimate now, and takes off what was not where it was counted."""
-        if self._tokens_a_minute is not None and tokens:
+        if self.shares[TOKENS].limit is not None and tokens:
             self._tokens.add(tokens, entered if tokens < 0 else now, now)
 
     def leave(self) -> None:
         self.inflight -= 1
 
-    def _check_tokens(self, limit: int, tokens: int, now: float) -> None:
+    def _check_tokens(self, share: Share, limit: int, tokens: int, now: float) -> None:
         if tokens > limit:
             raise LimitExceeded(
-                f"{self.name} may use {limit} tokens per minute; this request alone needs about {tokens}.",
+                f"{self.name} may use {limit} {share.unit}; this request alone needs about {tokens}.",
                 hint="Send less, or raise the limit.",
-                details={"limit": limit, "needed": tokens, "unit": "tokens per minute"},
+                details={"limit": limit, "needed": tokens, "unit": share.unit},
             )
         # One token at least: a window that is full lets nothing in, whatever the estimate is.
         wait = self._tokens.wait(max(1, tokens), limit, now)
-        if self.shares[2].lease is not None:
-            self.shares[2].starve(self.name, max(1, tokens), self._tokens.total, now, self._tokens)
+        share.starve(self.name, max(1, tokens), self._tokens.total, now, self._tokens)
         if wait > 0:
-            raise _exceeded(self.name, "tokens per minute", limit, self._tokens.total, wait)
+            raise _exceeded(self.name, share.unit, limit, self._tokens.total, wait)
 
 
 def _exceeded(name: str, unit: str, limit: int, used: int, wait: float) -> LimitExceeded:

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 AnyRequest = Request[Any, Any, Any]
 ProjectId = Annotated[str, Parameter(max_length=200, description="Name or id")]
 KeyId = Annotated[str, Parameter(max_length=200, description="Id, or a name that one key has")]
-UNITS = ("requests at a time", "requests per minute", "tokens per minute")
 
 
 class Desk:
@@ -277,9 +276,9 @@ def routes(gateway: Gateway) -> list[Any]:
         """Limits of the keys and projects that this process has served, and what counts against them now."""
         now = gateway.admission.clock()
         return [
-            LimitView(scope=gate.scope, name=gate.name, unit=unit, limit=share.limit, used=used)
+            LimitView(scope=gate.scope, name=gate.name, unit=share.unit, limit=share.limit, used=used)
             for gate in gateway.admission.gates()
-            for unit, share, used in zip(UNITS, gate.shares, gate.used(now), strict=True)
+            for share, used in zip(gate.shares, gate.used(now), strict=True)
             if share.limit is not None
         ]
 
