@@ -13,17 +13,13 @@ from tieline.dialects.anthropic_messages.response import decode_count, encode_co
 from tieline.dialects.anthropic_messages.wire import NAME
 from tieline.dialects.base import (
     Frame,
-    Glance,
-    Mould,
-    Outgoing,
     Peek,
     Splitter,
     StreamDecoder,
     StreamEncoder,
-    Target,
 )
-from tieline.types.call import Call, Headers
-from tieline.types.errors import ErrorInfo, Fault
+from tieline.types.call import Headers
+from tieline.types.errors import ErrorInfo
 from tieline.types.request import Request
 from tieline.types.response import Response
 
@@ -37,12 +33,14 @@ class AnthropicMessages:
     media_type = sse.MEDIA_TYPE
     terminator = _stream.MESSAGE_STOP
     comments = True
-
-    def peek(self, call: Call) -> Peek:
-        return _peek.peek(call)
-
-    def decode_request(self, call: Call, peek: Peek) -> Request:
-        return _decode.decode_request(call, peek)
+    peek = staticmethod(_peek.peek)
+    decode_request = staticmethod(_decode.decode_request)
+    encode_error = staticmethod(_response.encode_error)
+    encode_request = staticmethod(_encode.encode_request)
+    forward = staticmethod(_peek.forward)
+    decode_response = staticmethod(_response.decode_response)
+    glance = staticmethod(_response.glance)
+    mould = staticmethod(_stream.mould)
 
     def encode_response(self, response: Response, request: Request) -> bytes:
         return _response.encode_response(response)
@@ -50,32 +48,14 @@ class AnthropicMessages:
     def stream_encoder(self, request: Request) -> StreamEncoder:
         return _stream.Encoder()
 
-    def encode_error(self, fault: Fault, request_id: str) -> bytes:
-        return _response.encode_error(fault, request_id)
-
-    def encode_request(self, request: Request, target: Target) -> Outgoing:
-        return _encode.encode_request(request, target)
-
-    def forward(self, call: Call, peek: Peek, target: Target) -> Outgoing:
-        return _peek.forward(call, peek, target)
-
     def splitter(self) -> Splitter:
         return sse.SseSplitter()
 
     def stream_decoder(self) -> StreamDecoder:
         return _stream.Decoder()
 
-    def decode_response(self, body: bytes) -> Response:
-        return _response.decode_response(body)
-
-    def glance(self, body: bytes) -> Glance:
-        return _response.glance(body)
-
     def decode_error(self, status: int, headers: Headers, body: bytes) -> ErrorInfo:
         return error_bodies.info_of_body(headers, body)
-
-    def mould(self, frame: bytes) -> Mould | None:
-        return _stream.mould(frame)
 
     def hides(self, frame: Frame, peek: Peek) -> bool:
         """Usage is part of this API's streams: nothing was sent only because we asked."""

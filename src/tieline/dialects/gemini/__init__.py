@@ -6,7 +6,6 @@ import msgspec
 
 from tieline.dialects.base import (
     Frame,
-    Glance,
     Mould,
     Outgoing,
     Peek,
@@ -22,10 +21,8 @@ from tieline.dialects.gemini.request_out import encode_count_request
 from tieline.dialects.gemini.response_out import encode_count
 from tieline.dialects.routing_fields import ROUTING
 from tieline.dialects.sse import MEDIA_TYPE, SseSplitter
-from tieline.types.call import Call, Headers
-from tieline.types.errors import ErrorInfo, Fault
+from tieline.types.call import Call
 from tieline.types.request import Request
-from tieline.types.response import Response
 
 __all__ = [
     "GEMINI",
@@ -49,23 +46,17 @@ class Gemini:
     comments = False
     """google-genai 3.4 takes every line without `data: ` for a piece of an error."""
 
-    def peek(self, call: Call) -> Peek:
-        return request_in.peek(call)
-
-    def decode_request(self, call: Call, peek: Peek) -> Request:
-        return request_in.decode_request(call, peek)
-
-    def encode_response(self, response: Response, request: Request) -> bytes:
-        return response_out.encode_response(response, request)
+    peek = staticmethod(request_in.peek)
+    decode_request = staticmethod(request_in.decode_request)
+    encode_response = staticmethod(response_out.encode_response)
+    encode_error = staticmethod(response_out.encode_error)
+    encode_request = staticmethod(request_out.encode_request)
+    decode_response = staticmethod(answer_in.decode_response)
+    glance = staticmethod(answer_in.glance)
+    decode_error = staticmethod(answer_in.decode_error)
 
     def stream_encoder(self, request: Request) -> StreamEncoder:
         return response_out.GeminiStream(request)
-
-    def encode_error(self, fault: Fault, request_id: str) -> bytes:
-        return response_out.encode_error(fault, request_id)
-
-    def encode_request(self, request: Request, target: Target) -> Outgoing:
-        return request_out.encode_request(request, target)
 
     def forward(self, call: Call, peek: Peek, target: Target) -> Outgoing:
         """The model stands in the path, so that the body goes as it came unless it holds options of ours."""
@@ -85,15 +76,6 @@ class Gemini:
 
     def stream_decoder(self) -> StreamDecoder:
         return answer_in.GeminiDecoder()
-
-    def decode_response(self, body: bytes) -> Response:
-        return answer_in.decode_response(body)
-
-    def glance(self, body: bytes) -> Glance:
-        return answer_in.glance(body)
-
-    def decode_error(self, status: int, headers: Headers, body: bytes) -> ErrorInfo:
-        return answer_in.decode_error(status, headers, body)
 
     def mould(self, frame: bytes) -> Mould | None:
         return None

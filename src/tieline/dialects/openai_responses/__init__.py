@@ -8,7 +8,6 @@ from msgspec import Raw
 
 from tieline.dialects.base import (
     Frame,
-    Glance,
     Mould,
     Outgoing,
     Peek,
@@ -21,10 +20,8 @@ from tieline.dialects.fields import to_json, value_of
 from tieline.dialects.openai_responses import answer_in, request_in, request_out, response_out
 from tieline.dialects.signatures import MARK
 from tieline.dialects.sse import MEDIA_TYPE, SseSplitter
-from tieline.types.call import Call, Headers
-from tieline.types.errors import ErrorInfo, Fault
+from tieline.types.call import Call
 from tieline.types.request import Request
-from tieline.types.response import Response
 
 _SEALED = f'"{MARK}'.encode()
 
@@ -47,24 +44,17 @@ class OpenAIResponses:
     media_type = MEDIA_TYPE
     terminator = b""
     comments = True
-
-    def peek(self, call: Call) -> Peek:
-        return request_in.peek(call)
-
-    def decode_request(self, call: Call, peek: Peek) -> Request:
-        return request_in.decode_request(call, peek)
-
-    def encode_response(self, response: Response, request: Request) -> bytes:
-        return response_out.encode_response(response, request)
+    peek = staticmethod(request_in.peek)
+    decode_request = staticmethod(request_in.decode_request)
+    encode_response = staticmethod(response_out.encode_response)
+    encode_error = staticmethod(response_out.encode_error)
+    encode_request = staticmethod(request_out.encode_request)
+    decode_response = staticmethod(answer_in.decode_response)
+    glance = staticmethod(answer_in.glance)
+    decode_error = staticmethod(answer_in.decode_error)
 
     def stream_encoder(self, request: Request) -> StreamEncoder:
         return response_out.ResponsesStream(request)
-
-    def encode_error(self, fault: Fault, request_id: str) -> bytes:
-        return response_out.encode_error(fault, request_id)
-
-    def encode_request(self, request: Request, target: Target) -> Outgoing:
-        return request_out.encode_request(request, target)
 
     def forward(self, call: Call, peek: Peek, target: Target) -> Outgoing:
         fields = dict(peek.fields)
@@ -78,15 +68,6 @@ class OpenAIResponses:
 
     def stream_decoder(self) -> StreamDecoder:
         return answer_in.ResponsesDecoder()
-
-    def decode_response(self, body: bytes) -> Response:
-        return answer_in.decode_response(body)
-
-    def glance(self, body: bytes) -> Glance:
-        return answer_in.glance(body)
-
-    def decode_error(self, status: int, headers: Headers, body: bytes) -> ErrorInfo:
-        return answer_in.decode_error(status, headers, body)
 
     def mould(self, frame: bytes) -> Mould | None:
         return None
