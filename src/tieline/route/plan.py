@@ -581,16 +581,12 @@ class Plan:
 
     def _others(self, than: Lane) -> bool:
         """Whether another deployment could take over now."""
+        # Alternatives are worked out only where nothing that was named will do.
+        return self._any_ready(self.pool.named, than) or self._any_ready(self.pool.alternatives, than)
+
+    def _any_ready(self, tiers: Sequence[Tier], than: Lane) -> bool:
         deployment, tokens, now = than.deployment, self.needs.input_tokens, self._now
-        for tier in self.pool.named:
-            for lane in tier.lanes:
-                if (
-                    lane.deployment is not deployment
-                    and lane.ready(tokens, now)
-                    and self.eligible(tier, lane)
-                ):
-                    return True
-        for tier in self.pool.alternatives:
+        for tier in tiers:
             for lane in tier.lanes:
                 if (
                     lane.deployment is not deployment
