@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable
 
 from tieline.transport.base import TransportError
+from tieline.types.call import Headers
 
 _PIECE = 65_536
 _MAX_PER_SEGMENT = 16 * 1024 * 1024
@@ -68,6 +69,27 @@ class Collected:
         if self._left < 0:
             raise too_large(self.limit)
         self.pieces.append(data)
+
+
+class Piped:
+    """A response that is never complete when its head is there, and whose ``read`` is a ``pipe`` into memory."""
+
+    complete = False
+    headers: Headers
+
+    def mentions(self, text: bytes) -> bool:
+        return any(text in name or text in value.lower() for name, value in self.headers)
+
+    def header(self, name: bytes) -> bytes | None:
+        return next((value for key, value in self.headers if key == name), None)
+
+    async def read(self, limit: int) -> bytes:
+        collected = Collected(limit)
+        await self.pipe(collected.add)
+        return b"".join(collected.pieces)
+
+    async def pipe(self, on_data: Callable[[bytes], None]) -> None:
+        raise NotImplementedError
 
 
 def too_large(limit: int) -> TransportError:

@@ -9,7 +9,7 @@ from typing import Literal
 from msgspec import Struct
 
 from tieline.transport.base import Transport, TransportError, UpstreamRequest, UpstreamResponse
-from tieline.transport.body import Collected
+from tieline.transport.body import Piped
 from tieline.transport.interrupt import Interrupt
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -61,9 +61,7 @@ class FaultTransport:
         await self._inner.aclose()
 
 
-class FaultyResponse:
-    complete = False
-
+class FaultyResponse(Piped):
     def __init__(self, inner: UpstreamResponse, fault: Fault, sleep: Sleep) -> None:
         self.status = inner.status
         self.headers = inner.headers
@@ -74,11 +72,6 @@ class FaultyResponse:
         self._held: list[bytes] | None = None
         self._waking: asyncio.Task[None] | None = None
         self._interrupt = Interrupt()
-
-    async def read(self, limit: int) -> bytes:
-        collected = Collected(limit)
-        await self.pipe(collected.add)
-        return b"".join(collected.pieces)
 
     async def pipe(self, on_data: Callable[[bytes], None]) -> None:
         await self._interrupt.guard(self._pipe(on_data))
@@ -97,12 +90,6 @@ class FaultyResponse:
     def close(self) -> None:
         self._inner.close()
         self._interrupt.fire(TransportError("closed", "the response was closed", sent=True))
-
-    def mentions(self, text: bytes) -> bool:
-        return self._inner.mentions(text)
-
-    def header(self, name: bytes) -> bytes | None:
-        return self._inner.header(name)
 
     async def _pipe(self, on_data: Callable[[bytes], None]) -> None:
         try:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
 from tieline.transport.base import TransportError, UpstreamRequest
-from tieline.transport.body import Collected, Inflater
+from tieline.transport.body import Inflater, Piped
 from tieline.transport.dial import NO_ROOM
 from tieline.transport.interrupt import Interrupt
 from tieline.transport.limits import PoolLimits
@@ -111,9 +111,7 @@ class ProxiedTransport:
         task.add_done_callback(self._closing.discard)
 
 
-class ProxiedResponse:
-    complete = False
-
+class ProxiedResponse(Piped):
     def __init__(
         self,
         received: httpx2.Response,
@@ -135,17 +133,6 @@ class ProxiedResponse:
         else:
             coded = (b"content-encoding", b"content-length")
             self.headers = [pair for pair in self.headers if pair[0] not in coded]
-
-    def mentions(self, text: bytes) -> bool:
-        return any(text in name or text in value.lower() for name, value in self.headers)
-
-    def header(self, name: bytes) -> bytes | None:
-        return next((value for key, value in self.headers if key == name), None)
-
-    async def read(self, limit: int) -> bytes:
-        collected = Collected(limit)
-        await self.pipe(collected.add)
-        return b"".join(collected.pieces)
 
     async def pipe(self, on_data: Callable[[bytes], None]) -> None:
         try:

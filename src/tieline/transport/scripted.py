@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from msgspec import Struct, field
 
 from tieline.transport.base import TransportError, UpstreamRequest
-from tieline.transport.body import Collected
+from tieline.transport.body import Piped
 from tieline.transport.interrupt import Interrupt
 from tieline.types.call import Headers
 
@@ -69,9 +69,7 @@ class ScriptedTransport:
         return len(self._live)
 
 
-class ScriptedResponse:
-    complete = False
-
+class ScriptedResponse(Piped):
     def __init__(self, answer: Scripted, sleep: Sleep, ended: Callable[[ScriptedResponse], None]) -> None:
         self.status = answer.status
         self.headers = list(answer.headers)
@@ -84,11 +82,6 @@ class ScriptedResponse:
 
     async def guard_headers(self, timeout_s: float) -> None:
         await self._interrupt.guard(self._before_headers(timeout_s))
-
-    async def read(self, limit: int) -> bytes:
-        collected = Collected(limit)
-        await self.pipe(collected.add)
-        return b"".join(collected.pieces)
 
     async def pipe(self, on_data: Callable[[bytes], None]) -> None:
         try:
@@ -108,12 +101,6 @@ class ScriptedResponse:
 
     def close(self) -> None:
         self.abort(_closed(sent=True))
-
-    def mentions(self, text: bytes) -> bool:
-        return any(text in name or text in value.lower() for name, value in self.headers)
-
-    def header(self, name: bytes) -> bytes | None:
-        return next((value for key, value in self.headers if key == name), None)
 
     async def _before_headers(self, timeout_s: float) -> None:
         if self._answer.wait_s:
