@@ -153,6 +153,18 @@ def test_the_storm_of_400s_reaches_nobody() -> None:
     assert result.failed_at_failing > 0
 
 
+def test_a_goal_that_is_never_reached_is_told_as_such() -> None:
+    """Without any other provider it cannot be left."""
+    found = short("D07")
+    phases = [replace(one, behaviour="fail-503") if one.behaviour else one for one in found.phases]
+    alone = replace(
+        found, keys=["anthropic"], phases=phases, length_s=60.0, hit=replace(found.hit, from_s=20, to_s=60)
+    )
+    told = score(clock.run(lambda: incident.play(alone), 150.0)).problems
+    assert any(one.startswith("the failing provider was never left, ") for one in told), told
+    assert not any("None" in one for one in told)
+
+
 def test_what_ones_own_policy_and_ceilings_say_is_scored() -> None:
     text = """
 models: {chat: {deployments: [anthropic/claude-haiku-4-5], routing: {max_cost_usd: "0.05"}}}
@@ -190,6 +202,11 @@ load:""",
     [
         (GOOD.replace("[openai]", "[opnai]"), 6, "opnai"),
         (GOOD.replace("openai/gpt-4o", "nobody/else"), 7, "not known"),
+        (
+            GOOD.replace("openai/gpt-4o", "openai/gtp-4o"),
+            7,
+            "`openai/gtp-4o` is no model that the catalog knows",
+        ),
         (GOOD.replace("hit: {provider: openai", "hit: {provider: azure"), 8, "no provider is called `azure`"),
         (GOOD.replace("for_s: 30, provider: openai", "for_s: 30, provider: opnai"), 10, "`opnai`"),
         (GOOD.replace("gpt-4o]}", 'gpt-4o], max_cost_usd: "0.00001"}'), 7, "below the cheapest candidate"),

@@ -11,6 +11,8 @@ from tieline.drills.fleet import keyed, twin
 from tieline.drills.scenario import Scenario
 from tieline.gateway import Gateway
 from tieline.ledger.pricing import upper_bound
+from tieline.providers import catalog
+from tieline.providers.deployment import Deployment
 from tieline.types.errors import ConfigError, UnknownModel
 from tieline.types.money import format_usd, parse_usd
 
@@ -60,6 +62,13 @@ def _absent(scenario: Scenario, gateway: Gateway) -> Iterator[ConfigError]:
             yield ConfigError(f"no provider is called `{name}`.", place=f"goals.only[{number}]", hint=hint)
 
 
+def _is_made_up(deployment: Deployment, gateway: Gateway) -> bool:
+    """Any name is asked of a provider, as its models may be newer than the catalog; here, it is a misspelt one."""
+    host = gateway.fleet.hosts[deployment.provider.name]
+    listed = catalog.packaged().ids_of(host.catalog_name)
+    return deployment.card is None and host.config.models is None and bool(listed)
+
+
 def _unserved(scenario: Scenario, gateway: Gateway) -> Iterator[ConfigError]:
     """Models nobody serves, and a ceiling below what the cheapest of them costs."""
     for number, name in enumerate(scenario.load.models):
@@ -67,6 +76,16 @@ def _unserved(scenario: Scenario, gateway: Gateway) -> Iterator[ConfigError]:
             route = gateway.line.router.match(name)
         except UnknownModel as error:
             yield ConfigError(error.message, place=f"load.models[{number}]", hint=error.hint)
+            continue
+        if _is_made_up(route.reference, gateway):
+            near = gateway.line.router.names.nearest(name)
+            yield ConfigError(
+                f"`{name}` is no model that the catalog knows.",
+                place=f"load.models[{number}]",
+                hint=f"Did you mean {' or '.join(near)}?"
+                if near
+                else "`tieline models` lists those there are.",
+            )
             continue
         limit = scenario.load.max_cost_usd
         if limit is None:

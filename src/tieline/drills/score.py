@@ -121,9 +121,13 @@ def _missed(made: Score, played: Played) -> list[str]:
     if made.whole_success < 1.0:
         found.append("some answer had neither a clean end nor a clean error")
     if goals.leave_s is not None and (made.left_after_s is None or made.left_after_s > goals.leave_s):
-        found.append(f"left the failing provider after {made.left_after_s} s, {goals.leave_s:g} is the goal")
+        found.append(
+            f"the failing provider was {_late('left', made.left_after_s)}, {goals.leave_s:g} s is the goal"
+        )
     if goals.back_s is not None and (made.back_after_s is None or made.back_after_s > goals.back_s):
-        found.append(f"came back after {made.back_after_s} s, {goals.back_s:g} is the goal")
+        found.append(
+            f"the failing provider {_late('served again', made.back_after_s)}, {goals.back_s:g} s is the goal"
+        )
     limit = goals.added_first_token_s
     if limit is not None and (made.added_first_token_p95_s or 0.0) > limit + HICCUP_S:
         found.append(
@@ -134,6 +138,10 @@ def _missed(made: Score, played: Played) -> list[str]:
     if made.outside_allowed:
         found.append(f"{made.outside_allowed} requests left the allowed places")
     return found
+
+
+def _late(what: str, after_s: float | None) -> str:
+    return f"never {what}" if after_s is None else f"{what} only after {after_s:g} s"
 
 
 def _p95(lines: list[Line]) -> float | None:
