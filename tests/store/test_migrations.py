@@ -175,6 +175,45 @@ def test_sums_of_0001_are_those_of_a_new_database(database: Database, by: querie
     new.close()
 
 
+def test_it_is_told(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        opened = Database(url)
+        if not caplog.messages:
+            with opened.write() as connection:
+                schema.upgrade(connection, "0002")
+                fill_0001(connection)
+        opened.open()
+        opened.close()
+        told, done = [line for line in caplog.messages if "schema" in line]
+    assert told.startswith(
+        f"the database is brought from schema 0002 to {schema.HEAD}, once: for its 7 records"
+    )
+    assert done == f"the database has schema {schema.HEAD}"
+
+
+def test_it_may_take_longer_than_any_other_statement(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres.new_database()
+    old = Database(url)
+    with old.write() as connection:
+        schema.upgrade(connection, "0002")
+        fill_0001(connection)
+        for text in (
+            "CREATE FUNCTION slow() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); END'",
+            "CREATE EVENT TRIGGER slow ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION slow()",
+        ):
+            connection.execute(sa.text(text))
+    old.close()
+    monkeypatch.setattr("tieline.store.database._STATEMENT_TIMEOUT_MS", 500)
+    database = Database(url)
+    database.open()
+    with database.read() as connection:
+        assert connection.execute(sa.text("SHOW statement_timeout")).scalar() == "500ms"
+    assert sorted(queries.logs(database), key=lambda one: one.id) == MADE
+    database.close()
+
+
 def test_edits_of_what_0001_wrote_show(database: Database) -> None:
     with database.write() as connection:
         connection.execute(sa.update(records).where(records.c.seq == 2).values(cost=0))

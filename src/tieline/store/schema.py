@@ -6,12 +6,15 @@ that to the same schema as the migrations.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from tieline.types.errors import ConfigError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+log = logging.getLogger("tieline")
 
 VERSIONS = ("0001", "0002", "0003")
 """Every released schema, oldest first; a test holds it to the scripts in ``migrations/versions``."""
@@ -26,13 +29,31 @@ def prepare(connection: Connection) -> None:
     if version is None:
         create(connection)
     elif version in VERSIONS:
-        upgrade(connection)
+        _migrate(connection, version)
     else:
         raise ConfigError(
             f"the database has schema {version}, this Tieline knows up to {HEAD}: a newer Tieline made it.",
             place="store.database",
             hint="Install that version or a later one, or name another database.",
         )
+
+
+def _migrate(connection: Connection, version: str) -> None:
+    import sqlalchemy as sa
+
+    count = connection.execute(sa.text("SELECT count(*) FROM records")).scalar_one()
+    log.warning(
+        "the database is brought from schema %s to %s, once: for its %d records this takes a while (half a minute for 500,000) "
+        "and up to three times its room on the disk",
+        version,
+        HEAD,
+        count,
+    )
+    if connection.dialect.name == "postgresql":
+        # Of any other use a statement that takes so long is given up.
+        connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+    upgrade(connection)
+    log.warning("the database has schema %s", HEAD)
 
 
 def version_of(connection: Connection) -> str | None:
