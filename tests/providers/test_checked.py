@@ -9,9 +9,10 @@ import pytest
 
 from tests.transport.certificates import server_context
 from tieline.config.load import parse
+from tieline.dialects.turns import fitting_id
 from tieline.providers.build import Fleet, build
 from tieline.providers.catalog import packaged
-from tieline.types.errors import ConfigError
+from tieline.types.errors import ConfigError, InvalidRequest
 
 
 def fleet(settings: str, url: str = "http://h/v1", **environ: str) -> Fleet:
@@ -33,7 +34,6 @@ def refusal(settings: str, url: str = "http://h/v1", **environ: str) -> ConfigEr
     ("quirks", "place", "said"),
     [
         ("tool_id_pattern: '['", "tool_id_pattern", "not a regular expression: unterminated"),
-        ("tool_id_pattern: '^[A-Z]$'", "tool_id_pattern", "none of the tool ids"),
         ("completions: '(davinci'", "completions", "not a regular expression"),
         ("path: chat", "path", "not a path"),
         ("path: '/a b'", "path", "not a path"),
@@ -51,6 +51,18 @@ def test_quirks_that_can_be() -> None:
             f"quirks: {{tool_id_pattern: '{pattern}', completions: '^davinci', path: '/x/{{model}}'}}"
         )
         assert made.hosts["a"].provider.quirks.tool_id_pattern == pattern
+
+
+def test_tool_ids_of_a_host_s_own_making() -> None:
+    """None of those that we make fits: conversations of that host go on there, with its own ids; others are told why not."""
+    quirks = "quirks: {tool_id_pattern: '^functions[.].+:[0-9]+$'}"
+    [note] = fleet(quirks).problems
+    assert note.place == "providers.a.quirks.tool_id_pattern"
+    assert "another host's tool calls" in str(note)
+    pattern = fleet(quirks).hosts["a"].provider.quirks.tool_id_pattern
+    assert fitting_id("functions.f:0", pattern) == "functions.f:0"
+    with pytest.raises(InvalidRequest, match="No tool call id fits what the host asks for"):
+        fitting_id("call_1", pattern)
 
 
 @pytest.mark.parametrize("value", ["sec\\nret", "secret\\r", "\\0secret", "${HEADER}", "Bearer ${HEADER}"])

@@ -56,7 +56,8 @@ class Quirks(Struct, frozen=True, kw_only=True, omit_defaults=True):
     max_stop: int = 4
     seed_field: str = "seed"
     tool_id_pattern: str = ""
-    """A regular expression that tool ids must match; others are rewritten stably."""
+    """A regular expression that tool ids must match; others are rewritten stably, or refused where none that can be made
+    matches (`tieline check` says so)."""
     schema_strips: tuple[str, ...] = ()
     """JSON Schema keywords this host rejects."""
     rejects: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from tieline.dialects.base import Target
 from tieline.providers import names, registry
 from tieline.providers.aws_sources import AwsSource, region_of_profile
 from tieline.providers.card import ModelCard, Price, PriceTier
-from tieline.providers.checked import check_address, check_ca_file
+from tieline.providers.checked import check_address, check_ca_file, noted_quirks
 from tieline.providers.credentials import credentials_of
 from tieline.providers.deployment import Deployment, Endpoint
 from tieline.providers.row import Credential, Provider
@@ -282,11 +282,14 @@ Stored = Mapping[str, Sequence[tuple[str, str]]]
 def build(config: Config, environ: Mapping[str, str], catalog: Cards, stored: Stored | None = None) -> Fleet:
     """Raises ConfigError for a configured provider that cannot work; a discovered one is left out and noted."""
     hosts: dict[str, Host] = {}
+    host: Host | None
     problems: list[ConfigError] = []
     kept = stored or {}
     for name, settings in config.providers.items():
         if settings.enabled:
-            hosts[name] = _configured_host(name, settings, environ, kept.get(name, ()))
+            host = hosts[name] = _configured_host(name, settings, environ, kept.get(name, ()))
+            if (note := noted_quirks(host.provider.quirks, f"providers.{name}.quirks")) is not None:
+                problems.append(note)
     for row in registry.all_rows():
         if row.name in config.providers or not (config.discover or row.name in kept):
             continue

@@ -64,6 +64,19 @@ def check_ca_file(path: str, place: str) -> None:
         raise ConfigError(f"the file {path} holds no certificate in PEM.", place=place, hint=hint)
 
 
+def noted_quirks(quirks: Quirks, place: str) -> ConfigError | None:
+    """A word on settings that work for some requests only: ids of the host's own making fit, whatever they must look like."""
+    try:
+        fitting_id("", quirks.tool_id_pattern)
+    except InvalidRequest:
+        return ConfigError(
+            "none of the tool ids that can be made matches it: a conversation with another host's tool calls cannot go on here.",
+            place=f"{place}.tool_id_pattern",
+            hint="9 to 64 letters and digits match ^[a-zA-Z0-9_-]{1,64}$, for one.",
+        )
+    return None
+
+
 def check_quirks(quirks: Quirks, place: str) -> None:
     """Raises ConfigError."""
     for name in _EXPRESSIONS:
@@ -74,12 +87,5 @@ def check_quirks(quirks: Quirks, place: str) -> None:
             raise ConfigError(
                 f"not a regular expression: {error}.", place=f"{place}.{name}", hint=hint
             ) from None
-    try:
-        fitting_id("", quirks.tool_id_pattern)
-    except InvalidRequest:
-        hint = "9 to 64 letters and digits must match it, as in ^[a-zA-Z0-9_-]{1,64}$."
-        raise ConfigError(
-            "none of the tool ids that can be made matches it.", place=f"{place}.tool_id_pattern", hint=hint
-        ) from None
     if quirks.path and not _PATH.fullmatch(quirks.path):
         raise ConfigError("not a path:", place=f"{place}.path", hint="it begins with `/` and has no blanks.")
