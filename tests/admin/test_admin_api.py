@@ -456,3 +456,19 @@ _TRY = """new Promise(done => {
   new MutationObserver(() => done(shown.textContent)).observe(shown, {childList: true});
   form.requestSubmit();
 })"""
+
+
+async def test_a_name_that_several_keys_have_is_ambiguous(tmp_path: Path) -> None:
+    async with administered(tmp_path) as admin:
+        ids = [(await admin.ask("POST", "/keys", {"name": "ci"}))[1]["key"]["id"] for _ in range(2)]
+        for method, path, body in (
+            ("GET", "/keys/ci", None),
+            ("PATCH", "/keys/ci", {"name": "other"}),
+            ("POST", "/keys/ci/rotate", {}),
+            ("POST", "/keys/ci/revoke", None),
+        ):
+            status, said = await admin.ask(method, path, body)
+            assert status == 400, path
+            assert all(one in str(said) for one in ids)
+        found = (await admin.ask("GET", "/keys"))[1]
+        assert [(one["name"], one["revoked_ms"]) for one in found] == 2 * [("ci", None)]

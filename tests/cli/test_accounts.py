@@ -277,3 +277,22 @@ def test_a_server_that_goes_in_the_middle_is_one_line(tmp_path: Path) -> None:
         config = write_config(tmp_path, "http://127.0.0.1:9", database=url, spool=tmp_path / "spool")
         driver = url.replace("postgresql:", "postgresql+psycopg:")
         assert "connection" in failing_in_the_middle(config, driver, server.stop)
+
+
+def test_a_name_that_several_keys_have_is_ambiguous(config: Path) -> None:
+    ids = sorted(cli(config, "keys", "create", "ci")["id"] for _ in range(2))
+    for command in (
+        ("keys", "show", "ci"),
+        ("keys", "edit", "ci", "--rpm", "1"),
+        ("keys", "rotate", "ci"),
+        ("keys", "revoke", "ci"),
+        ("logs", "--key", "ci"),
+        ("spend", "--key", "ci"),
+    ):
+        done = run(config, *command)
+        assert done.returncode == 2, command
+        [line] = done.stderr.splitlines()
+        assert "several keys are named 'ci'" in line
+        assert all(one in line for one in ids)
+    cli(config, "keys", "revoke", ids[0])
+    assert [one["id"] for one in cli(config, "keys", "list")] == ids[1:]
