@@ -46,6 +46,8 @@ async def test_the_database_goes_and_comes_back(tmp_path: Path, own_postgres: Po
             await asyncio.to_thread(own_postgres.start)
             await until(gateway, lambda state: state["degraded"] == [] and not state["recorder"]["queued"])
             assert await dependency(gateway, "database") == 1
+            assert gateway.output.count("the database takes no records (OperationalError)") == 1
+            assert gateway.output.count("records are written again") == 1
             ids += await served(gateway, secret, 5)
             assert await asyncio.to_thread(gateway.stop) == 0
     assert sorted(written(url)) == sorted(ids)

@@ -288,7 +288,7 @@ class Recorder:
                 self._try_to_recover()
                 self._drain()
                 failures = 0
-                self._failing_since = None
+                self._written_again()
             except Exception as error:  # whatever it is: this thread lives as long as records come
                 failures += 1
                 self._survive(error)
@@ -403,7 +403,7 @@ class Recorder:
     def _keep(self, batch: Sequence[Queued], gently: bool) -> None:
         assert self._store
         refused = self._store.write(batch, replay=False, gently=gently and self._may_pause)
-        self._failing_since = None
+        self._written_again()
         self._refuse(refused)
         self._written += len(batch) - len(refused)
 
@@ -449,6 +449,9 @@ class Recorder:
     def _failed(self, error: Exception) -> None:
         if isinstance(error, Away):
             self._last_error = str(error)
+            if self._failing_since is None:
+                where = "the spool" if self._journal else "memory"
+                log.warning("the database takes no records (%s); they wait in %s", error, where)
         elif isinstance(error, OSError):  # of our own folder
             self._last_error = f"journal: {error.strerror}"
         else:
@@ -465,6 +468,11 @@ class Recorder:
                 if not segment.finished:
                     with contextlib.suppress(OSError):  # it is as safe as it can be
                         segment.sync()
+
+    def _written_again(self) -> None:
+        if self._failing_since is not None:
+            self._failing_since = None
+            log.info("records are written again")
 
     def _replay_own(self) -> None:
         """Writes what overflowed; the queue is empty. New records queue again as soon as the files are known."""
@@ -555,7 +563,7 @@ class Recorder:
     def _write_items(self, items: Sequence[Item], *, count: bool = True) -> None:
         if items and self._store:
             refused = self._store.write(items, replay=True)
-            self._failing_since = None
+            self._written_again()
             self._refuse(refused)
             if count:
                 self._recovered += len(items) - len(refused)
