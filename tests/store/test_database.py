@@ -278,6 +278,27 @@ def test_urls_that_can_be(url: str) -> None:
     assert made
 
 
+def test_the_log_of_sqlite_shrinks_after_a_long_look(tmp_path: Path) -> None:
+    database = Database(sqlite_url(tmp_path))
+    database.open()
+    log, size = tmp_path / "tieline.db-wal", 1024 * 1024
+
+    def write(count: int) -> None:
+        for _ in range(count):
+            with database.write() as connection:
+                connection.exec_driver_sql(
+                    "INSERT OR REPLACE INTO meta (name, value) VALUES ('x', ?)", ("x" * size,)
+                )
+
+    with database.read() as connection:
+        connection.exec_driver_sql("SELECT count(*) FROM meta").scalar_one()
+        write(80)
+        assert log.stat().st_size > 70 * size
+    write(3)
+    assert log.stat().st_size <= 65 * size
+    database.close()
+
+
 def test_a_file_that_another_holds_is_to_be_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,6 +30,7 @@ _LOCK = 0x7469656C696E65
 """PostgreSQL advisory lock under which the schema changes: "tieline" as a number."""
 Execute = Callable[[str, Any], Any]
 _BUSY_TIMEOUT_MS = 5_000
+_LOG_BYTES = 64 * 1024 * 1024
 _STATEMENT_TIMEOUT_MS = 15_000
 """A statement that takes longer fails, and the records stay in the journal until the database recovers."""
 _CONNECT_TIMEOUT_S = 5
@@ -393,6 +394,8 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
         "page_size=8192",
         "wal_autocheckpoint=2000",
         "journal_mode=WAL",
+        # Beside a long look at it (a backup, `audit verify`) the log grows, and would stay so large for good.
+        f"journal_size_limit={_LOG_BYTES}",
         # With WAL, NORMAL may lose the last transactions in a power cut, never consistency; a kill loses nothing.
         "synchronous=NORMAL",
         "foreign_keys=ON",
