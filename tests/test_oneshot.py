@@ -10,10 +10,20 @@ from typing import Any
 
 import pytest
 
-from tieline.config.schema import Config, ModelConfig, ProviderConfig, Routing, StoreConfig, Timeouts
+from tieline.config.schema import (
+    Config,
+    ModelConfig,
+    ProviderConfig,
+    Routing,
+    ServerConfig,
+    StoreConfig,
+    Timeouts,
+)
 from tieline.gateway import Gateway
 from tieline.in_process import begin
+from tieline.route.deadlines import FIRST_TOKEN_MAX_S
 from tieline.route.health import Lane, state_of
+from tieline.route.steps import Needs, Try
 from tieline.types.record import Record
 
 EMBED, COUNT, COHERE = "/v1/embeddings", "/v1/messages/count_tokens", "/v2/embed"
@@ -73,13 +83,16 @@ class Host:
 class Pair:
     def __init__(self, gateway: Gateway, first: Host, second: Host) -> None:
         self.gateway, self.first, self.second = gateway, first, second
+        self.heard: dict[bytes, bytes] = {}
+        """The headers of the last answer."""
 
-    async def ask(self, path: str, body: Any = None) -> tuple[int, Record]:
-        reply = begin(self.gateway, path, "", [], json.dumps(body or BODIES[path]).encode())
+    async def ask(self, path: str, body: Any = None, **more: Any) -> tuple[int, Record]:
+        reply = begin(self.gateway, path, "", [], json.dumps((body or BODIES[path]) | more).encode())
         async with asyncio.timeout(10):
             await reply.head()
             async for _ in reply.pieces():
                 pass
+            self.heard = dict(reply.headers)
             assert reply.task is not None
             return reply.status, await reply.task
 
@@ -126,6 +139,7 @@ async def pair(dialect: str, **timeouts: float) -> AsyncIterator[Pair]:
         },
         models={"m": ModelConfig(deployments=["first/m"], fallbacks=["second/m"])},
         routing=Routing(timeouts=Timeouts(**timeouts)),
+        server=ServerConfig(keepalive_s=0.1),
     )
     gateway = Gateway(config, environ={}, in_process=True)
     await gateway.start()
@@ -208,3 +222,38 @@ async def test_what_was_accepted_before_a_failure_is_paid_for() -> None:
         assert entry.usage.input_tokens == pytest.approx(whole.input_tokens * 2 / 3, abs=1)
         assert entry.cost == entry.usage.input_tokens * 1_000_000
         assert record.wasted == sum(one.cost or 0 for one in record.attempts if one.outcome != "success")
+
+
+async def test_a_count_is_held_to_no_ceiling() -> None:
+    async with pair("anthropic_messages") as made:
+        status, record = await made.ask(COUNT, tieline={"max_cost_usd": "0.0000001"})
+        assert (status, tries(record), record.cost) == (200, [("first/m", "success")], 0)
+
+
+async def test_a_count_of_a_host_that_hangs_is_estimated_soon() -> None:
+    """An estimate can take over where no other host can: no need to wait for as long as for an answer."""
+    async with pair("anthropic_messages") as made:
+        router = made.gateway.line.router
+        needs = Needs(operation="count_tokens", dialect="anthropic_messages", input_tokens=10, free=True)
+        step = router.plan(router.match("second/m"), needs, made.gateway.clock()).start()
+        assert isinstance(step, Try)
+        assert step.deadlines.first_token_s == pytest.approx(FIRST_TOKEN_MAX_S, rel=0.01)
+
+
+async def test_a_count_while_every_host_asks_for_a_pause_is_estimated() -> None:
+    async with pair("anthropic_messages") as made:
+        for one in made.gateway.line.router.deployments:
+            for lane in made.gateway.health.lanes(one):
+                lane.quota.told(60.0, made.gateway.clock())
+        status, record = await made.ask(COUNT)
+        assert (status, tries(record), record.outcome) == (200, [], "success")
+        assert made.heard[b"tieline-estimated"] == b"true"
+        assert not made.first.asked
+
+
+async def test_a_count_of_what_will_be_streamed_comes_whole() -> None:
+    async with pair("anthropic_messages") as made:
+        made.first.delay_s = 0.5
+        status, record = await made.ask(COUNT, stream=True)
+        assert (status, record.stream) == (200, False)
+        assert made.heard[b"content-type"] == b"application/json"

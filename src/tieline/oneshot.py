@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 ESTIMATED: Headers = [(b"tieline-estimated", b"true")]
 _BEDROCK_COUNT = b"x-amzn-bedrock-input-token-count"
-_CALLERS_OWN = frozenset((FailureClass.CALLER_FAULT, FailureClass.UNSUPPORTED_PARAMETER))
+CALLERS_OWN = frozenset((FailureClass.CALLER_FAULT, FailureClass.UNSUPPORTED_PARAMETER))
+"""What is wrong with the request is said, not estimated."""
 
 
 class OneShot(Exchange):
@@ -44,7 +45,7 @@ class OneShot(Exchange):
         outcome = None
         if self.operation.encode(flight.call, flight.peek, target):
             outcome = await super().run()
-            if outcome.failure is None or outcome.failure.kind in _CALLERS_OWN:
+            if outcome.failure is None or outcome.failure.kind in CALLERS_OWN:
                 return outcome
         flight.send_whole(estimate, ESTIMATED)
         return Outcome(elapsed_s=flight.elapsed_s())

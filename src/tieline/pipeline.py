@@ -27,7 +27,7 @@ from tieline.dialects.transcript import Transcript
 from tieline.exchange import MAX_KEPT, SHUT_DOWN, Exchange
 from tieline.ledger import pricing
 from tieline.line import Line
-from tieline.oneshot import OneShot
+from tieline.oneshot import CALLERS_OWN, ESTIMATED, OneShot
 from tieline.providers.card import ModelCard
 from tieline.providers.deployment import Deployment
 from tieline.race import Race
@@ -268,6 +268,7 @@ class Flight:
             n=peek.n,
             service_tier=self.asked_tier,
             extras=peek.extras,
+            free=self.operation is not None and self.operation.free,
         )
         if self.permit is not None and self.permit.policy is not NO_RULES and self.permit.policy != NO_RULES:
             needs.rules = (self.permit.policy,)
@@ -315,7 +316,8 @@ class Flight:
                 self.record.outcome, self.record.status = SUCCESS, 200
                 return
             step = self.plan.send(outcome)
-        self._give_up(step)
+        if not self._estimated(step):
+            self._give_up(step)
 
     async def _hold_first(self, step: Try) -> str | None:
         """``hold_for``, waiting for another process's share where only that is missing."""
@@ -395,6 +397,19 @@ class Flight:
         if end.failure is not None:
             raise UpstreamFailed(end.failure, attempts=len(self.record.attempts), hint=self._tried())
         raise no_candidate.error(self.record.model_asked, end.excluded)
+
+    def _estimated(self, end: GiveUp) -> bool:
+        """Whether nobody could be asked, for now, and an estimate is an answer."""
+        if self.operation is None or self.record.attempts:
+            return False
+        if end.failure is None or end.failure.kind in CALLERS_OWN:
+            return False
+        estimate = self.operation.estimate(self.peek)
+        if estimate is None:
+            return False
+        self.send_whole(estimate, ESTIMATED)
+        self.record.outcome, self.record.status = SUCCESS, 200
+        return True
 
     def _tried(self) -> str | None:
         tries = self.record.attempts

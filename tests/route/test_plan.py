@@ -469,6 +469,13 @@ def test_hedging_has_a_time_a_budget_and_a_ceiling(deployment: Any, router: Any)
     assert hedged() is None
 
 
+def test_a_count_may_be_of_what_is_too_long_or_too_dear(deployment: Any, router: Any) -> None:
+    made = router([deployment("a", "m", context=1000)])
+    for free in (False, True):
+        needs = Needs(operation="count_tokens", input_tokens=10_000, max_cost=1, free=free)
+        assert isinstance(made.plan(made.match("m"), needs, 0.0).start(), Try) is free
+
+
 def test_of_two_racing_tries_the_last_one_decides(deployment: Any, router: Any) -> None:
     made = router(
         [deployment("a", "m"), deployment("b", "m"), deployment("c", "m")],

@@ -63,7 +63,9 @@ class CountTokens:
         self._decode = decode
 
     def peek(self, call: Call) -> Peek:
-        return self._dialect.peek(call)
+        seen = self._dialect.peek(call)
+        seen.stream = False  # said of the conversation; a count comes whole
+        return seen
 
     def encode(self, call: Call, peek: Peek, target: Target) -> list[Outgoing]:
         if target.dialect != self._dialect.name:

@@ -182,7 +182,7 @@ def lacking(deployment: Deployment, needs: Needs, *, strict: bool = False) -> tu
 def size_reason(deployment: Deployment, needs: Needs, *, asked: bool) -> str | None:
     """Whether the request fits. An unknown window counts as large enough."""
     card = deployment.card
-    if card is None:
+    if card is None or needs.free:
         return None
     window = window_of(deployment)
     if window is not None and needs.input_tokens > (window * SURELY_TOO_LONG if asked else window):

@@ -28,10 +28,10 @@ def deadlines(
     lane: Lane, needs: Needs, times: Timeouts, elapsed_s: float, *, alternatives: bool
 ) -> Deadlines:
     rest = max(times.total_s - elapsed_s, 0.001)
-    reasoning = _reasons(lane, needs)
+    reasoning = _reasons(lane, needs) and not needs.free
     if times.first_token_s is not None:
         first = times.first_token_s
-    elif alternatives:
+    elif alternatives or needs.free:
         first = first_token_s(lane, needs, reasoning=reasoning)
     else:
         first = rest
@@ -53,7 +53,7 @@ def first_token_s(lane: Lane, needs: Needs, *, reasoning: bool) -> float:
     seen = _p99(lane.latency.first_token)
     first = most if seen is None else min(max(FIRST_TOKEN_TIMES * seen, FIRST_TOKEN_MIN_S), most)
     first *= factor
-    if not needs.stream and needs.operation != "embeddings":
+    if not needs.stream and not needs.free and needs.operation != "embeddings":
         speed = lane.latency.speed / 2 if lane.latency.speed else USUAL_SPEED
         first += min(needs.max_output_tokens or USUAL_OUTPUT, 32_768) / max(speed, 1.0)
     return first

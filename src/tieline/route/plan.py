@@ -208,7 +208,8 @@ class Plan:
     @property
     def _hard(self) -> bool:
         """Whether a ceiling on cost is set."""
-        return self.needs.max_cost is not None or self.routing.max_cost_usd is not None
+        needs = self.needs
+        return (needs.max_cost is not None or self.routing.max_cost_usd is not None) and not needs.free
 
     def _first(self) -> Try | None:
         """The common case in one step: the first tier fits whole, no ceiling is set, and it has a ready lane."""

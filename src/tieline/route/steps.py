@@ -25,6 +25,7 @@ class Needs:
         "excluded",
         "extras",
         "features",
+        "free",
         "input_tokens",
         "intent",
         "max_cost",
@@ -59,8 +60,11 @@ class Needs:
         session: str | None = None,
         allowed: tuple[tuple[str, ...], ...] = (),
         excluded: dict[str, str] | None = None,
+        free: bool = False,
     ) -> None:
         self.operation = operation
+        self.free = free
+        """A count: nobody bills it, it tells what is too long, and an estimate takes over."""
         self.dialect = dialect
         self.features = features
         """As ``dialects.base.Peek`` names them."""
