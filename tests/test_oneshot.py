@@ -56,6 +56,7 @@ class Host:
         """How many more requests are answered before it says that."""
         self.delay_s = 0.0
         self.stalls = False
+        self.heads = b""
         self.port = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -71,7 +72,7 @@ class Host:
                 status, said = (200, WHOLE[path]) if self.says is None or self.well >= 0 else self.says
                 body = json.dumps(said).encode()
                 writer.write(b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\n" % status)
-                writer.write(b"content-length: %d\r\n\r\n" % len(body))
+                writer.write(self.heads + b"content-length: %d\r\n\r\n" % len(body))
                 writer.write(body[:5] if self.stalls else body)
                 await asyncio.sleep(30 if self.stalls else 0)
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -257,3 +258,13 @@ async def test_a_count_of_what_will_be_streamed_comes_whole() -> None:
         status, record = await made.ask(COUNT, stream=True)
         assert (status, record.stream) == (200, False)
         assert made.heard[b"content-type"] == b"application/json"
+
+
+async def test_limits_of_counts_are_not_those_of_answers() -> None:
+    spent = b"anthropic-ratelimit-requests-limit: 50\r\nanthropic-ratelimit-requests-remaining: 0\r\n"
+    spent += b"anthropic-ratelimit-requests-reset: 2099-01-01T00:00:00Z\r\n"
+    async with pair("anthropic_messages") as made:
+        made.first.heads = spent
+        for _ in range(2):
+            assert tries((await made.ask(COUNT))[1]) == [("first/m", "success")]
+        assert made.state == "closed"

@@ -264,9 +264,8 @@ class Exchange:
         self.entry.status = response.status
         if response.status >= 300:
             raise Died(await self._refusal(response))
-        limits = rate_limits(response.headers) if response.mentions(b"ratelimit") else None
-        if limits is not None:
-            flight.line.health.observe_limits(step.deployment, step.credential, limits, self.clock())
+        if response.mentions(b"ratelimit"):
+            self._tell_limits(response)
         return response
 
     async def _refusal(self, response: UpstreamResponse) -> Failure:
@@ -574,6 +573,13 @@ class Exchange:
         if self.failure is None:
             return False
         return self.entry.status == 200 or self.failure.kind in _ABANDONED
+
+    def _tell_limits(self, response: UpstreamResponse) -> None:
+        """``observe_limits`` takes None for headers that say nothing."""
+        step = self.step
+        self.flight.line.health.observe_limits(
+            step.deployment, step.credential, rate_limits(response.headers), self.clock()
+        )
 
     def _tell_health(self, now: float) -> None:
         entry, relay, step = self.entry, self.relay, self.step

@@ -9,6 +9,7 @@ from tieline.dialects.base import Outgoing
 from tieline.dialects.operations import Operation
 from tieline.exchange import MAX_ANSWER_BYTES, Exchange
 from tieline.route.steps import Outcome, Try
+from tieline.transport.base import UpstreamResponse
 from tieline.types.call import Headers
 from tieline.types.errors import Failure, FailureClass
 from tieline.types.record import SUCCESS
@@ -97,6 +98,11 @@ class OneShot(Exchange):
     def _tell_begun(self) -> None:
         if not self.operation.free:
             super()._tell_begun()
+
+    def _tell_limits(self, response: UpstreamResponse) -> None:
+        """Counts have limits of their own (docs.anthropic.com, token counting: separate and independent)."""
+        if not self.operation.free:
+            super()._tell_limits(response)
 
     def _tell_health(self, now: float) -> None:
         if not self.operation.free:
