@@ -191,10 +191,12 @@ async def test_a_count_that_stalls_is_estimated() -> None:
         assert record.cost == 0, "nobody bills a count"
 
 
-async def test_a_count_does_not_condemn_a_half_open_host() -> None:
+async def test_a_count_leaves_a_half_open_host_alone_or_asks_it_as_a_count() -> None:
     async with pair("anthropic_messages") as made:
         made.half_open()
         status, record = await made.ask(COUNT)
+        assert (status, tries(record)) == (200, [("second/m", "success")])
+        status, record = await made.ask(COUNT, model="first/m", tieline={"fallback": "none"})
         assert (status, tries(record)) == (200, [("first/m", "success")])
         assert made.state == "half_open", "a count says nothing about it"
         assert record.cost == 0

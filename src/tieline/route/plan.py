@@ -445,6 +445,9 @@ class Plan:
         sort = self.pool.route.sort
         if sort is not None and len(lanes) > 1:
             lanes = self.best_sorted(lanes, sort)
+        if self.needs.free:
+            # Health is not told how it went, so each would be the one probe, and wait where nobody answers.
+            lanes = [lane for lane in lanes if self._stand(lane) is not Stand.PROBE]
         return choose(
             lanes,
             tokens=self.needs.input_tokens,
