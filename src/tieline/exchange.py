@@ -130,7 +130,7 @@ class Exchange:
         except Lost:
             self.failure = _SUPERSEDED
         except Exception as error:
-            self.failure = _OURS  # unless it is known
+            self.failure = OURS  # unless it is known
             self.failure = self._without_key(self._failure_of(error))
             error.__traceback__ = None  # its frames know whoever raised it and keeps it: a cycle as well
         finally:
@@ -613,7 +613,7 @@ SHUT_DOWN = Failure(
 _SUPERSEDED = Failure(
     kind=FailureClass.SUPERSEDED, message="Cancelled: the attempt beside it had content first."
 )
-_OURS = Failure(kind=FailureClass.INTERNAL, message="Tieline failed; the server's log has the request's id.")
+OURS = Failure(kind=FailureClass.INTERNAL, message="Tieline failed; the server's log has the request's id.")
 _LIKE_NO_WORD: Final = 12
 """Characters of a key. Shorter ones stand for none (`unused`, `ollama`) and would be found in any text."""
 _ABANDONED = frozenset(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
-from tieline.exchange import Exchange, Lost
+from tieline.exchange import OURS, Exchange, Lost
 from tieline.route.steps import Outcome, Try
 from tieline.types.errors import BudgetExceeded
 
 if TYPE_CHECKING:
     from tieline.pipeline import Flight
+
+log = logging.getLogger("tieline")
 
 Run = asyncio.Task[Outcome]
 
@@ -95,9 +98,19 @@ class Race:
             ended = [run for run in self._runs if run in done]
             last = None if pending else ended.pop()
             for run in ended:
-                self.flight.plan.note(self._runs.pop(run).step, run.result())
+                self.flight.plan.note(self._runs.pop(run).step, self._beside(run))
             if last is not None:
                 return last.result()
+
+    def _beside(self, run: Run) -> Outcome:
+        """How the one of two that failed first ended; a fault of ours in it is not the other's either."""
+        error = run.exception()
+        if error is None:
+            return run.result()
+        log.error(
+            "request %s: one of two attempts failed inside Tieline", self.flight.record.id, exc_info=error
+        )
+        return Outcome(failure=OURS, elapsed_s=self.flight.elapsed_s())
 
     async def _won(self, winner: Exchange) -> Outcome:
         await asyncio.wait(self._runs)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tieline.config.schema import Routing, Timeouts
+from tieline.dialects import get_upstream
 from tieline.drills import clock
 from tieline.drills.caller import DIALECTS, PROMPT, Ask, Heard
 from tieline.drills.fleet import fleet
@@ -106,6 +107,20 @@ def test_a_hedge_that_fails_leaves_the_first_running() -> None:
     assert heard.text == WHOLE
     assert record.provider == "alpha"
     assert [entry.outcome for entry in record.attempts] == ["success", "transient"]
+
+
+def test_a_hedge_that_fails_inside_tieline_leaves_the_first_running(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any) -> None:
+        raise KeyError("messages")
+
+    monkeypatch.setattr(type(get_upstream("anthropic_messages")), "encode_request", broken)
+    heard, record, _ = late(Phase(at_s=0, for_s=1e6, provider="alpha", add_ms=8_000))
+    assert heard.ok
+    assert heard.text == WHOLE
+    assert record.provider == "alpha"
+    assert "one of two attempts failed inside Tieline" in caplog.text
 
 
 def test_both_fail() -> None:
