@@ -447,7 +447,7 @@ class Plan:
             lanes = self.best_sorted(lanes, sort)
         if self.needs.free:
             # Health is not told how it went, so each would be the one probe, and wait where nobody answers.
-            lanes = [lane for lane in lanes if self._stand(lane) is not Stand.PROBE]
+            lanes = [lane for lane in lanes if self.stand(lane) is not Stand.PROBE]
         return choose(
             lanes,
             tokens=self.needs.input_tokens,
