@@ -124,22 +124,23 @@ def test_one_failing_model_never_closes_its_siblings(deployment: Any) -> None:
     for n in range(50):
         health.observe(bad, bad.credentials[0], n * 0.1, failure=failure())
         health.observe(good, good.credentials[0], n * 0.1)
-    assert not any(health.rollups(5.0).values())
-    assert health.lanes(good)[0].ready(0, 5.0)
+    (lane,) = health.lanes(good)
+    assert not lane.provider.speaks(5.0)
+    assert lane.ready(0, 5.0)
 
 
 def test_several_failing_together_speak_for_the_rest_and_a_success_silences_them(deployment: Any) -> None:
     health = Health(Random(1))
     first, second, idle = (deployment("a", name) for name in "mno")
-    health.lanes(idle)
+    (lane,) = health.lanes(idle)
     for n in range(6):
         for one in (first, second):
             health.observe(one, one.credentials[0], n * 0.1, failure=failure())
-    assert health.rollups(1.0)["provider:a"]
-    assert not health.lanes(idle)[0].ready(0, 1.0)
+    assert lane.provider.speaks(1.0)
+    assert not lane.ready(0, 1.0)
     health.observe(idle, idle.credentials[0], 1.5)
-    assert not health.rollups(1.6)["provider:a"]
-    assert health.lanes(idle)[0].ready(0, 1.6)
+    assert not lane.provider.speaks(1.6)
+    assert lane.ready(0, 1.6)
 
 
 def test_an_edge_speaks_only_for_several_providers(deployment: Any) -> None:
@@ -147,16 +148,17 @@ def test_an_edge_speaks_only_for_several_providers(deployment: Any) -> None:
     health = Health(Random(1))
     one, two = deployment("a", "m", edge="cdn"), deployment("a", "n", edge="cdn")
     other, idle = deployment("b", "m", edge="cdn"), deployment("c", "m", edge="cdn")
-    health.lanes(idle)
+    (lane,) = health.lanes(idle)
+    assert lane.edge is not None
     for n in range(6):
         for bad in (one, two):
             health.observe(bad, bad.credentials[0], n * 0.1, failure=failure())
-    assert not health.rollups(1.0)["edge:cdn"]
+    assert not lane.edge.speaks(1.0)
     for n in range(2):
         health.observe(other, other.credentials[0], 1.0 + n * 0.1, failure=failure())
-    assert health.rollups(1.2)["edge:cdn"]
-    assert not health.lanes(idle)[0].ready(0, 1.2)
-    assert not health.rollups(12.0)["edge:cdn"], "and not for ever"
+    assert lane.edge.speaks(1.2)
+    assert not lane.ready(0, 1.2)
+    assert not lane.edge.speaks(12.0), "and not for ever"
 
 
 @settings(max_examples=60, deadline=None)

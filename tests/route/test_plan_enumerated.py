@@ -10,6 +10,7 @@ import pytest
 
 from tieline.config.schema import Config, ModelConfig, Routing, Timeouts
 from tieline.providers.deployment import Deployment
+from tieline.route.plan import Plan
 from tieline.route.steps import GiveUp, Needs, Outcome, Try
 from tieline.types.errors import Failure, FailureClass
 
@@ -85,7 +86,7 @@ def run(
 
 
 def check(
-    trail: list[tuple[Try, Failure | None]], routing: Routing, now: float, gave_up: GiveUp | None
+    trail: list[tuple[Try, Failure | None]], routing: Routing, now: float, gave_up: GiveUp | None, plan: Plan
 ) -> None:
     assert 1 <= len(trail) <= routing.max_attempts
     waits = sum(step.wait_s for step, _ in trail if step.reason == "wait")
@@ -124,7 +125,8 @@ def check(
                 window = one.deployment.card.context  # type: ignore[union-attr]
                 assert window is None or small is None or window > small or one.deployment is step.deployment
     if routing.max_cost_usd is not None:
-        bound = sum(step.price or 0 for step, _ in trail[-1:]) + 100_000 * (len(trail) - 1)
+        last, _ = trail[-1]
+        bound = (plan.ceiling.worst(last.deployment) or 0) + 100_000 * (len(trail) - 1)
         assert bound <= CEILING
     names = [step.deployment.name for step, _ in trail]
     assert "worse" not in names
@@ -151,9 +153,9 @@ def test_every_sequence(policy: str, name: str, deployment: Any, router: Any) ->
     )
     # Three failures in a row where most can happen; two suffice where a policy only takes something away.
     for ends in product(ENDS, repeat=3 if (policy, name) == ("equivalent", "m") else 2):
-        trail, gave_up, now, _ = run(router(world(deployment), config), name, config.routing, ends)
+        trail, gave_up, now, plan = run(router(world(deployment), config), name, config.routing, ends)
         try:
-            check(trail, config.routing, now, gave_up)
+            check(trail, config.routing, now, gave_up, plan)
         except AssertionError as error:
             raise AssertionError(
                 f"{ends}: {[(s.deployment.id, s.reason) for s, _ in trail]}: {error}"

@@ -58,10 +58,6 @@ class Ceiling:
             # in for it when prices are compared, or nobody could ever take over.
             self._unstated = all(self._usual(one) is None for one in asked)
 
-    @property
-    def hard(self) -> bool:
-        return self._max_cost is not None
-
     def price(self, deployment: Deployment) -> Pico | None:
         """For this request's tokens as plain text. None: unknown."""
         if deployment.id not in self._comparable:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from heapq import nlargest
 from random import Random
 
-from tieline.providers.deployment import Deployment, Endpoint
+from tieline.providers.deployment import Deployment
 from tieline.providers.limits import RateLimits
 from tieline.providers.row import Credential
 from tieline.route.breaker import MAX_DEAD_S, MAX_OPEN_S, Breaker, State
@@ -131,9 +131,6 @@ class Lane:
             and (self.quota.clear or self.quota.allows(self.inflight, tokens, now))
         )
 
-    def endpoint_for(self, dialect: str) -> Endpoint:
-        return self.deployment.endpoint_for(dialect)
-
 
 class Health:
     def __init__(self, random: Random) -> None:
@@ -233,11 +230,6 @@ class Health:
         if len(self._lanes) > most:
             lanes = nlargest(most, lanes, key=lambda lane: (not lane.breaker.clear, lane.last_used))
         return tuple([view(lane, now) for lane in lanes])
-
-    def rollups(self, now: float) -> dict[str, bool]:
-        """``provider:NAME`` or ``edge:NAME`` -> whether it speaks: several deployments behind it fail together."""
-        both = [("provider", self._providers), ("edge", self._edges)]
-        return {f"{kind}:{name}": roll.speaks(now) for kind, found in both for name, roll in found.items()}
 
     # how --------------------------------------------------------------------------------------------------------
 
@@ -364,7 +356,3 @@ def view(lane: Lane, now: float) -> LaneView:
         open_for_s=round(max(lane.breaker.open_until, lane.key.open_until, left.cool_until, now) - now, 3),
         retry_tokens=lane.budget.tokens,
     )
-
-
-def lanes_of(health: Health, deployments: Iterable[Deployment]) -> tuple[Lane, ...]:
-    return tuple(lane for deployment in deployments for lane in health.lanes(deployment))

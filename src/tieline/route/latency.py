@@ -5,7 +5,6 @@ from __future__ import annotations
 from math import exp, log
 
 TAU_S = 60.0
-TYPICAL_TAU_S = 600.0
 SIZE_TOKENS = 8000.0
 """Input of this many tokens doubles the time to first token that is expected."""
 MIN_PENALTY_S = 5.0

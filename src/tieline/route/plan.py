@@ -105,8 +105,37 @@ class Plan:
         step = self.current
         if step is None:
             raise RuntimeError("send() without a try under way")
+        lane = step.lane
         self._now = max(self._now, self._began + outcome.elapsed_s)
-        return self._after(step, outcome)
+        self._hedge = None
+        if outcome.unsupported is not None:
+            return self._instead(step, f"cannot do {outcome.unsupported}", unsupported=outcome.unsupported)
+        self._settle(lane.deployment, outcome)
+        failure = outcome.failure
+        if failure is None:
+            return GiveUp(None, {})
+        self.past.failures.append(failure)
+        if failure.kind in FINAL or not self._time_left():
+            return self._give_up(failure)
+        if outcome.committed:
+            self.past.doubt = self.past.trial = None
+            return self._resume(step, lane, failure) if outcome.resumable else self._give_up(failure)
+        if failure.kind in REFUSED:
+            return self._refused(lane, failure)
+        if self.past.trial is not None:
+            return self._ask_another(lane, failure)
+        if failure.kind is FailureClass.RATE_LIMITED:
+            return self._limited(lane, failure)
+        if failure.kind in RETRY_ONCE and self._may_retry(lane):
+            self.past.retried.add(lane.deployment.id)
+            connect = failure.kind is FailureClass.CONNECT
+            return self._send_to(lane, "retry", 0.0 if connect else self._random.uniform(*RETRY_JITTER_S))
+        self._exclude(lane, failure)
+        if failure.kind in BAD_KEY:
+            sibling = self._sibling(lane)
+            if sibling is not None:
+                return self._send_to(sibling, "other_credential")
+        return self._next("failover")
 
     def pass_over(self, reason: str) -> Step:
         """What comes instead of the current try, to which nothing was sent because of ``reason``."""
@@ -118,12 +147,7 @@ class Plan:
     def hedge_after(self) -> float | None:
         """Seconds of silence after which ``hedge`` should be asked. None: this try is not hedged."""
         step = self.current
-        if (
-            step is None
-            or step.lane is None
-            or self._hedge is not None
-            or (self._past is not None and self._past.hops)
-        ):
+        if step is None or self._hedge is not None or (self._past is not None and self._past.hops):
             return None
         if not (self.routing.hedge or step.probe) or not self._others(step.lane):
             return None
@@ -135,7 +159,7 @@ class Plan:
         Both are then awaited: the one that ends badly first goes to ``note``, the last to ``send``.
         """
         step = self.current
-        if step is None or step.lane is None or self._hedge is not None or not self._may_send():
+        if step is None or self._hedge is not None or not self._may_send():
             return None
         self._now = self._began + elapsed_s
         first = step.lane
@@ -168,7 +192,7 @@ class Plan:
             self.withdraw_hedge(f"cannot do {outcome.unsupported}")
             return
         self._settle(step.deployment, outcome)
-        if outcome.failure is not None and step.lane is not None:
+        if outcome.failure is not None:
             self.past.failures.append(outcome.failure)
             self._exclude(step.lane, outcome.failure)
         if step is self.current and self._hedge is not None:
@@ -221,40 +245,6 @@ class Plan:
             return None
         chosen = self._choose(tier.lanes)
         return None if chosen is None else self._try(chosen[0], "first", probe=chosen[1])
-
-    def _after(self, step: Try, outcome: Outcome) -> Step:
-        lane = step.lane
-        if lane is None:
-            raise RuntimeError("a Try of another plan")
-        self._hedge = None
-        if outcome.unsupported is not None:
-            return self._instead(step, f"cannot do {outcome.unsupported}", unsupported=outcome.unsupported)
-        self._settle(lane.deployment, outcome)
-        failure = outcome.failure
-        if failure is None:
-            return GiveUp(None, {}, self.attempts)
-        self.past.failures.append(failure)
-        if failure.kind in FINAL or not self._time_left():
-            return self._give_up(failure)
-        if outcome.committed:
-            self.past.doubt = self.past.trial = None
-            return self._resume(step, lane, failure) if outcome.resumable else self._give_up(failure)
-        if failure.kind in REFUSED:
-            return self._refused(lane, failure)
-        if self.past.trial is not None:
-            return self._ask_another(lane, failure)
-        if failure.kind is FailureClass.RATE_LIMITED:
-            return self._limited(lane, failure)
-        if failure.kind in RETRY_ONCE and self._may_retry(lane):
-            self.past.retried.add(lane.deployment.id)
-            connect = failure.kind is FailureClass.CONNECT
-            return self._send_to(lane, "retry", 0.0 if connect else self._random.uniform(*RETRY_JITTER_S))
-        self._exclude(lane, failure)
-        if failure.kind in BAD_KEY:
-            sibling = self._sibling(lane)
-            if sibling is not None:
-                return self._send_to(sibling, "other_credential")
-        return self._next("failover")
 
     def _instead(self, step: Try, reason: str, *, unsupported: str | None = None) -> Step:
         self._unsend(step)
@@ -506,7 +496,7 @@ class Plan:
         """Size and price ratio, which do not change during the request."""
         reason = size_reason(deployment, self.needs, asked=tier.kind == "asked")
         if reason is None and self._held_to_ratio(tier):
-            reason = self.ceiling.ratio_reason(deployment, self._reference_price(tier))
+            reason = self.ceiling.ratio_reason(deployment, self._reference_price())
         if reason is not None:
             self.why_not[deployment.id] = reason
         return reason is None
@@ -516,7 +506,7 @@ class Plan:
             return self.pool.price_spread
         return tier.found or self.needs.max_price_ratio is not None
 
-    def _reference_price(self, tier: Tier) -> int | None:
+    def _reference_price(self) -> int | None:
         """Of M for this request; of a bare name, its cheapest host's."""
         if not self.pool.price_spread:
             price = self.ceiling.price(self.pool.reference)
@@ -654,19 +644,18 @@ class Plan:
             lane.deployment,
             lane.credential,
             lane.deployment.endpoint_for(self.needs.dialect),
+            lane,
             reason,
             self._deadlines(lane, wait_s),
             wait_s,
             False,
             probe,
-            self.ceiling.worst(lane.deployment) if self._hard else None,
-            lane,
         )
         self.current = step
         return step
 
     def _give_up(self, failure: Failure | None) -> GiveUp:
-        return GiveUp(self.past.telling(failure), excluded_of(self.pool, self.why_not), self.attempts)
+        return GiveUp(self.past.telling(failure), excluded_of(self.pool, self.why_not))
 
     def _nothing_sent(self, unsupported: str | None) -> Failure | None:
         waiting = [

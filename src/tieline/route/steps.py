@@ -129,7 +129,6 @@ class Try:
         "endpoint",
         "lane",
         "plain",
-        "price",
         "probe",
         "reason",
         "wait_s",
@@ -140,17 +139,17 @@ class Try:
         deployment: Deployment,
         credential: Credential,
         endpoint: Endpoint,
+        lane: Lane,
         reason: str,
         deadlines: Deadlines,
         wait_s: float = 0.0,
         plain: bool = False,
         probe: bool = False,
-        price: Pico | None = None,
-        lane: Lane | None = None,
     ) -> None:
         self.deployment = deployment
         self.credential = credential
         self.endpoint = endpoint
+        self.lane = lane
         self.reason = reason
         """first | retry | other_credential | failover | wait | hedge | resume"""
         self.deadlines = deadlines
@@ -159,9 +158,6 @@ class Try:
         """A resume without the partial answer, because the target refused its shape (DESIGN section 8)."""
         self.probe = probe
         """The one live request of a half-open breaker; ``Plan.hedge_after`` then says when to run the alternative."""
-        self.price = price
-        """Upper bound of this attempt's cost where it was computed, else None."""
-        self.lane = lane
         self.bound: Pico | None = None
         """The most that it can cost, where a budget holds that; None: nothing is held for it."""
 
@@ -169,13 +165,12 @@ class Try:
 class GiveUp:
     """Nothing more to try. ``failure`` None: nothing was sent at all (``no_candidate``), or the last try succeeded."""
 
-    __slots__ = ("attempts", "excluded", "failure")
+    __slots__ = ("excluded", "failure")
 
-    def __init__(self, failure: Failure | None, excluded: dict[str, str], attempts: int = 0) -> None:
+    def __init__(self, failure: Failure | None, excluded: dict[str, str]) -> None:
         self.failure = failure
         self.excluded = excluded
         """Deployment id -> why it is not tried (any more)."""
-        self.attempts = attempts
 
 
 Step = Try | GiveUp
