@@ -20,7 +20,8 @@ from tieline.ledger import pricing
 from tieline.providers.advice import advised
 from tieline.providers.blame import weighed
 from tieline.providers.deployment import Deployment
-from tieline.providers.errors import classify, classify_transport, rate_limits
+from tieline.providers.errors import classify, classify_transport
+from tieline.providers.limits import rate_limits
 from tieline.providers.signing import ended, needs_token, sign
 from tieline.providers.token_error import TokenError
 from tieline.providers.tokens import Proof

@@ -359,16 +359,15 @@ def test_a_replayed_transcript_brings_an_encoder_to_the_same_state(name: str, ca
 
 def test_transcripts_know_where_they_are() -> None:
     transcript = Transcript(structured=True)
-    assert not transcript.started
+    assert not transcript.kinds
     states = []
     for each in events(ANTHROPIC, ANTHROPIC_STREAM):
         transcript.add(each)
-        states.append((transcript.in_thinking, transcript.in_tool_call, transcript.complete))
-    assert states[2] == (True, False, False)
-    assert (False, True, False) in states
-    assert states[-1] == (False, False, True)
+        states.append((transcript.in_thinking, transcript.complete))
+    assert states[2] == (True, False)
+    assert states[-1] == (False, True)
     assert transcript.structured
-    assert transcript.called_tools
+    assert "tool_call" in transcript.kinds
     assert transcript.text == "Grüße 🎉"
     assert transcript.chars == len("hmm … ") + len("Grüße 🎉") + len('{"city": "Köln"}')
 

@@ -259,7 +259,7 @@ class Leases:
 
     def _outstanding(self, keep: bool, only: set[str] | None) -> list[Outstanding]:
         found = [
-            self._of_budget(meter, budget, keep)
+            self._of_budget(budget, keep)
             for meter, budget in self._budgets()
             if only is None or budget.window_name in only
         ]
@@ -270,7 +270,7 @@ class Leases:
                     found.append(self._of_share(gate, number, now, keep))
         return found
 
-    def _of_budget(self, meter: Meter, budget: Budget, keep: bool) -> Outstanding:
+    def _of_budget(self, budget: Budget, keep: bool) -> Outstanding:
         name, granted = budget.window_name, budget.lease or 0
         is_fixed = keep and name in self._unsettled
         asks = self._asked(name, budget.asks)

@@ -124,14 +124,11 @@ class Splitter(Protocol):
 class StreamFault(Exception):
     """The stream itself said something went wrong (WIRE_FACTS 9)."""
 
-    def __init__(
-        self, info: ErrorInfo, status: int | None = None, retry_after_s: float | None = None
-    ) -> None:
+    def __init__(self, info: ErrorInfo, status: int | None = None) -> None:
         super().__init__(info.message)
         self.info = info
         self.status = status
         """The status it would have had before the stream, where the vendor's type tells."""
-        self.retry_after_s = retry_after_s
 
 
 class Garbled(Exception):

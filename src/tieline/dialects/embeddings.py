@@ -45,7 +45,6 @@ GEMINI_BATCH = 100
 COHERE_BATCH = 96
 """docs.cohere.com, v2/embed: at most 96 texts."""
 OPENAI_DIALECTS = frozenset(("openai_chat", "openai_responses"))
-CALLER = "openai_chat"
 
 _MEANT = frozenset(("model", "input", "dimensions", "encoding_format", "user", "input_type"))
 _COHERE_TYPES = frozenset(("search_document", "search_query", "classification", "clustering"))

@@ -68,7 +68,7 @@ def info_of_value(value: Any) -> ErrorInfo:
     return _info_of_object(value)
 
 
-def status_of(info: ErrorInfo, value: Any = None) -> int | None:
+def status_of(info: ErrorInfo) -> int | None:
     """The HTTP status that an error inside a 200 stands for, where its code or type tells."""
     for word in (info.code, info.type):
         if word is None:

@@ -100,11 +100,6 @@ class Transcript:
         )
 
     @property
-    def started(self) -> bool:
-        """Whether anything of an answer has been said."""
-        return bool(self._blocks)
-
-    @property
     def complete(self) -> bool:
         """Whether every choice that was begun has ended with a reason."""
         choices = {block.start.choice for block in self._blocks.values()}
@@ -134,17 +129,8 @@ class Transcript:
         return {block.start.kind for block in self._blocks.values()}
 
     @property
-    def in_tool_call(self) -> bool:
-        return self._within("tool_call")
-
-    @property
     def in_thinking(self) -> bool:
-        return self._within("thinking")
-
-    @property
-    def called_tools(self) -> bool:
-        """Whether a tool call was begun, finished or not."""
-        return any(block.start.kind == "tool_call" for block in self._blocks.values())
+        return any(block.start.kind == "thinking" and not block.stopped for block in self._blocks.values())
 
     def response(self, *, id: str | None = None, model: str | None = None) -> Response:
         """The whole answer. Raises Truncated when it is not ``complete``."""
@@ -170,9 +156,6 @@ class Transcript:
             events.append(UsageReport(self.usage))
         events.extend(self._finishes.values())
         return events
-
-    def _within(self, kind: str) -> bool:
-        return any(block.start.kind == kind and not block.stopped for block in self._blocks.values())
 
     def _choice(self, number: int) -> Choice:
         blocks = [block for block in self._blocks.values() if block.start.choice == number]

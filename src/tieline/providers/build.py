@@ -162,18 +162,6 @@ class Fleet:
         ]
         return [self.build_one(provider, model) for provider, model in dict.fromkeys(listed)]
 
-    def names(self) -> list[str]:
-        """Every model name that ``by_name`` finds something for."""
-        found = {self._catalog.name_of(model) for provider in self.hosts for model in self.ids(provider)}
-        return sorted(found)
-
-    def listed(self) -> Iterator[Deployment]:
-        """Every deployment, with every id that a host has for the same model. Decodes every card: not for requests."""
-        for provider, host in self.hosts.items():
-            for model in self.ids(provider):
-                if self._offers(host, model) or model in host.config.prices:
-                    yield self.build_one(provider, model)
-
     def all(self) -> Iterator[Deployment]:
         """What routing may choose from of its own accord: each model once at each host, but every deployment that was
         configured there (Azure has several of one model). Decodes every card."""
@@ -301,11 +289,6 @@ def build(config: Config, environ: Mapping[str, str], catalog: Cards, stored: St
         if host is not None:
             hosts[row.name] = host
     return Fleet(hosts, problems, catalog)
-
-
-def build_deployments(config: Config, environ: Mapping[str, str], catalog: Cards) -> list[Deployment]:
-    """Every listed deployment at once; the request path uses ``build`` and asks by name."""
-    return list(build(config, environ, catalog).all())
 
 
 def _configured_host(

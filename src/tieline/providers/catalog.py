@@ -151,10 +151,6 @@ class Catalog:
         """Every id that any host has for a model."""
         return (model for entry in self.index.names.values() for _, model in entry.hosts)
 
-    def quality_variants(self, name: str) -> dict[str, dict[str, float]]:
-        """Every measured variant (effort, thinking) of a model; ``ModelCard.quality`` has the one chosen of them."""
-        return self.index.quality.get(self.name_of(name), {})
-
     def rated_names(self) -> list[str]:
         """Names whose quality is known."""
         return list(self.index.quality)

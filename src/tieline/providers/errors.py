@@ -11,13 +11,11 @@ import re
 from time import time
 from typing import NamedTuple
 
-from tieline.providers.limits import MAX_WAIT_S, RateLimits, rate_limits, retry_after
+from tieline.providers.limits import MAX_WAIT_S, retry_after
 from tieline.transport.base import TransportError
 from tieline.types.call import Headers
 from tieline.types.errors import ErrorInfo, Failure
 from tieline.types.errors import FailureClass as Class
-
-__all__ = ["RateLimits", "classify", "classify_transport", "rate_limits", "retry_after", "safe"]
 
 MAX_MESSAGE = 1000
 

@@ -33,7 +33,6 @@ class Retention:
         self._days = days
         self._wall = wall
         self._task: asyncio.Task[None] | None = None
-        self.pruned = 0
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run(), name="tieline-retention")
@@ -51,7 +50,6 @@ class Retention:
         gone = 0
         while batch := await asyncio.to_thread(prune, self._database, before_ms, limit=BATCH):
             gone += batch
-            self.pruned += batch
             await asyncio.sleep(PAUSE_S)
         return gone
 

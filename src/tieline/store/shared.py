@@ -232,6 +232,7 @@ return 1
 _MAX_TRIES = 20
 _DATABASE = re.compile(r"(/\d*/?)?", re.ASCII)
 _PATHS = {"redis": _DATABASE, "rediss": _DATABASE, "unix": re.compile(r"/.+")}
+_TIMEOUT_S = 1.0
 
 
 class RedisShared:
@@ -241,7 +242,7 @@ class RedisShared:
     the script only writes a grant if the allowance is as it was read; who was overtaken tries again.
     """
 
-    def __init__(self, url: str, *, prefix: str = "tieline", timeout_s: float = 1.0) -> None:
+    def __init__(self, url: str, *, prefix: str = "tieline") -> None:
         """Raises ConfigError; whether a Redis answers there is not asked."""
         try:
             from redis.asyncio import Redis
@@ -253,7 +254,7 @@ class RedisShared:
         try:
             _check_path(url)
             self._redis: Redis = Redis.from_url(
-                url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, decode_responses=True
+                url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, decode_responses=True
             )
             # Made, not connected: it says which parameters it does not know.
             self._redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import ssl
 from collections.abc import Mapping
 
 from tieline.transport.base import Transport, UpstreamRequest, UpstreamResponse
@@ -22,13 +21,12 @@ def open_transport(
     environ: Mapping[str, str] | None = None,
     limits: PoolLimits | None = None,
     ca_file: str | None = None,
-    tls: ssl.SSLContext | None = None,
 ) -> Transport:
     """``Http1Transport`` itself where neither a proxy nor HTTP/2 is asked for: no detour on the usual path."""
     environ = os.environ if environ is None else environ
     if http2 or any(_variable(environ, name) for name in ("http_proxy", "https_proxy", "all_proxy")):
-        return RoutingTransport(http2=http2, environ=environ, limits=limits, ca_file=ca_file, tls=tls)
-    return Http1Transport(limits=limits, ca_file=ca_file, tls=tls)
+        return RoutingTransport(http2=http2, environ=environ, limits=limits, ca_file=ca_file)
+    return Http1Transport(limits=limits, ca_file=ca_file)
 
 
 class Transports:
@@ -70,13 +68,11 @@ class RoutingTransport:
         environ: Mapping[str, str],
         limits: PoolLimits | None = None,
         ca_file: str | None = None,
-        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._http2 = http2
         self._environ = environ
         self._limits = limits
         self._ca_file = ca_file
-        self._tls = tls
         self._opened: dict[tuple[str | None, bool], Transport] = {}
         self._by_origin: dict[str, Transport] = {}
 
@@ -104,10 +100,8 @@ class RoutingTransport:
 
     def _open(self, proxy: str | None, http2: bool) -> Transport:
         if proxy is None and not http2:
-            return Http1Transport(limits=self._limits, ca_file=self._ca_file, tls=self._tls)
-        return ProxiedTransport(
-            proxy=proxy, http2=http2, limits=self._limits, ca_file=self._ca_file, tls=self._tls
-        )
+            return Http1Transport(limits=self._limits, ca_file=self._ca_file)
+        return ProxiedTransport(proxy=proxy, http2=http2, limits=self._limits, ca_file=self._ca_file)
 
 
 def proxy_for(origin: Origin, environ: Mapping[str, str]) -> str | None:

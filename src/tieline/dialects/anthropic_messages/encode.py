@@ -69,7 +69,7 @@ def encode_request(request: Request, target: Target) -> Outgoing:
     _add_tools(body, request, target)
     _add_thinking(body, request, target, writer)
     _add_format(body, request, target)
-    _add_sampling(body, request, target)
+    _add_sampling(body, request)
     user = end_user(request, MAX_USER, anonymous=request.origin != NAME)
     if user is not None:
         body["metadata"] = {"user_id": user}
@@ -118,7 +118,7 @@ def _max_tokens(request: Request, target: Target) -> int:
     return min(wanted, target.max_output_tokens or wanted)
 
 
-def _add_sampling(body: dict[str, Any], request: Request, target: Target) -> None:
+def _add_sampling(body: dict[str, Any], request: Request) -> None:
     thinks = body.get("thinking", {}).get("type") in ("enabled", "adaptive")
     # 1 is the default of both; newer models refuse to be given them at all.
     if request.temperature is not None and request.temperature != 1:

@@ -17,7 +17,6 @@ from tieline.dialects.base import (
 from tieline.dialects.fields import to_json, value_of
 from tieline.dialects.gemini import answer_in, replayed, request_in, request_out, response_out
 from tieline.dialects.gemini.answer_in import decode_count
-from tieline.dialects.gemini.request_out import encode_count_request
 from tieline.dialects.gemini.response_out import encode_count
 from tieline.dialects.routing_fields import ROUTING
 from tieline.dialects.sse import MEDIA_TYPE, SseSplitter
@@ -31,7 +30,6 @@ __all__ = [
     "GeminiArray",
     "decode_count",
     "encode_count",
-    "encode_count_request",
 ]
 
 _ROUTING_NAMES = tuple(f'"{name}"'.encode() for name in ROUTING)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -123,7 +122,7 @@ def raise_failure(answer: Json) -> None:
     status = (
         code if isinstance(code, int) and 400 <= code <= 599 else _STATUS_OF_WORD.get(info.type or "", 500)
     )
-    raise StreamFault(info, status, info.retry_after_s)
+    raise StreamFault(info, status)
 
 
 def decode_response(body: bytes) -> Response:
@@ -350,7 +349,6 @@ class GeminiDecoder:
 
     __slots__ = (
         "_candidates",
-        "_clock",
         "_grounded",
         "_id",
         "_next",
@@ -362,11 +360,10 @@ class GeminiDecoder:
 
     unsaid = False
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self) -> None:
         self.complete = False
         self.ended = False
         self._candidates: dict[int, _Candidate] = {}
-        self._clock = clock
         self._id = ""
         self._next = 0
         self._started = False
@@ -418,7 +415,7 @@ class GeminiDecoder:
     def _start(self, chunk: Json, out: list[Event]) -> None:
         self._started = True
         self._id = text_of(chunk.get("responseId"))
-        out.append(Start(self._id, text_of(chunk.get("modelVersion")), int(self._clock())))
+        out.append(Start(self._id, text_of(chunk.get("modelVersion")), int(time.time())))
 
     def _blocked(self, chunk: Json) -> None:
         reason = optional_text(object_of(chunk.get("promptFeedback")).get("blockReason"))

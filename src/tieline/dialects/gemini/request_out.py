@@ -78,13 +78,6 @@ def encode_request(request: Request, target: Target) -> Outgoing:
     )
 
 
-def encode_count_request(request: Request, target: Target) -> Outgoing:
-    """countTokens of the same request."""
-    request = fitting_names(without_idle_thought(request, target), GEMINI_NAME)
-    whole = {"model": f"models/{target.model}", **_body(request, target)}
-    return Outgoing(path=path_of(target, "countTokens"), body=to_json({"generateContentRequest": whole}))
-
-
 def path_of(target: Target, method: str) -> str:
     template = target.quirks.path or "/v1beta/models/{model}:{method}"
     model = segment(target.model.removeprefix("models/"))

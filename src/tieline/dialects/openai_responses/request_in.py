@@ -117,7 +117,7 @@ def peek(call: Call) -> Peek:
         for name in ("model", "stream", "max_output_tokens", "user", *_STATEFUL)
         if name in fields
     }
-    refuse_state(small)
+    _refuse_state(small)
     model = needed_string(small, "model")
     _need_input(fields)
     _refuse_chat_format(fields)
@@ -149,7 +149,7 @@ def _calls(fields: dict[str, Raw]) -> dict[str, int] | None:
     } or None
 
 
-def refuse_state(body: Json) -> None:
+def _refuse_state(body: Json) -> None:
     """Every answer stands alone here: what needs a stored one is refused by name."""
     for name, hint in _STATEFUL.items():
         if body.get(name):
@@ -285,7 +285,6 @@ def _is_ours(tool: Any) -> bool:
 
 def decode_request(call: Call, peek: Peek) -> Request:
     body = {name: value for name, value in request_body(call.body).items() if name in peek.fields}
-    refuse_state(body)
     tools, choice = _tools_and_choice(body)
     include = strings(body, "include")
     text = mapping(body, "text") or {}
@@ -498,7 +497,7 @@ def _add_item(messages: list[Message], item: Any, at: str) -> None:
     kind = string(item, "type", at) or ("message" if "role" in item else None)
     if kind == "message":
         role = _role(item, at)
-        _add(messages, role, _content(item, role, at))
+        _add(messages, role, _content(item, at))
     elif kind == "custom_tool_call":
         said = to_text({"input": needed_string(item, "input", at)})
         _add(messages, "assistant", [_call({**item, "arguments": said}, _carried_signature(messages), at)])
@@ -542,20 +541,20 @@ def _role(item: Json, at: str) -> Role:
 def _add(messages: list[Message], role: Role, parts: list[Part]) -> None:
     """Items of one turn become one message: a turn of the user holds tool results and text (WIRE_FACTS 13)."""
     last = messages[-1] if messages else None
-    if last is None or last.role != role or role == "system" or not _joins(last, parts):
+    if last is None or last.role != role or role == "system" or not _joins(last):
         messages.append(Message(role, parts))
     else:
         last.parts.extend(parts)
 
 
-def _joins(last: Message, parts: list[Part]) -> bool:
+def _joins(last: Message) -> bool:
     """Two user messages stay two; a result joins results, text joins the results before it."""
     if last.role == "assistant":
         return True
     return isinstance(last.parts[-1], ToolResult) if last.parts else True
 
 
-def _content(item: Json, role: Role, at: str) -> list[Part]:
+def _content(item: Json, at: str) -> list[Part]:
     content = item.get("content")
     if isinstance(content, str):
         return [Text(content)]
