@@ -125,3 +125,13 @@ def test_an_answer_names_the_tiers_that_are_not_the_price_lists() -> None:
         assert names_special_tier(b'{"service_tier":"%b"}' % tier), tier
     assert names_special_tier(b'{"a": {"service_tier": "standard"}, "service_tier": "priority"}')
     assert not names_special_tier(b'{"service_tier": null}')
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"tags": {"x" * 201: ""}}, {"tags": {str(n): "" for n in range(17)}}, {"run": ""}, {"run": "x" * 129}],
+)
+async def test_labels_are_bounded(line: AsyncTieline, bad: dict[str, object]) -> None:
+    with pytest.raises(RequestFailed) as caught:
+        await line.chat("sim/sim-echo", "Hello", tieline=bad)
+    assert (caught.value.http_status, caught.value.error_code) == (400, "invalid_request")

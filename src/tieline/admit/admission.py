@@ -21,15 +21,12 @@ from tieline.admit.snapshot import EMPTY, Key, Project, Snapshot
 from tieline.config.schema import PolicyRules
 from tieline.ledger.settle import Hold
 from tieline.record.rows import run_scope, stored_scope
-from tieline.types.errors import DatabaseAway, Forbidden, InvalidRequest, Unauthenticated
+from tieline.types.errors import DatabaseAway, Forbidden, Unauthenticated
 from tieline.types.money import Pico
 
 MAX_RUNS = 20_000
 """Runs with a budget that are kept in memory; the one longest unused goes first."""
 MAX_DIGESTS = 10_000
-MAX_TAGS = 50
-MAX_TAG_CHARS = 256
-MAX_RUN_CHARS = 128
 
 
 class Principal:
@@ -304,8 +301,6 @@ class Admission:
         now, at = self.wall(), self.clock()
         principal = self._who(secret, now)
         tags = facts.tags
-        if tags or facts.run is not None:
-            _check_labels(tags, facts.run)
         meters: tuple[Meter, ...] = ()
         policy = self._policy
         if principal is not None:
@@ -317,8 +312,6 @@ class Admission:
             for gate in principal.gates:
                 gate.check(facts.input_tokens, at)
         if facts.run and facts.run_budget is not None:
-            if facts.run_budget < 0:
-                raise InvalidRequest("must be 0 or more", param="tieline.run_budget_usd")
             if not self.known:
                 raise _unknown("What this run has spent is not known")
             meters = (*meters, self._run_meter(principal, facts.run, facts.run_budget))
@@ -547,15 +540,6 @@ def _check_room(meter: Meter, now: float) -> None:
     slot = meter.window(now)
     for budget in meter.budgets:
         budget.check(1, slot)
-
-
-def _check_labels(tags: dict[str, str], run: str | None) -> None:
-    if len(tags) > MAX_TAGS or any(len(name) + len(value) > MAX_TAG_CHARS for name, value in tags.items()):
-        raise InvalidRequest(
-            f"at most {MAX_TAGS} tags of {MAX_TAG_CHARS} characters each", param="tieline.tags"
-        )
-    if run is not None and not 1 <= len(run) <= MAX_RUN_CHARS:
-        raise InvalidRequest(f"a run's name has 1 to {MAX_RUN_CHARS} characters", param="tieline.run")
 
 
 def _parts_of(budgets: list[BudgetRule]) -> list[str]:

@@ -15,6 +15,7 @@ from tieline.types.options import NO_OPTIONS, Options
 MAX_TAGS = 16
 MAX_TAG_CHARS = 200
 MAX_LABEL_CHARS = 256
+MAX_RUN_CHARS = 128
 _NAMES = {name.replace("_", "-").encode(): name for name in Options.__struct_fields__}
 _NUMBERS = {"max_price_ratio", "timeout_s", "first_token_timeout_s", "stall_timeout_s"}
 _PREFIX: Final = b"tieline-"
@@ -91,6 +92,10 @@ def _check(options: Options) -> None:
             raise InvalidRequest(
                 f"tieline.{name} has at most {MAX_LABEL_CHARS} characters.", param=f"tieline.{name}"
             )
+    if options.run is not None and not 1 <= len(options.run) <= MAX_RUN_CHARS:
+        raise InvalidRequest(
+            f"tieline.run: a run's name has 1 to {MAX_RUN_CHARS} characters.", param="tieline.run"
+        )
     if len(options.tags) > MAX_TAGS or any(len(k) + len(v) > MAX_TAG_CHARS for k, v in options.tags.items()):
         raise InvalidRequest(
             f"tieline.tags: at most {MAX_TAGS} tags of {MAX_TAG_CHARS} characters.", param="tieline.tags"
