@@ -160,9 +160,7 @@ class Flight:
             self.receive()
             await self.admit()
             self.match()
-            if not self.cached():
-                self.reserve()
-                await self.attempt()
+            await self.attempt()
         except asyncio.CancelledError:
             self._cancelled()
         except TielineError as error:
@@ -281,43 +279,10 @@ class Flight:
         if routing.on_broken_stream == "hold":
             self.hold_chars, self.hold_s = routing.hold_tokens * CHARS_PER_TOKEN, routing.hold_ms / 1000
 
-    # 4 ----------------------------------------------------------------------------------------------------------
-    def cached(self) -> bool:
-        """Before money is held: a hit needs no provider. No route has a cache yet, so everything is a miss."""
-        return False
+    # 4: a cache would be asked here, before money is held, as a hit needs no provider. No route has one yet.
 
     # 6 ----------------------------------------------------------------------------------------------------------
-    def reserve(self) -> None:
-        """Before anything is sent: the first attempt's upper bound is held against budgets; ``attempt`` tops it up."""
-        # The hold itself is taken with each try (``_hold_for``), because its deployment decides the ceiling.
-
-    # 7 (8 inside) -----------------------------------------------------------------------------------------------
-    async def attempt(self) -> None:
-        """Tries what the plan yields until one answer is complete or the plan ends; relaying (8) happens inside a try."""
-        if self.record.stream:
-            self.line.keepalive.add(self)
-        step = self.plan.start()
-        while isinstance(step, Try):
-            if step.wait_s > 0:
-                await asyncio.sleep(step.wait_s)
-                self.upstream_s += step.wait_s
-            refused = self.hold_for(step) if self.line.leases is None else await self._hold_first(step)
-            if refused is not None:
-                step = self.plan.pass_over(refused)
-                continue
-            # An operation runs alone, as a race knows conversations only.
-            after_s = self.plan.hedge_after() if self.operation is None else None
-            if after_s is None:
-                outcome = await self._exchange(step).run()
-            else:
-                # A second try beside it when it is late.
-                outcome = await Race(self).run(step, after_s)
-            if outcome.failure is None and outcome.unsupported is None:
-                self.record.outcome, self.record.status = SUCCESS, 200
-                return
-            step = self.plan.send(outcome)
-        if not self._estimated(step):
-            self._give_up(step)
+    # Before anything is sent; with each try, because its deployment decides the ceiling.
 
     async def _hold_first(self, step: Try) -> str | None:
         """``hold_for``, waiting for another process's share where only that is missing."""
@@ -327,9 +292,6 @@ class Flight:
             if self.line.leases is None:
                 raise
             return await self.line.leases.patiently(lambda: self.hold_for(step))
-
-    def _exchange(self, step: Try) -> Exchange:
-        return Exchange(self, step) if self.operation is None else OneShot(self, step, self.operation)
 
     def hold_for(self, step: Try, beside: Try | None = None) -> str | None:
         """Holds what ``step`` may cost, and ``beside`` under way, and what was spent before, of unknown costs the most;
@@ -390,6 +352,37 @@ class Flight:
         price = card.price if card else None
         most_in, most_out = self.most_input_tokens + said, self.most_output_tokens(card)
         return pricing.bound_asked(price, most_in, most_out, self.asked_tier, self.peek.extras)
+
+    # 7 (8 inside) -----------------------------------------------------------------------------------------------
+    async def attempt(self) -> None:
+        """Tries what the plan yields until one answer is complete or the plan ends; relaying (8) happens inside a try."""
+        if self.record.stream:
+            self.line.keepalive.add(self)
+        step = self.plan.start()
+        while isinstance(step, Try):
+            if step.wait_s > 0:
+                await asyncio.sleep(step.wait_s)
+                self.upstream_s += step.wait_s
+            refused = self.hold_for(step) if self.line.leases is None else await self._hold_first(step)
+            if refused is not None:
+                step = self.plan.pass_over(refused)
+                continue
+            # An operation runs alone, as a race knows conversations only.
+            after_s = self.plan.hedge_after() if self.operation is None else None
+            if after_s is None:
+                outcome = await self._exchange(step).run()
+            else:
+                # A second try beside it when it is late.
+                outcome = await Race(self).run(step, after_s)
+            if outcome.failure is None and outcome.unsupported is None:
+                self.record.outcome, self.record.status = SUCCESS, 200
+                return
+            step = self.plan.send(outcome)
+        if not self._estimated(step):
+            self._give_up(step)
+
+    def _exchange(self, step: Try) -> Exchange:
+        return Exchange(self, step) if self.operation is None else OneShot(self, step, self.operation)
 
     def _give_up(self, end: GiveUp) -> None:
         if self.unsupported is not None and not self.record.attempts:
@@ -452,9 +445,9 @@ class Flight:
     def write_record(self) -> None:
         """Last, when everything is known; the recorder takes a reference, its thread does the work."""
         record = self.record
-        total_s = self.elapsed_s()
-        record.total_ms = total_s * 1000
-        record.overhead_ms = max(0.0, total_s - self.upstream_s) * 1000
+        elapsed_s = self.elapsed_s()
+        record.total_ms = elapsed_s * 1000
+        record.overhead_ms = self._overhead_ms(elapsed_s)
         record.response_bytes = self.sent_bytes
         if record.attempts:
             last = self.answer or record.attempts[-1]
@@ -471,7 +464,7 @@ class Flight:
         self._serve_from(step)
         self.answer = entry
         self.delivered.append(entry)
-        self.send_whole(body, self._figures(entry))
+        self.send_whole(body, self._figures())
 
     def send_whole(self, body: bytes, more: Headers) -> None:
         """A whole answer, wherever it came from."""
@@ -510,14 +503,13 @@ class Flight:
         """The last SSE comment: the figures that headers could not have."""
         self.answer = entry
         record = self.record
-        known = [one.cost for one in record.attempts]
         figures: dict[str, Any] = {
             "request_id": record.id,
             "provider": record.provider,
             "model": record.model,
             "attempts": len(record.attempts),
-            "cost_usd": format_usd(None if None in known else sum(cost or 0 for cost in known)),
-            "overhead_ms": round(max(0.0, self.elapsed_s() - self.upstream_s) * 1000, 3),
+            "cost_usd": format_usd(self._cost()),
+            "overhead_ms": round(self._overhead_ms(self.elapsed_s()), 3),
         }
         if record.splices:
             figures["splices"] = record.splices
@@ -600,16 +592,24 @@ class Flight:
     def _stream_head(self) -> Headers:
         return [(b"content-type", self.dialect.media_type), _NO_CACHE, _UNBUFFERED, *self.head()]
 
-    def _figures(self, entry: Attempt) -> Headers:
-        attempts = self.record.attempts
-        cost = entry.cost
-        if len(attempts) > 1:
-            known = [one.cost for one in attempts]
-            cost = None if None in known else sum(cost or 0 for cost in known)
-        return [(b"tieline-cost-usd", format_usd(cost).encode()), self._overhead()]
+    def _figures(self) -> Headers:
+        return [(b"tieline-cost-usd", format_usd(self._cost()).encode()), self._overhead()]
 
     def _overhead(self) -> tuple[bytes, bytes]:
-        return (b"tieline-overhead-ms", b"%.3f" % (max(0.0, self.elapsed_s() - self.upstream_s) * 1000))
+        return (b"tieline-overhead-ms", b"%.3f" % self._overhead_ms(self.elapsed_s()))
+
+    def _overhead_ms(self, elapsed_s: float) -> float:
+        """What was not waited for a provider."""
+        return max(0.0, elapsed_s - self.upstream_s) * 1000
+
+    def _cost(self) -> Pico | None:
+        """Of all attempts so far; None: of one it is unknown."""
+        total = 0
+        for one in self.record.attempts:
+            if one.cost is None:
+                return None
+            total += one.cost
+        return total
 
     def _serve_from(self, step: Try) -> None:
         record, deployment = self.record, step.deployment
