@@ -126,20 +126,13 @@ class AsyncStream:
                         if isinstance(event, TextDelta):
                             yield event.text
         except (StreamFault, Garbled):
-            await self._ended(reply)  # an in-band error: the record says it better than the frame
+            await _ended(reply)  # an in-band error: the record says it better than the frame
             raise
         finally:
             if not reply.ended:
                 reply.cancel()
-        record = await self._ended(reply)
+        record = await _ended(reply)
         self.answer = _answer(transcript.response(), record)
-
-    async def _ended(self, reply: MemoryReply) -> Record:
-        assert reply.task is not None
-        record = await reply.task
-        if record.outcome != "success":
-            raise RequestFailed(record)
-        return record
 
 
 class AsyncTieline:
@@ -189,10 +182,7 @@ class AsyncTieline:
         reply = self._begin(model, messages, params, stream=False)
         await reply.head()
         body = b"".join([piece async for piece in reply.pieces()])
-        assert reply.task is not None
-        record = await reply.task
-        if record.outcome != "success":
-            raise RequestFailed(record)
+        record = await _ended(reply)
         return _answer(dialect_named("openai_chat").decode_response(body), record)
 
     def stream(self, model: str, messages: str | Sequence[Mapping[str, Any]], **params: Any) -> AsyncStream:
@@ -214,23 +204,18 @@ class AsyncTieline:
         """The official client, bound to this pipeline. ``options`` go to its constructor."""
         import openai
 
-        from tieline.bound import async_http_client, http_of
-
-        http = async_http_client(http_of(openai), self.gateway)
-        return openai.AsyncOpenAI(
-            **{"api_key": "in-process", "base_url": f"{BASE_URL}/v1", "http_client": http, **options}
-        )
+        return openai.AsyncOpenAI(**_bound("/v1", self._http(openai), options))
 
     def async_anthropic(self, **options: Any) -> anthropic_sdk.AsyncAnthropic:
         """The official client, bound to this pipeline."""
         import anthropic
 
+        return anthropic.AsyncAnthropic(**_bound("", self._http(anthropic), options))
+
+    def _http(self, sdk: Any) -> Any:
         from tieline.bound import async_http_client, http_of
 
-        http = async_http_client(http_of(anthropic), self.gateway)
-        return anthropic.AsyncAnthropic(
-            **{"api_key": "in-process", "base_url": BASE_URL, "http_client": http, **options}
-        )
+        return async_http_client(http_of(sdk), self.gateway)
 
     def _begin(
         self,
@@ -342,45 +327,35 @@ class Tieline:
         """The official client, bound to this pipeline."""
         import openai
 
-        from tieline.bound import http_client, http_of
-
-        http = http_client(http_of(openai), self.gateway, self._run)
-        return openai.OpenAI(
-            **{"api_key": "in-process", "base_url": f"{BASE_URL}/v1", "http_client": http, **options}
-        )
+        return openai.OpenAI(**_bound("/v1", self._http(openai), options))
 
     def anthropic(self, **options: Any) -> anthropic_sdk.Anthropic:
         """The official client, bound to this pipeline."""
         import anthropic
 
-        from tieline.bound import http_client, http_of
-
-        http = http_client(http_of(anthropic), self.gateway, self._run)
-        return anthropic.Anthropic(
-            **{"api_key": "in-process", "base_url": BASE_URL, "http_client": http, **options}
-        )
+        return anthropic.Anthropic(**_bound("", self._http(anthropic), options))
 
     def async_openai(self, **options: Any) -> openai_sdk.AsyncOpenAI:
         """The official client for your own event loop, bound to this pipeline."""
         import openai
 
-        from tieline.bound import bridge_http_client, http_of
-
-        http = bridge_http_client(http_of(openai), self.gateway, self._submit)
-        return openai.AsyncOpenAI(
-            **{"api_key": "in-process", "base_url": f"{BASE_URL}/v1", "http_client": http, **options}
-        )
+        return openai.AsyncOpenAI(**_bound("/v1", self._async_http(openai), options))
 
     def async_anthropic(self, **options: Any) -> anthropic_sdk.AsyncAnthropic:
         """The official client for your own event loop, bound to this pipeline."""
         import anthropic
 
+        return anthropic.AsyncAnthropic(**_bound("", self._async_http(anthropic), options))
+
+    def _http(self, sdk: Any) -> Any:
+        from tieline.bound import http_client, http_of
+
+        return http_client(http_of(sdk), self.gateway, self._run)
+
+    def _async_http(self, sdk: Any) -> Any:
         from tieline.bound import bridge_http_client, http_of
 
-        http = bridge_http_client(http_of(anthropic), self.gateway, self._submit)
-        return anthropic.AsyncAnthropic(
-            **{"api_key": "in-process", "base_url": BASE_URL, "http_client": http, **options}
-        )
+        return bridge_http_client(http_of(sdk), self.gateway, self._submit)
 
     def __del__(self) -> None:
         """Dropped without being closed: it ends as if it had been, but nobody waits, for this may be any thread."""
@@ -464,6 +439,20 @@ _open: WeakSet[Tieline] = WeakSet()
 def _exit_all() -> None:
     for line in list(_open):
         line._exit()
+
+
+def _bound(path: str, http: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """What the constructor of an official client is given; ``options`` win."""
+    return {"api_key": "in-process", "base_url": BASE_URL + path, "http_client": http, **options}
+
+
+async def _ended(reply: MemoryReply) -> Record:
+    """Raises RequestFailed."""
+    assert reply.task is not None
+    record = await reply.task
+    if record.outcome != "success":
+        raise RequestFailed(record)
+    return record
 
 
 def _answer(response: Response, record: Record) -> Answer:
