@@ -50,7 +50,6 @@ from tieline.route.health import Health
 from tieline.route.router import Router
 from tieline.route.steps import Needs
 from tieline.route.validate import validate_routes
-from tieline.shown import replayed, shown
 from tieline.store import sealed
 from tieline.store.database import Database, database_away
 from tieline.store.sealed import Vault, keyring
@@ -67,7 +66,7 @@ from tieline.types.errors import (
     NotFound,
     UnknownModel,
 )
-from tieline.types.record import Record
+from tieline.types.record import Record, replayed, shown
 
 log = logging.getLogger("tieline")
 

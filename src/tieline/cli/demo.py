@@ -14,10 +14,11 @@ import msgspec
 from msgspec import Struct
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from tieline.cli.ledger import plain, records_table
+from tieline.cli.ledger import records_table
 from tieline.cli.probe import Seen, ask
 from tieline.cli.terminal import console, write_json
 from tieline.config.schema import Config, ModelConfig, ServerConfig, StoreConfig
+from tieline.types.record import shown
 
 if TYPE_CHECKING:
     from tieline.gateway import Gateway
@@ -62,7 +63,7 @@ def demo(as_json: bool) -> int:
     passed = all(step.passed for step in steps) and all(ledger.values())
     if as_json:
         write_json(
-            {"passed": passed, "steps": steps, "ledger": ledger, "records": [plain(one) for one in records]}
+            {"passed": passed, "steps": steps, "ledger": ledger, "records": [shown(one) for one in records]}
         )
     else:
         console.print("\n[bold]The ledger[/]")

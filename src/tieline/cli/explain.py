@@ -7,6 +7,7 @@ from typing import Any
 
 from tieline.cli.terminal import console, escape, table, write_json
 from tieline.types.errors import NotFound
+from tieline.types.record import replayed, shown
 
 _NAMED = 12
 """Of those that are out, as many stand on the terminal for each reason."""
@@ -41,8 +42,6 @@ def _past(request_id: str, path: Path | None, as_json: bool) -> None:
     if record is None:
         raise NotFound(f"There is no request {request_id!r}.", hint="`tieline logs` lists them.")
     if as_json:
-        from tieline.shown import replayed, shown
-
         write_json(replayed(shown(record)))
         return
     print_record(record)

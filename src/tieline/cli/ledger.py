@@ -17,7 +17,7 @@ from tieline.store import queries
 from tieline.store.database import Database
 from tieline.types.errors import ConfigError, InvalidRequest, NotFound
 from tieline.types.money import format_usd
-from tieline.types.record import Attempt, Record
+from tieline.types.record import Attempt, Record, shown
 from tieline.types.usage import Usage
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -93,7 +93,7 @@ def logs(config: Path | None, limit: int, narrowed: Narrowed, as_json: bool) -> 
     found = queries.logs(database, narrowed.filters(database), limit=limit)
     database.close()
     if as_json:
-        write_json([plain(record) for record in found])
+        write_json([shown(record) for record in found])
         return
     if not found:
         anything = narrowed == Narrowed()
@@ -225,16 +225,9 @@ def show(request_id: str, config: Path | None, as_json: bool) -> None:
             f"There is no request {request_id!r}, or several begin so.", hint="`tieline logs` lists them."
         )
     if as_json:
-        write_json(plain(record))
+        write_json(shown(record))
     else:
         print_record(record)
-
-
-def plain(record: Record) -> dict[str, Any]:
-    """For JSON: money as decimal strings of US dollars."""
-    from tieline.shown import shown
-
-    return shown(record)
 
 
 def print_record(record: Record) -> None:

@@ -24,6 +24,7 @@ from tieline.store import audit, queries, replicas
 from tieline.store.database import Database
 from tieline.types.errors import InvalidRequest, NotFound
 from tieline.types.money import format_usd
+from tieline.types.record import shown
 
 if TYPE_CHECKING:
     from tieline.gateway import Gateway
@@ -62,8 +63,6 @@ def routes(gateway: Gateway) -> list[Any]:
         limit: Annotated[int, Parameter(ge=1, le=MAX_PAGE)] = PAGE,
     ) -> RecordPage:
         """The newest first. All filters that are given must hold."""
-        from tieline.shown import shown
-
         filters = queries.Filters(
             key_id=key,
             project=project,
@@ -87,8 +86,6 @@ def routes(gateway: Gateway) -> list[Any]:
     @get("/records/{record:str}")
     async def show_record(record: Annotated[str, Parameter(max_length=64)]) -> dict[str, Any]:
         """One request with its attempts and the decision behind them. The beginning of an id will do."""
-        from tieline.shown import shown
-
         found = await to_thread(queries.show, database(), record)
         if found is None:
             raise NotFound(
