@@ -167,6 +167,12 @@ def test_an_encoding_that_lacks_a_sign_ends_no_command(encoding: str, tmp_path: 
     assert done.stdout.startswith("? no tieline.yaml")
 
 
+def test_check_prints_the_schema_that_editors_complete_by(tmp_path: Path) -> None:
+    done = tieline("check", "--schema", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "routing" in json.loads(done.stdout)["$defs"]["Config"]["properties"]
+
+
 def test_a_closed_output_is_no_fault(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tieline", "check"]
     done = subprocess.run(

@@ -48,6 +48,15 @@ def test_json_schema_has_every_setting_and_forbids_others() -> None:
     assert definitions["ServerConfig"]["properties"]["port"]["description"]
 
 
+def test_json_schema_takes_references_and_plain_amounts_where_null_may_stand_too() -> None:
+    amount, nothing = json_schema()["$defs"]["Routing"]["properties"]["max_cost_usd"]["anyOf"]
+    assert amount["anyOf"][1:] == [
+        {"type": "string", "pattern": r"\$\{[^}]+\}"},
+        {"type": "number", "minimum": 0},
+    ]
+    assert nothing == {"type": "null"}
+
+
 def test_diff_says_what_changed_without_secrets() -> None:
     old = parse(
         "providers: {a: {base_url: 'https://x', api_key: sk-1}, b: {base_url: 'https://y'}}", {}

@@ -119,8 +119,19 @@ def init(
 
 
 @app.command()
-def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def check(
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="The settings as JSON Schema, for editors.")
+    ] = False,
+) -> None:
     """Validate the configuration and show what it comes to."""
+    if schema:
+        from tieline.cli.terminal import write_json
+        from tieline.config.schema_json import json_schema
+
+        return write_json(json_schema())
     from tieline.cli.setup import check as run
 
     raise typer.Exit(run(config, as_json))

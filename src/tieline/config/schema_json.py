@@ -47,12 +47,9 @@ def _with_shorthands(model: dict[str, Any]) -> dict[str, Any]:
 
 def _accept_references(node: Any) -> None:
     """Numbers, booleans and patterned text may be written ``${NAME}``; exact amounts may be plain numbers."""
-    if isinstance(node, list):
-        for item in node:
-            _accept_references(item)
-    if not isinstance(node, dict):
-        return
-    for key, value in list(node.items()):
+    places: list[tuple[Any, Any]] = list(enumerate(node)) if isinstance(node, list) else []
+    places += node.items() if isinstance(node, dict) else []
+    for key, value in places:
         if key in ("default", "enum", "required"):
             continue
         if isinstance(value, dict) and _is_scalar(value):
