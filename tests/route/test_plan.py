@@ -513,7 +513,7 @@ def test_a_hedge_that_was_not_sent_is_no_attempt(deployment: Any, router: Any, r
             assert (after.deployment.id, plan.attempts) == ("b/m", 2), "alone it may fit"
         else:
             assert isinstance(after, GiveUp)
-            assert after.attempts == 1
+            assert plan.attempts == 1
             assert refusal in after.excluded["b/m"]
 
 
