@@ -584,12 +584,15 @@ class Exchange:
 
     def _tell_health(self, now: float) -> None:
         entry, relay, step = self.entry, self.relay, self.step
-        first = output = gap = None
+        first = whole = output = gap = None
+        usage = entry.usage
         if relay is not None and relay.first_at is not None:
             first, output, gap = relay.first_at - self.began, relay.last_at - relay.first_at, relay.max_gap_s
+        elif not self.flight.record.stream:
+            if self.failure is None and usage is not None:
+                whole = now - self.began
         elif self.failure is _SUPERSEDED and step.reason != "hedge":
             first = now - self.began  # it would have taken longer still
-        usage = entry.usage
         self.flight.line.health.observe(
             step.deployment,
             step.credential,
@@ -597,6 +600,7 @@ class Exchange:
             # Not to follow the instruction of a resume is no sign of bad health.
             failure=None if self.unspliced else self.failure,
             first_token_s=first,
+            whole_s=whole,
             input_tokens=self.flight.tokens,
             output_tokens=usage.output_tokens if usage is not None else 0,
             output_s=output or 0.0,

@@ -42,7 +42,7 @@ def late(
         ) as stage:
             ask = Ask(model="m", stream=stream, dialect=dialect)
             for _ in range(WARM):
-                assert (await stage.caller.ask(Ask(model="m", dialect=dialect))).ok
+                assert (await stage.caller.ask(ask)).ok
             stage.simulator.set_schedule(Schedule(phases=list(phases)))
             stage.simulator.ledger.clear()
             heard = await stage.caller.ask(ask)

@@ -43,6 +43,18 @@ def test_input_size_is_taken_out() -> None:
     assert small.cost(0.0) == pytest.approx(large.cost(0.0))
 
 
+def test_a_long_whole_answer_is_no_slow_one() -> None:
+    short, long, slow = Latency(), Latency(), Latency()
+    for n in range(20):
+        short.observe_whole(0.5 + 10 / 60, 0, 10, float(n))
+        long.observe_whole(0.5 + 600 / 60, 0, 600, float(n))
+        slow.observe_whole(2.0 + 600 / 20, 0, 600, float(n))
+    assert short.cost(20.0) == pytest.approx(0.5, rel=0.01)
+    assert long.cost(20.0) == pytest.approx(0.5, rel=0.01)
+    assert slow.cost(20.0) > 2 * long.cost(20.0)
+    assert (long.first_token.count, long.whole.count) == (0, 20), "deadlines of streams are not theirs"
+
+
 @pytest.mark.parametrize(("told", "penalty"), [(None, 5.0), (2.0, 5.0), (60.0, 60.0), (9999.0, 300.0)])
 def test_a_failure_costs_its_wait_within_bounds(told: float | None, penalty: float) -> None:
     one = Latency()

@@ -448,7 +448,8 @@ def test_hedging_has_a_time_a_budget_and_a_ceiling(deployment: Any, router: Any)
         made.health.observe(a, a.credentials[0], n * 0.1, first_token_s=0.2)
 
     def hedged(**more: Any) -> Try | None:
-        plan = made.plan(made.match("a/m"), Needs(input_tokens=100, max_output_tokens=100, **more), 5.0)
+        needs = Needs(input_tokens=100, max_output_tokens=100, stream=True, **more)
+        plan = made.plan(made.match("a/m"), needs, 5.0)
         plan.start()
         after = plan.hedge_after()
         assert after is not None
@@ -467,6 +468,27 @@ def test_hedging_has_a_time_a_budget_and_a_ceiling(deployment: Any, router: Any)
     assert hedged(max_cost=400_000) is None, "both together would be above it"
     made.health.budget("b").tokens = 1.0
     assert hedged() is None
+
+
+def test_a_whole_answer_is_late_after_what_whole_answers_take(deployment: Any, router: Any) -> None:
+    made = router([deployment("a", "m"), deployment("b", "m")], Config(routing=Routing(hedge=True)))
+    a = made.deployments[0]
+    needs = Needs(input_tokens=100, max_output_tokens=100)
+
+    def after() -> float | None:
+        plan = made.plan(made.match("a/m"), needs, 5.0)
+        plan.start()
+        found: float | None = plan.hedge_after()
+        return found
+
+    for n in range(40):
+        made.health.observe(a, a.credentials[0], n * 0.1, first_token_s=0.2)
+    assert after() is None, "first tokens say nothing about it"
+    for n in range(40):
+        made.health.observe(a, a.credentials[0], n * 0.1, whole_s=6.0, output_tokens=300)
+    seen = after()
+    assert seen is not None
+    assert 6.0 <= seen <= 8.0
 
 
 def test_a_count_may_be_of_what_is_too_long_or_too_dear(deployment: Any, router: Any) -> None:

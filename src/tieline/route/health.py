@@ -183,18 +183,22 @@ class Health:
         *,
         failure: Failure | None = None,
         first_token_s: float | None = None,
+        whole_s: float | None = None,
         input_tokens: int = 0,
         output_tokens: int = 0,
         output_s: float = 0.0,
         gap_s: float | None = None,
         shape: frozenset[str] | None = None,
     ) -> None:
-        """An attempt that ``begin`` announced is over. ``gap_s``: its longest pause between pieces of content."""
+        """An attempt that ``begin`` announced is over. ``whole_s``: what an answer in one piece took; ``gap_s``: the longest pause
+        between pieces of content."""
         lane = self.lane(deployment, credential)
         if lane.inflight > 0:
             lane.inflight -= 1
         if first_token_s is not None:
             lane.latency.observe(first_token_s, input_tokens, now)
+        elif whole_s is not None:
+            lane.latency.observe_whole(whole_s, input_tokens, output_tokens, now)
         if failure is None:
             self._success(lane, now, shape)
             if output_s > 0.0:

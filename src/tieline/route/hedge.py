@@ -36,9 +36,9 @@ class HedgeBudget:
         self.tokens += 1.0
 
 
-def after_s(lane: Lane, input_tokens: int, *, probe: bool) -> float | None:
-    """The p95 of the time to first token for this size of input. None: too little was seen to tell."""
-    seen = lane.latency.first_token
+def after_s(lane: Lane, input_tokens: int, *, stream: bool, probe: bool) -> float | None:
+    """The p95 of the time to first token, or to a whole answer, for this size of input. None: too little was seen to tell."""
+    seen = lane.latency.first_token if stream else lane.latency.whole
     p95 = seen.p95 if seen.count >= MIN_SAMPLES else None
     usual = None if p95 is None else p95 * size_factor(input_tokens)
     if not probe:

@@ -1,4 +1,7 @@
-"""How fast a deployment is: peak-EWMA of the time to first token, output speed, and quantiles for deadlines."""
+"""How fast a deployment is: peak-EWMA of the time to first token, output speed, and quantiles for deadlines.
+
+Whole answers have no first token. What they took is divided by what was generated, so that a long one is no slow one.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from math import exp, log
 TAU_S = 60.0
 SIZE_TOKENS = 8000.0
 """Input of this many tokens doubles the time to first token that is expected."""
+OUTPUT_TOKENS = 30.0
+"""A whole answer of this many tokens takes twice as long as its first token would: half a second of it at 60 tokens a second."""
 MIN_PENALTY_S = 5.0
 MAX_PENALTY_S = 300.0
 COLD_SAMPLES = 10
@@ -74,7 +79,7 @@ class Histogram:
 class Latency:
     """All times are of a request with little input: samples are divided by ``size_factor``."""
 
-    __slots__ = ("first_token", "gap", "peak", "samples", "speed", "typical", "updated")
+    __slots__ = ("first_token", "gap", "peak", "samples", "speed", "typical", "updated", "whole")
 
     def __init__(self) -> None:
         self.peak = 0.0
@@ -86,6 +91,8 @@ class Latency:
         """Output tokens per second after the first; 0: unknown."""
         self.first_token = Histogram()
         self.gap = Histogram()
+        self.whole = Histogram()
+        """Whole answers, with all that was generated."""
 
     @property
     def known(self) -> bool:
@@ -93,11 +100,13 @@ class Latency:
 
     def observe(self, seconds: float, input_tokens: int, now: float) -> None:
         sample = seconds / size_factor(input_tokens)
-        self._peak(sample, now)
-        weight = 1.0 / (self.samples + 1) if self.samples < 20 else 0.05
-        self.typical += (sample - self.typical) * weight
-        self.samples += 1
+        self._learn(sample, now)
         self.first_token.add(sample)
+
+    def observe_whole(self, seconds: float, input_tokens: int, output_tokens: int, now: float) -> None:
+        sample = seconds / size_factor(input_tokens)
+        self._learn(sample / (1.0 + output_tokens / OUTPUT_TOKENS), now)
+        self.whole.add(sample)
 
     def penalise(self, retry_after_s: float | None, now: float) -> None:
         """A failure counts as a first token after max(Retry-After, 5 s)."""
@@ -114,6 +123,12 @@ class Latency:
         if elapsed <= 0.0 or self.peak <= self.typical:
             return self.peak
         return self.typical + (self.peak - self.typical) * exp(-elapsed / TAU_S)
+
+    def _learn(self, sample: float, now: float) -> None:
+        self._peak(sample, now)
+        weight = 1.0 / (self.samples + 1) if self.samples < 20 else 0.05
+        self.typical += (sample - self.typical) * weight
+        self.samples += 1
 
     def _peak(self, sample: float, now: float) -> None:
         current = self.cost(now)

@@ -151,7 +151,7 @@ class Plan:
             return None
         if not (self.routing.hedge or step.probe) or not self._others(step.lane):
             return None
-        return after_s(step.lane, self.needs.input_tokens, probe=step.probe)
+        return after_s(step.lane, self.needs.input_tokens, stream=self.needs.stream, probe=step.probe)
 
     def hedge(self, elapsed_s: float) -> Try | None:
         """A second try to run beside the current one, at a different deployment. None: not now.
