@@ -6,9 +6,11 @@ import errno
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,6 +40,32 @@ def test_a_signal_during_the_start_reaches_all(at: int, monkeypatch: pytest.Monk
     with closing(bind("127.0.0.1", 0)) as sock:
         assert Workers(sock, (), 2, drain_s=10).run() == 0
     assert {process.returncode for process in begun} <= {-signal.SIGTERM}
+
+
+def test_the_database_is_up_to_date_before_there_are_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker has 90 seconds to be ready; the migration of a large database may take more."""
+    file, seen = tmp_path / "ledger.db", []
+
+    def start(_command: Any, **options: Any) -> subprocess.Popen[bytes]:
+        with closing(sqlite3.connect(file)) as database:
+            seen.append(database.execute("SELECT count(*) FROM records").fetchone())
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(_SLEEP, **options)
+
+    real = subprocess.Popen
+    monkeypatch.setattr(workers.subprocess, "Popen", start)
+    config = tmp_path / "tieline.yaml"
+    config.write_text(f"server: {{port: 0}}\nstore: {{database: 'sqlite:///{file}'}}\n")
+    assert workers.run(config, count=2) == 0
+    assert seen[0] == (0,)
+
+
+def test_a_database_that_does_not_answer_is_the_workers_to_wait_for() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as nobody:
+        port = nobody.getsockname()[1]
+    workers._bring_up_to_date(f"postgresql://tieline@127.0.0.1:{port}/tieline")
 
 
 def test_a_start_may_wait_for_the_journals_of_the_dead() -> None:

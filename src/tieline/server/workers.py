@@ -12,6 +12,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -22,6 +23,7 @@ from tieline.config.schema import StoreConfig
 from tieline.record import together
 from tieline.server.accept import Board, shared_memory
 from tieline.server.serve import bind, url_of
+from tieline.store.database import Database, Unreachable
 from tieline.types.errors import ConfigError
 
 log = logging.getLogger("tieline")
@@ -64,11 +66,24 @@ def run(
     said = {"HOST": host, "PORT": port, "WORKERS": count if counted else None}
     environ = {f"TIELINE_SERVER__{name}": str(value) for name, value in said.items() if value is not None}
     try:
+        _bring_up_to_date(loaded.store.database)
         return Workers(
             sock, arguments, count, settings.drain_s, environ=environ, store=loaded.store, quiet=quiet
         ).run()
     finally:
         sock.close()
+
+
+def _bring_up_to_date(url: str) -> None:
+    """Once, before there are workers: of a large database this may take longer than a worker has to be ready."""
+    if url == "none":
+        return
+    database = Database(url)
+    try:
+        with suppress(Unreachable):  # the workers wait for it, and serve meanwhile
+            database.open()
+    finally:
+        database.close()
 
 
 class Worker:
