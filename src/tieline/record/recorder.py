@@ -328,7 +328,10 @@ class Recorder:
         self._rests = False
         if rests and self._closing_at is None and self._wake.wait(_REST * self._interval):
             return
-        if self._settled() and not self._unrecovered:
+        if self._unrecovered:
+            if self._settled() and time.monotonic() < self._recover_at:
+                self._wake.wait(self._interval)  # it could not be read, and is tried again then
+        elif self._settled():
             self._stir.clear()
             self._asleep = True
             # Looked at once more: who puts or hurries asks or tells this thread afterwards.
