@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from threading import Barrier, Semaphore, Thread
 from typing import Any
@@ -396,3 +397,53 @@ def test_closing_ends_a_first_connection_that_is_still_set_up(
         assert not opening.is_alive()
         assert len(errors) == 1
         pipe.let_flow()
+
+
+def test_a_program_may_change_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    database = Database("sqlite:///tieline.db")
+    database.open()
+    monkeypatch.chdir("/")
+    put(database, "a")
+    database.close()
+    assert names_in(tmp_path / "tieline.db") >= {"a"}
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_backup_put_back_has_nothing_of_what_it_replaces(tmp_path: Path, linked: bool) -> None:
+    """What stood in the log of the old file goes into that, not into the new one; of several processes as well."""
+    path, backup, aside = tmp_path / "tieline.db", tmp_path / "backup.db", tmp_path / "aside.db"
+    other = Database(f"sqlite:///{backup}")
+    other.open()
+    put(other, "kept")
+    other.close()
+    named = path
+    if linked:
+        (tmp_path / "links").mkdir()
+        named = tmp_path / "links" / "tieline.db"
+        named.symlink_to(path)
+    one, two = (Database(f"sqlite:///{named}") for _ in range(2))
+    one.open()
+    two.open()
+    put(one, "old")
+    os.link(path, aside)
+    backup.replace(path)
+    put(one, "one")
+    put(two, "two")
+    put(one, "three")
+    one.close()
+    two.close()
+    assert names_in(path) >= {"kept", "one", "two", "three"}
+    assert "old" not in names_in(path)
+    assert "old" in names_in(aside)
+
+
+def put(database: Database, name: str) -> None:
+    with database.write() as connection:
+        connection.exec_driver_sql("INSERT INTO meta (name, value) VALUES (?, '')", (name,))
+
+
+def names_in(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        return {name for (name,) in connection.execute("SELECT name FROM meta")}

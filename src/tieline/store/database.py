@@ -31,6 +31,8 @@ _LOCK = 0x7469656C696E65
 Execute = Callable[[str, Any], Any]
 _BUSY_TIMEOUT_MS = 5_000
 _LOG_BYTES = 64 * 1024 * 1024
+_NO_FILE = (0, 0)
+"""In place of one that was replaced by what cannot be used."""
 _STATEMENT_TIMEOUT_MS = 15_000
 """A statement that takes longer fails, and the records stay in the journal until the database recovers."""
 _CONNECT_TIMEOUT_S = 5
@@ -68,8 +70,12 @@ class Database:
         self.engine: Engine = _engine(self.url, self.is_sqlite)
         self._lines = None if self.is_sqlite else _Lines(self.engine)
         self.is_away = False
+        self._at = self.path.absolute() if self.path else None
+        """As SQLAlchemy takes it: a program may change its folder."""
         self._file: tuple[int, int] | None = None
         """Which one was opened, for SQLite."""
+        self._log: tuple[int, int] | None = None
+        """The one beside it that SQLite writes first."""
         self._told = ""
         self._changing = threading.Lock()
 
@@ -94,7 +100,7 @@ class Database:
             self.is_away = self.is_away or isinstance(explained, Unreachable)
             raise explained from None
         self.is_away = False
-        self._file = _identity(self.path)
+        self._file, self._log = _identity(self._at), _identity(self._beside("-wal"))
 
     def close(self) -> None:
         """Ends at once what other threads still wait for: they get an error, and their transactions are rolled back."""
@@ -149,31 +155,75 @@ class Database:
     def _check_opened(self) -> None:
         if self.is_away:
             raise DatabaseAway("The database has not answered since the start.", retry_after_s=5.0)
-        if self._file is not None and _identity(self.path) != self._file:
+        if self._file is not None and _identity(self._at) != self._file:
             self._find_file()
 
     def _find_file(self) -> None:
         """SQLite would go on in a file that was deleted or replaced, and all of it would be lost with the process."""
         with self._changing:
-            found = _identity(self.path)
+            found = _identity(self._at)
             if found is None:
                 self._tell(
                     f"the database file {self.path} is gone: put it back, or start again for a new one"
                 )
                 raise DatabaseAway("The database file is gone.", retry_after_s=5.0)
             if found != self._file:
-                # First: the old one's connections take its log with them, which the new one must not see.
+                known = self._file != _NO_FILE
+                self._finish_log()
                 self.engine.dispose()
                 try:
                     self.open()
                 except ConfigError as error:
                     self.is_away = False
+                    self._file, self._log = _NO_FILE, None
                     self._tell(f"the database file was replaced: {error}")
                     raise DatabaseAway(
                         "The database file was replaced by one that cannot be used.", retry_after_s=5.0
                     ) from None
-                log.warning("the database file %s was replaced; the new one is used", self.path)
+                news = "was replaced; the new one is used" if known else "can be used again"
+                log.warning("the database file %s %s", self.path, news)
             self._told = ""
+
+    def _finish_log(self) -> None:
+        """What it holds goes into the old file, and it goes itself: SQLite would leave it, and read it into the new one."""
+        import fcntl  # where a file that is open can be replaced
+
+        written, shared = self._beside("-wal"), self._beside("-shm")
+        assert written
+        assert shared
+        folder = os.open(written.parent, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(folder, fcntl.LOCK_EX)
+            if self._log is None or _identity(written) != self._log:
+                return  # another process was first
+            if not self._is_written_out():
+                self._tell(
+                    "the database file was replaced, and what the log of the old one holds cannot be written"
+                )
+                raise DatabaseAway("The database file was replaced.", retry_after_s=5.0)
+            written.unlink(missing_ok=True)
+            shared.unlink(missing_ok=True)
+        finally:
+            os.close(folder)
+
+    def _is_written_out(self) -> bool:
+        """Asks a connection to the old file: a new one would open the new file."""
+        if not self.engine.pool.checkedin():  # type: ignore[attr-defined]
+            return False
+        pooled = self.engine.raw_connection()
+        try:
+            sqlite: Any = pooled.driver_connection
+            busy = sqlite.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        except sqlite3.Error:
+            return False
+        finally:
+            pooled.close()
+        return not busy
+
+    def _beside(self, ending: str) -> Path | None:
+        """Of a link SQLite takes what it leads to."""
+        return Path(os.path.realpath(self._at) + ending) if self._at else None
 
     def _tell(self, trouble: str) -> None:
         if trouble != self._told:
