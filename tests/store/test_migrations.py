@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any, get_args
 
 import msgspec
@@ -211,6 +213,32 @@ def test_it_may_take_longer_than_any_other_statement(
     with database.read() as connection:
         assert connection.execute(sa.text("SHOW statement_timeout")).scalar() == "500ms"
     assert sorted(queries.logs(database), key=lambda one: one.id) == MADE
+    database.close()
+
+
+def test_to_count_the_records_may_take_longer_as_well(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would fail at each start, and the migration never come."""
+    url = postgres.new_database()
+    old = Database(url)
+    with old.write() as connection:
+        schema.upgrade(connection, "0002")
+    monkeypatch.setattr("tieline.store.database._STATEMENT_TIMEOUT_MS", 500)
+    locked, database = Event(), Database(url)
+
+    def hold() -> None:
+        with old.write() as connection:
+            connection.execute(sa.text("LOCK TABLE records"))
+            locked.set()
+            time.sleep(1)
+
+    with ThreadPoolExecutor() as pool:
+        held = pool.submit(hold)
+        assert locked.wait(5)
+        database.open()
+        held.result()
+    old.close()
     database.close()
 
 

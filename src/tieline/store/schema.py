@@ -41,6 +41,9 @@ def prepare(connection: Connection) -> None:
 def _migrate(connection: Connection, version: str) -> None:
     import sqlalchemy as sa
 
+    if connection.dialect.name == "postgresql":
+        # Of any other use a statement that takes so long is given up.
+        connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
     count = connection.execute(sa.text("SELECT count(*) FROM records")).scalar_one()
     log.warning(
         "the database is brought from schema %s to %s, once: for its %d records this takes a while (half a minute for 500,000) "
@@ -49,9 +52,6 @@ def _migrate(connection: Connection, version: str) -> None:
         HEAD,
         count,
     )
-    if connection.dialect.name == "postgresql":
-        # Of any other use a statement that takes so long is given up.
-        connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
     upgrade(connection)
     log.warning("the database has schema %s", HEAD)
 
