@@ -199,7 +199,7 @@ class Database:
                 return  # another process was first
             if not self._is_written_out():
                 self._tell(
-                    "the database file was replaced, and what the log of the old one holds cannot be written"
+                    "the database file was replaced, and what the log of the old one holds is not written yet"
                 )
                 raise DatabaseAway("The database file was replaced.", retry_after_s=5.0)
             written.unlink(missing_ok=True)
