@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import statistics
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.served import Heard, Raw, Served, behaving, chat, post, serving
+from tieline.record.together import Together, bytes_for
 from tieline.server.door import Door
 
 CHAT = "/v1/chat/completions"
@@ -126,3 +128,17 @@ async def test_what_is_too_much_is_refused_at_once_and_it_recovers(tmp_path: Pat
         assert [answer.status for answer in again] == [200] * 8
         for raw in callers:
             raw.close()
+
+
+async def test_figures_that_cannot_be_published_do_not_end_the_sweeping(tmp_path: Path) -> None:
+    """Connections that hang would hang for good."""
+    shared = tmp_path / "figures"
+    shared.touch()
+    os.truncate(shared, bytes_for(1))
+    cannot_be_written = os.open(shared, os.O_RDONLY)
+    async with serving(tmp_path, MODELS) as served:
+        served.gateway.metrics.join(Together(cannot_be_written, 0, 1))
+        await asyncio.sleep(2.2)
+        assert served.service._sweeper is not None
+        assert served.service._sweeper.when() > asyncio.get_running_loop().time()
+    os.close(cannot_be_written)

@@ -193,8 +193,9 @@ class Service:
         for connection in list(self.server.server_state.connections):
             if isinstance(connection, Door):
                 connection.sweep(now)
-        self.gateway.metrics.publish()
+        # First: figures that cannot be published must not end the sweeping.
         self._sweeper = loop.call_later(SWEEP_S, self._sweep)
+        self.gateway.metrics.publish()
 
 
 def url_of(sock: socket.socket) -> str:
