@@ -10,6 +10,7 @@ import pytest
 from tests.dialects.samples import OPENAI, PDF, PNG, call, check, decode, encode, peek, target, translate
 from tieline.dialects import get
 from tieline.dialects.base import Quirks
+from tieline.providers import registry
 from tieline.types.errors import InvalidRequest, Unsupported
 from tieline.types.request import Reasoning, Thinking, ToolCall, ToolResult
 
@@ -250,6 +251,8 @@ NEWER = {"max_tokens_field": "max_completion_tokens", "one_limit": True}
         ({"max_completion_tokens": 9, "max_tokens": 8}, {"one_limit": True}, {"max_tokens": 9}),
         ({"max_completion_tokens": None, "max_tokens": 8, "n": 2}, {"one_limit": True}, {"max_tokens": 8}),
         ({"max_tokens": 9}, NEWER, {"max_completion_tokens": 9}),
+        ({"max_tokens": 8, "max_completion_tokens": 9}, NEWER, {"max_completion_tokens": 9}),
+        ({"max_tokens": 9, "n": 2}, {"max_tokens_field": "max_length", "one_limit": True}, {"max_length": 9}),
         ({"max_completion_tokens": 9}, {}, {"max_completion_tokens": 9}),
         (
             {"max_tokens": 9, "tools": [TOOL]},
@@ -263,6 +266,16 @@ def test_the_limit_of_the_output_bears_the_name_that_the_host_reads(
 ) -> None:
     sent = forwarded(given, **quirks)
     assert {name: sent[name] for name in sent if name.startswith("max_")} == expected
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_azures_deployments_know_the_name_that_their_version_knows(name: str) -> None:
+    """Of 2024-08-01-preview: `Unrecognized request argument supplied: max_completion_tokens`."""
+    row = registry.get("azure-deployments")
+    assert row is not None
+    asked = call(OPENAI, {"model": "m", "messages": [USER], name: 9})
+    sent = get(OPENAI).forward(asked, get(OPENAI).peek(asked), target(quirks=row.quirks)).body
+    assert json.loads(sent) == {"model": "upstream-model", "messages": [USER], name: 9}
 
 
 def test_what_a_host_calls_otherwise_is_renamed_in_what_passes_through() -> None:

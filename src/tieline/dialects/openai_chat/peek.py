@@ -123,6 +123,8 @@ def _plain(body: bytes) -> Peek | None:
     newer, older = plain.max_completion_tokens, plain.max_tokens
     if role == "assistant" or (newer is not None and newer < 1) or (older is not None and older < 1):
         return None
+    if newer is not None and older is not None:
+        return None
     stream, user = plain.stream, plain.user
     options = plain.stream_options if stream else None
     bracketed = user is not None or plain.stop is not None or "]" in model
@@ -259,9 +261,10 @@ def _limit_renamed(body: bytes, name: str, other: str) -> bytes | None:
 
 def _rename(fields: Fields, quirks: Quirks) -> None:
     """What this host calls otherwise: it would refuse the request, or answer as if nothing had been asked."""
-    if quirks.one_limit and (_OLDER if quirks.max_tokens_field == _NEWER else _NEWER) in fields:
+    limit = quirks.max_tokens_field
+    if quirks.one_limit and any(name in fields and name != limit for name in (_NEWER, _OLDER)):
         newer, older = fields.pop(_NEWER, _NULL), fields.pop(_OLDER, _NULL)
-        fields[quirks.max_tokens_field] = older if newer == _NULL else newer
+        fields[limit] = older if newer == _NULL else newer
     if quirks.seed_field != "seed" and "seed" in fields:
         fields[quirks.seed_field] = fields.pop("seed")
     if quirks.required_word != "required" and fields.get("tool_choice") == _REQUIRED:

@@ -122,9 +122,9 @@ ROWS: tuple[Provider, ...] = (
         base_url_env="AZURE_OPENAI_ENDPOINT",
         params_env={"resource": _AZURE_RESOURCE, "version": "AZURE_OPENAI_API_VERSION OPENAI_API_VERSION"},
         params={"version": "2024-10-21"},
+        # No `one_limit`: versions and deployments from before the newer name refuse it (github.com/BerriAI/litellm/issues/8855).
         quirks=Quirks(
             max_tokens_field="max_completion_tokens",
-            one_limit=True,
             developer_role=True,
             tool_id_pattern=r"^.{1,40}$",
             path="/deployments/{model}/chat/completions?api-version={version}",
