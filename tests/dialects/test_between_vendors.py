@@ -492,6 +492,23 @@ def test_a_list_that_gemini_gives_is_asked_for_as_the_field_of_an_object() -> No
     assert sent(request, GEMINI)["generationConfig"]["responseJsonSchema"]["type"] == "array"
 
 
+def test_a_schema_that_contains_itself_still_does_inside_the_object() -> None:
+    """Else every list within the list would be an object with the field of ours, which stays in the answer."""
+    tree = {"type": "array", "items": {"anyOf": [{"$ref": "#"}, {"$ref": "#/$defs/leaf"}]}}
+    config = {
+        "responseMimeType": "application/json",
+        "responseJsonSchema": {**tree, "$defs": {"leaf": {"type": "string"}}},
+    }
+    request = asked(GEMINI, generationConfig=config)
+    wrapped = sent(request, CHAT)["response_format"]["json_schema"]["schema"]
+    moved = {"$ref": "#/$defs/tieline_answer"}
+    assert wrapped["properties"] == {FIELD: moved}
+    assert wrapped["$defs"] == {
+        "leaf": {"type": "string"},
+        FIELD: {"type": "array", "items": {"anyOf": [moved, {"$ref": "#/$defs/leaf"}]}},
+    }
+
+
 @pytest.mark.parametrize("size", [1, 3, 1000])
 @pytest.mark.parametrize(
     ("said", "expected"),
@@ -532,6 +549,10 @@ def test_a_table_is_text_to_claude() -> None:
         "content"
     ]
     assert block["source"] == {"type": "text", "media_type": "text/plain", "data": "a;ü"}
+    latin = base64.b64encode("ü".encode("latin-1")).decode()
+    table = {"inlineData": {"mimeType": "text/csv", "data": latin}}
+    with pytest.raises(InvalidRequest, match="`contents` is not base64 of UTF-8 text"):
+        sent(asked(GEMINI, contents=[{"role": "user", "parts": [table]}]), CLAUDE)
 
 
 @pytest.mark.parametrize("upstream", [CLAUDE, RESPONSES, GEMINI, BEDROCK, "cohere"])

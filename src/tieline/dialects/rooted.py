@@ -18,6 +18,9 @@ from tieline.types.request import Request, Text
 from tieline.types.response import Choice, Response
 
 FIELD = "tieline_answer"
+_SHARED = ("$defs", "definitions")
+_MOVED = f"#/$defs/{FIELD}"
+"""Where a schema that contains itself stands in the object's."""
 _BEGIN = re.compile(r'\s*\{\s*"' + FIELD + r'"\s*:\s*(?=\S)')
 _MAY_BEGIN = len(FIELD) + 40
 """Characters within which the beginning has been seen, white space included."""
@@ -42,16 +45,36 @@ def rooted(request: Request) -> Request:
     wanted = request.response_format
     if wanted is None or wanted.schema is None or not is_rootless(request):
         return request
-    shared = ("$defs", "definitions")
-    inner = {name: value for name, value in wanted.schema.items() if name not in (*shared, "$schema")}
+    try:
+        whole = _moved(wanted.schema)
+    except RecursionError:  # hundreds within each other
+        return request
+    inner = {name: value for name, value in whole.items() if name not in (*_SHARED, "$schema")}
+    shared = {name: whole[name] for name in _SHARED if name in whole}
+    if whole != wanted.schema:
+        shared["$defs"] = {**(shared.get("$defs") or {}), FIELD: inner}
+        inner = {"$ref": _MOVED}
     schema: dict[str, Any] = {
         "type": "object",
         "properties": {FIELD: inner},
         "required": [FIELD],
         "additionalProperties": False,
-        **{name: wanted.schema[name] for name in shared if name in wanted.schema},
+        **shared,
     }
     return replace(request, response_format=replace(wanted, schema=schema))
+
+
+def _moved(schema: Any) -> Any:
+    """With references to the root, of which the new one would be another, to where it stands now."""
+    if isinstance(schema, list):
+        return [_moved(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    out = {name: _moved(value) for name, value in schema.items()}
+    at = out.get("$ref")
+    if isinstance(at, str) and (at == "#" or (at.startswith("#/") and at.split("/")[1] not in _SHARED)):
+        out["$ref"] = _MOVED + at[1:]
+    return out
 
 
 def unrooted(response: Response) -> Response:

@@ -22,7 +22,7 @@ from tieline.dialects.structured_tool import as_tool, choice
 from tieline.dialects.tool_names import ANTHROPIC as ANTHROPIC_NAME
 from tieline.dialects.tool_names import fitting_names
 from tieline.dialects.turns import fitting_id, names_said
-from tieline.dialects.unmapped import left_over, unsupported
+from tieline.dialects.unmapped import caller_field, left_over, unsupported
 from tieline.types.call import Headers
 from tieline.types.errors import InvalidRequest, Unsupported
 from tieline.types.request import (
@@ -386,7 +386,7 @@ class _Writer:
         if part.media_type == "text/plain" and part.data is not None:
             source = {"type": "text", "media_type": "text/plain", "data": part.data}
         elif part.media_type.startswith("text/") and part.data is not None:
-            text = plain_text(part.data, "messages")
+            text = plain_text(part.data, caller_field(self.request, "messages"))
             source = {"type": "text", "media_type": "text/plain", "data": text}
         elif self.target.pdf is False:
             raise unsupported(self.request, "messages", f"{self.target.model} does not take PDFs.")
