@@ -450,6 +450,17 @@ def test_pictures_that_gemini_makes_reach_a_chat_caller() -> None:
         )
 
 
+def test_a_draft_that_gemini_thought_with_is_no_picture_of_the_answer() -> None:
+    def picture(data: str, **more: Any) -> dict[str, Any]:
+        return {"inlineData": {"mimeType": "image/png", "data": data}, **more}
+
+    parts = [picture("ZHJhZnQ=", thought=True), picture(PIXEL)]
+    body = {"candidates": [{"content": {"role": "model", "parts": parts}, "finishReason": "STOP"}]}
+    answer = get(GEMINI).decode_response(json.dumps(body).encode())
+    said = json.loads(get(CHAT).encode_response(answer, asked(CHAT)))["choices"][0]["message"]
+    assert [one["image_url"]["url"] for one in said["images"]] == [f"data:image/png;base64,{PIXEL}"]
+
+
 @pytest.mark.parametrize(
     "more", [{}, {"tools": [{"name": "shot", "input_schema": {}}], "tool_choice": {"type": "none"}}]
 )

@@ -232,10 +232,12 @@ def _wire_message(parts: list[OutputPart], *, legacy: bool) -> dict[str, Any]:
 
 
 def images_of(value: Any) -> list[dict[str, Any]]:
-    """A picture that Gemini made, as OpenRouter gives it to Chat callers (openrouter.ai/docs, "Image generation")."""
-    blob = object_of(object_of(value).get("inlineData"))
+    """A picture that Gemini made, as OpenRouter gives it to Chat callers (openrouter.ai/docs, "Image generation"). The drafts
+    that Gemini 3 makes while it thinks are not the answer."""
+    part = object_of(value)
+    blob = object_of(part.get("inlineData"))
     kind = blob.get("mimeType")
-    if not isinstance(kind, str) or not kind.startswith("image/"):
+    if part.get("thought") or not isinstance(kind, str) or not kind.startswith("image/"):
         return []
     return [{"type": "image_url", "image_url": {"url": f"data:{kind};base64,{blob.get('data')}"}}]
 
