@@ -553,6 +553,15 @@ def test_an_answer_is_taken_out_of_its_object(said: str, expected: str, size: in
     assert "".join(part["text"] for part in parts) == expected
 
 
+@pytest.mark.timeout(20)
+def test_an_answer_of_blanks_is_taken_out_of_its_object_as_fast_as_any() -> None:
+    """Models write them without end; a search from each one would keep everybody else waiting for minutes."""
+    inside = f'["{" " * 300_000}x"]'
+    said = Text(f'{{"{FIELD}":{inside}}}')
+    answer = Response(id="r", model="m", created=1, choices=[Choice([said], "stop")])
+    assert unrooted(answer).choices[0].parts == [Text(inside)]
+
+
 def test_a_table_is_text_to_claude() -> None:
     data = base64.b64encode("a;ü".encode()).decode()
     part = {"type": "file", "file": {"filename": "a.csv", "file_data": f"data:text/csv;base64,{data}"}}

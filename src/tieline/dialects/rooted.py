@@ -24,7 +24,8 @@ _MOVED = f"#/$defs/{FIELD}"
 _BEGIN = re.compile(r'\s*\{\s*"' + FIELD + r'"\s*:\s*(?=\S)')
 _MAY_BEGIN = len(FIELD) + 40
 """Characters within which the beginning has been seen, white space included."""
-_END = re.compile(r"[\s}]*\Z")
+_END = " \t\r\n}"
+"""Of what may stand where the object ends."""
 
 
 def is_rootless(request: Request) -> bool:
@@ -113,8 +114,7 @@ class _Inside:
         if not self._within:
             self._held = ""
             return text
-        end = _END.search(text)
-        at = end.start() if end else len(text)
+        at = len(text.rstrip(_END))
         self._held = text[at:]
         return text[:at]
 
