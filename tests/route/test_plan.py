@@ -557,6 +557,23 @@ def test_a_probe_of_a_half_open_breaker_is_hedged_even_when_hedging_is_off(
     assert other.deployment.id == "b/m", "one live request only"
 
 
+def test_a_count_sorted_by_price_passes_over_a_half_open_host_not_over_the_model(
+    deployment: Any, router: Any
+) -> None:
+    made = router(
+        [
+            deployment("a", "m", price=(1, 1)),
+            deployment("b", "m", price=(100, 100)),
+            deployment("c", "n", price=(1, 1), quality=99.0),
+        ]
+    )
+    a = made.deployments[0]
+    for n in range(5):
+        made.health.observe(a, a.credentials[0], n * 0.1, failure=failed(FailureClass.TRANSIENT).failure)
+    needs = Needs(operation="count_tokens", free=True)
+    assert made.plan(made.match("m:floor"), needs, 20.0).start().deployment.id == "b/m"
+
+
 def test_a_session_stays_where_it_was(deployment: Any, router: Any) -> None:
     made = router([deployment(name, "m") for name in "abcd"])
     served = {

@@ -432,12 +432,12 @@ class Plan:
         return None if lane is None else (lane, False)
 
     def _choose(self, lanes: Sequence[Lane]) -> tuple[Lane, bool] | None:
-        sort = self.pool.route.sort
-        if sort is not None and len(lanes) > 1:
-            lanes = self.best_sorted(lanes, sort)
         if self.needs.free:
             # Health is not told how it went, so each would be the one probe, and wait where nobody answers.
             lanes = [lane for lane in lanes if self.stand(lane) is not Stand.PROBE]
+        sort = self.pool.route.sort
+        if sort is not None and len(lanes) > 1:
+            lanes = self.best_sorted(lanes, sort)
         return choose(
             lanes,
             tokens=self.needs.input_tokens,
