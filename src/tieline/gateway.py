@@ -342,7 +342,10 @@ class Gateway:
             await self.shared.close()
         # In a thread of its own: those of the loop may all wait for a silent database.
         with ThreadPoolExecutor(1) as own:
-            await asyncio.get_running_loop().run_in_executor(own, self.recorder.close)
+            try:
+                await asyncio.get_running_loop().run_in_executor(own, self.recorder.close)
+            except RuntimeError:  # the interpreter ends (atexit), and no thread can be started any more
+                self.recorder.close()
         if self.database is not None:
             self.database.close()
 

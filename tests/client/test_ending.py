@@ -80,6 +80,16 @@ def test_closing_so_late_that_modules_are_taken_down_hangs_nobody(
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
 
 
+def test_closing_at_the_interpreters_end_is_a_close(simulator: SimulatorServer, tmp_path: Path) -> None:
+    script = """
+        import atexit
+        atexit.register(line.close)
+        print(bool(line.chat("demo", "Hello").text))
+    """
+    done = run(script, simulator, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+
+
 def test_what_is_dropped_ends_by_itself(config: Config, simulator: SimulatorServer) -> None:
     before = set(threading.enumerate())
     line = Tieline(config, environ={})
