@@ -27,7 +27,7 @@ from tieline.admit.watch import Watch
 from tieline.config.diff import at_start, diff
 from tieline.config.load import ConfigErrors, Loaded, find, load
 from tieline.config.reload import Watcher
-from tieline.config.schema import Config, ProviderConfig, StoreConfig
+from tieline.config.schema import Config, ProviderConfig
 from tieline.dialects import get as dialect_named
 from tieline.dialects import get_upstream
 from tieline.ledger.markup import Markup
@@ -91,7 +91,7 @@ class Gateway:
         host: str | None = None,
         port: int | None = None,
         pinned: Mapping[str, Any] | None = None,
-        store: StoreConfig | None = None,
+        begun: Config | None = None,
         in_process: bool = False,
         dry: bool = False,
         transport: Transport | None = None,
@@ -100,8 +100,8 @@ class Gateway:
         """Reads and checks the configuration; raises ConfigError. ``dry``: to be asked, never to be started; nothing is
         written.
 
-        ``pinned``, ``store``: settings of ``server`` and the store as a parent process has them in force, whatever the file
-        has come to say.
+        ``begun``: the configuration that a parent process began with, whose ``server`` and ``store`` are in force whatever the
+        file has come to say. ``pinned``: settings of ``server`` that are none of a configuration's.
 
         ``clock`` must be the running loop's own (``loop.time``) where that is not ``time.monotonic``.
         """
@@ -115,13 +115,12 @@ class Gateway:
         if in_process:
             self._over["workers"] = 1
         self._loaded = self._load(config)
+        if begun is not None:
+            store = msgspec.structs.replace(begun.store, retention_days=self.config.store.retention_days)
+            in_force = msgspec.structs.replace(self.config, server=begun.server, store=store)
+            self._loaded = msgspec.structs.replace(self._loaded, config=in_force)
         self._unpinned = {name: getattr(self.config.server, name) for name in pinned or {}}
         self._loaded = _on_server(self._loaded, pinned or {})
-        if store is not None:
-            store = msgspec.structs.replace(store, retention_days=self.config.store.retention_days)
-            self._loaded = msgspec.structs.replace(
-                self._loaded, config=msgspec.structs.replace(self.config, store=store)
-            )
         self.intake = Intake(self.config.server.max_lag_ms / 1000)
         self.tasks: set[asyncio.Task[Record]] = set()
         """Requests under way in this program; those of a server are held by their connections."""

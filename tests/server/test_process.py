@@ -371,6 +371,31 @@ def test_a_worker_that_is_replaced_has_the_database_of_the_others(
     assert len(tieline_json("logs", "-n", "100", cwd=tmp_path)) == 20
 
 
+def test_a_worker_that_is_replaced_has_the_settings_of_the_others_and_tells_the_same(
+    tmp_path: Path, simulator: SimulatorServer
+) -> None:
+    """It took what the file said by then, here whom it serves; and when that was taken back, it told of a change."""
+    path = write_config(tmp_path, simulator)
+    before = path.read_text()
+    edited = "server: {port: 1, open: true, drain_s: 10}"
+    line = "next start only: server.port: 0 -> 1; server.open: false -> true\n"
+    with running("serve", "--workers", "2", cwd=tmp_path) as server:
+        path.write_text(before.replace("server: {port: 0, drain_s: 10}", edited))
+        _until(lambda: server.said.count(line) == 2)
+        victim, other = _children(server.process.pid)
+        os.kill(other, signal.SIGSTOP)
+        os.kill(victim, signal.SIGKILL)
+        _patient(lambda: ask(server.url))
+        os.kill(other, signal.SIGCONT)
+        path.write_text(path.read_text().replace("fast:", "quick:"))
+        _until(lambda: server.said.count(line) == 4)
+        path.write_text(before)
+        _until(lambda: server.said.count("configuration reloaded") == 6)
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert server.said.count("next start only") == 4
+
+
 def test_a_scrape_tells_of_all_workers(tmp_path: Path, simulator: SimulatorServer) -> None:
     """Each used to tell of itself alone: counters went up and down with whom a scrape reached."""
     write_config(tmp_path, simulator)

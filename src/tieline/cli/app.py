@@ -60,7 +60,7 @@ def serve(
     ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     board_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     metrics_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
-    store_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+    begun_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     place: Annotated[int, typer.Option(hidden=True)] = 0,
     quiet: Annotated[bool, typer.Option(help="Warnings only.")] = False,
 ) -> None:
@@ -68,7 +68,7 @@ def serve(
     from tieline.cli.serving import serve as run
 
     raise typer.Exit(
-        run(config, host, port, workers, fd, ready_fd, board_fd, metrics_fd, store_fd, place, quiet)
+        run(config, host, port, workers, fd, ready_fd, board_fd, metrics_fd, begun_fd, place, quiet)
     )
 
 

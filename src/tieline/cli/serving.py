@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tieline.config.load import find, load
-from tieline.config.schema import Config, StoreConfig
+from tieline.config.schema import Config
 from tieline.types.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def serve(
     ready_fd: int | None,
     board_fd: int | None,
     metrics_fd: int | None,
-    store_fd: int | None,
+    begun_fd: int | None,
     place: int,
     quiet: bool,
 ) -> int:
@@ -47,9 +47,9 @@ def serve(
         own = Place(None if board_fd is None else Board(board_fd), place)
         sock = socket.socket(fileno=fd)
         together = None if metrics_fd is None else Together(metrics_fd, place, workers or 1)
-        store = None
-        if store_fd is not None:
-            store = msgspec.json.decode(os.pread(store_fd, os.fstat(store_fd).st_size, 0), type=StoreConfig)
+        begun = None
+        if begun_fd is not None:
+            begun = msgspec.json.decode(os.pread(begun_fd, os.fstat(begun_fd).st_size, 0), type=Config)
         server.run(
             config,
             pinned={"host": host, "port": port, "workers": workers},
@@ -57,7 +57,7 @@ def serve(
             place=own,
             ready=_teller(ready_fd),
             together=together,
-            store=store,
+            begun=begun,
         )
         return 0
     count = workers or load(config or find(os.environ), os.environ).config.server.workers

@@ -19,7 +19,7 @@ from typing import Any
 
 import uvicorn
 
-from tieline.config.schema import Config, StoreConfig
+from tieline.config.schema import Config
 from tieline.gateway import CUT_S, Gateway
 from tieline.record.together import Together
 from tieline.server import files
@@ -214,11 +214,11 @@ def run(
     place: Place | None = None,
     ready: Callable[[str], Any] | None = None,
     together: Together | None = None,
-    store: StoreConfig | None = None,
+    begun: Config | None = None,
 ) -> None:
     """Serves until told to stop. Raises ConfigError before anything is served, KeyboardInterrupt when forced."""
     environ = os.environ if environ is None else environ
-    gateway = Gateway(config, environ=environ, host=host, port=port, pinned=pinned, store=store)
+    gateway = Gateway(config, environ=environ, host=host, port=port, pinned=pinned, begun=begun)
     if together is not None:
         gateway.metrics.join(together)
     settings = gateway.config.server

@@ -19,7 +19,7 @@ from types import FrameType
 import msgspec
 
 from tieline.config.load import find, load
-from tieline.config.schema import StoreConfig
+from tieline.config.schema import Config
 from tieline.record import together
 from tieline.server.accept import Board, shared_memory
 from tieline.server.serve import bind, url_of
@@ -55,20 +55,22 @@ def run(
     ``counted``: somebody said how many, whatever a configuration says.
     """
     loaded = load(config or find(os.environ), os.environ).config
-    settings = loaded.server
-    sock = bind(settings.host if host is None else host, settings.port if port is None else port)
+    # What was said at the start stays above any file; of the rest the workers tell that an edit waits.
+    given = {"host": host, "port": port, "workers": count if counted else None}
+    said = {name: value for name, value in given.items() if value is not None}
+    settings = msgspec.structs.replace(loaded.server, **said)
+    sock = bind(settings.host, settings.port)
     address = sock.getsockname()
     arguments = ["serve", "--host", str(address[0]), "--port", str(address[1])]
     arguments += ["--config", str(config)] if config is not None else []
     arguments += ["--quiet"] if quiet else []
     arguments += ["--workers", str(count)]
-    # What was said at the start stays above any file; of the rest the workers tell that an edit waits.
-    said = {"HOST": host, "PORT": port, "WORKERS": count if counted else None}
-    environ = {f"TIELINE_SERVER__{name}": str(value) for name, value in said.items() if value is not None}
+    environ = {f"TIELINE_SERVER__{name.upper()}": str(value) for name, value in said.items()}
+    begun = Config(server=settings, store=loaded.store)
     try:
         _bring_up_to_date(loaded.store.database)
         return Workers(
-            sock, arguments, count, settings.drain_s, environ=environ, store=loaded.store, quiet=quiet
+            sock, arguments, count, settings.drain_s, environ=environ, begun=begun, quiet=quiet
         ).run()
     finally:
         sock.close()
@@ -96,7 +98,7 @@ class Worker:
         arguments: Sequence[str],
         board: Board,
         metrics_fd: int,
-        store_fd: int,
+        begun_fd: int,
         environ: Mapping[str, str],
     ) -> None:
         self.number = number
@@ -104,7 +106,7 @@ class Worker:
         self._sock = sock
         self._board = board
         self._metrics_fd = metrics_fd
-        self._store_fd = store_fd
+        self._begun_fd = begun_fd
         self._arguments = arguments
         self._line: socket.socket | None = None
         """It says there that it is ready, and learns there that its parent is gone."""
@@ -123,7 +125,7 @@ class Worker:
             "--ready-fd": its.fileno(),
             "--board-fd": self._board.fd,
             "--metrics-fd": self._metrics_fd,
-            "--store-fd": self._store_fd,
+            "--begun-fd": self._begun_fd,
         }
         own = [str(part) for option in ({**fds, "--place": self.number}).items() for part in option]
         self.process = subprocess.Popen(
@@ -192,19 +194,19 @@ class Workers:
         drain_s: float,
         *,
         environ: Mapping[str, str] | None = None,
-        store: StoreConfig | None = None,
+        begun: Config | None = None,
         quiet: bool = False,
     ) -> None:
         self.url = url_of(sock)
         self._board = Board.new(count)
         self._metrics_fd = shared_memory(together.bytes_for(count))
         # In a file without a name, since it may hold a password: a worker that is replaced after an edit would otherwise
-        # have another database than the rest.
-        kept = msgspec.json.encode(store or StoreConfig())
-        self._store_fd = shared_memory(len(kept))
-        os.pwrite(self._store_fd, kept, 0)
+        # have another database than the rest, or serve whom they refuse.
+        kept = msgspec.json.encode(begun or Config())
+        self._begun_fd = shared_memory(len(kept))
+        os.pwrite(self._begun_fd, kept, 0)
         self.workers = [
-            Worker(number, sock, arguments, self._board, self._metrics_fd, self._store_fd, environ or {})
+            Worker(number, sock, arguments, self._board, self._metrics_fd, self._begun_fd, environ or {})
             for number in range(count)
         ]
         self._drain_s = drain_s
@@ -234,7 +236,7 @@ class Workers:
                 signal.signal(number, handler)
             self._board.close()
             os.close(self._metrics_fd)
-            os.close(self._store_fd)
+            os.close(self._begun_fd)
             os.close(self._wake)
             os.close(self._poke)
 
