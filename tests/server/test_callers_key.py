@@ -22,6 +22,8 @@ async def test_of_several_headers_the_same_one_counts_everywhere(tmp_path: Path)
             (f"{CLAUDE} {one}", BEARER),
             (f"{CLAUDE} {one}", "Authorization: Bearer  ", f"{AZURE} "),
             (f"{CLAUDE} ", f"{AZURE} {one}"),
+            ("Authorization: Basic dXNlcjpwYXNz", f"{CLAUDE} {one}"),
+            (f"{CLAUDE} {one}", "Authorization: Basic dXNlcjpwYXNz"),
         ):
             answer = await admin.raw("POST", "/v1/chat/completions", body, *lines, token=None)
             assert answer.status == 200, lines

@@ -18,7 +18,8 @@ def secret_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
         for header, value in given:
             if header == name:
                 scheme, _, rest = value.strip().partition(b" ")
-                secret = rest.strip() if scheme.lower() == b"bearer" else value.strip()
+                # Of another scheme (Basic) it is for a proxy on the way: no key has a blank in it.
+                secret = rest.strip() if scheme.lower() == b"bearer" else scheme if not rest else b""
                 if secret:
                     return secret.decode("latin-1")
     return None
