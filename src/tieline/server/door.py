@@ -429,7 +429,9 @@ class Door(Sender):
             self._body_too_large()
         elif self._route(self.url) is None:
             self._refuse(
-                413, "request_too_large", "The body is larger than 1 MB, the most that is read at this path."
+                413,
+                "request_too_large",
+                "No model is asked at this path, and no body above 1 MB is read there. See / for what is served.",
             )
         else:
             try:
