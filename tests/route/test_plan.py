@@ -574,6 +574,18 @@ def test_a_count_sorted_by_price_passes_over_a_half_open_host_not_over_the_model
     assert made.plan(made.match("m:floor"), needs, 20.0).start().deployment.id == "b/m"
 
 
+def test_a_count_is_rather_asked_of_a_half_open_host_than_of_another_model(
+    deployment: Any, router: Any
+) -> None:
+    made = router([deployment("a", "m"), deployment("c", "n", quality=99.0)])
+    a = made.deployments[0]
+    for n in range(5):
+        made.health.observe(a, a.credentials[0], n * 0.1, failure=failed(FailureClass.TRANSIENT).failure)
+    needs = Needs(operation="count_tokens", free=True)
+    assert made.plan(made.match("m"), needs, 1.0).start().deployment.id == "c/n", "still open"
+    assert made.plan(made.match("m"), needs, 20.0).start().deployment.id == "a/m"
+
+
 def test_a_session_stays_where_it_was(deployment: Any, router: Any) -> None:
     made = router([deployment(name, "m") for name in "abcd"])
     served = {

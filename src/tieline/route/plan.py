@@ -33,6 +33,8 @@ MAX_HOPS = 2
 RETRY_JITTER_S = (0.05, 0.25)
 UNTOLD_WAIT_S = 1.0
 """How long a 429 without Retry-After is waited out when there is nothing else to do."""
+_OTHER_MODELS = frozenset({"equivalent", "lesser"})
+"""Kinds of tiers."""
 
 MAX_KEPT = 1024
 KEPT_S = 0.25
@@ -415,6 +417,11 @@ class Plan:
         passed: list[Lane] = []
         tokens = self.needs.input_tokens
         for tier in self.tiers():
+            if self.needs.free and tier.kind in _OTHER_MODELS:
+                # Another model counts otherwise: rather one that is half-open.
+                half_open = [lane for lane in passed if self.stand(lane) is Stand.PROBE]
+                if half_open:
+                    return half_open[0], False
             lanes = [lane for lane in tier.lanes if self.eligible(tier, lane)]
             if accept is not None:
                 lanes = [lane for lane in lanes if accept(lane.deployment)]
