@@ -276,6 +276,9 @@ class Exchange:
             body = await self._body(response, MAX_ERROR_BYTES)
         except (TransportError, Died):
             body = b""  # the status alone classifies it
+        key = self._key()
+        if key is not None:  # before ``safe`` finds a part of it that looks like a key, and leaves the rest
+            body = body.replace(key.encode(), b"[key]")
         info = self.dialect.decode_error(response.status, response.headers, body)
         provider = self.step.deployment.provider
         failure = classify(provider.name, self.dialect.name, response.status, info, response.headers)
@@ -499,10 +502,14 @@ class Exchange:
 
     def _without_key(self, failure: Failure) -> Failure:
         """Hosts repeat the key that they refuse; ``safe`` knows vendors' keys by their looks, this one has any."""
-        key = self.step.credential.secret
-        if not isinstance(key, str) or len(key) < _LIKE_NO_WORD or key not in failure.message:
+        key = self._key()
+        if key is None or key not in failure.message:
             return failure
         return replace(failure, message=failure.message.replace(key, "[key]"))
+
+    def _key(self) -> str | None:
+        key = self.step.credential.secret
+        return key if isinstance(key, str) and len(key) >= _LIKE_NO_WORD else None
 
     def _broken(self, failure: Failure) -> Failure:
         """A connection that is lost after the answer began is not tried again at the same place (DESIGN section 6)."""

@@ -340,6 +340,20 @@ async def test_a_key_of_any_looks_that_its_host_repeats_is_not_passed_on(
         assert KEY not in repr(record)
 
 
+async def test_a_key_with_a_vendors_within_is_masked_whole(tmp_path: Path) -> None:
+    """The part that looks like a key was masked first, so that the whole one was not found any more."""
+    key = "our-own-prefix-sk-0123456789abcdef"
+    said = b'{"error":{"message":"This key is wrong: %b!"}}' % key.encode()
+    script = [b"HTTP/1.1 401 X\r\ncontent-length: %d\r\n\r\n" % len(said) + said]
+    async with hosts(tmp_path, lambda _: script) as (served, _), await served.connect() as raw:
+        config = served.gateway.config
+        one = replace(config.providers["one"], api_key=key)
+        served.gateway.reload(replace(config, providers=config.providers | {"one": one}))
+        raw.send(post(CHAT, chat("one/m")))
+        heard = await raw.hear()
+        assert b"This key is wrong: [key]!" in heard.body
+
+
 async def test_a_record_does_not_keep_a_name_of_a_megabyte(tmp_path: Path) -> None:
     long = "n" * 1_000_000
     async with hosts(tmp_path, lambda _: whole(ANSWER)) as (served, _), await served.connect() as raw:
