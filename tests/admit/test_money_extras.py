@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from tests.admit.test_money_tiers import Shop, shop
-from tieline.cli.ledger import plain, print_record
+from tieline.cli.ledger import print_record
 from tieline.types.money import format_usd, parse_usd
+from tieline.types.record import shown
 
 TOKENS = {"input": "1", "output": "10"}
 PRICE = {**TOKENS, "web_search": "0.01", "fast_percent": "200", "us_percent": "110"}
@@ -120,9 +121,9 @@ async def test_searches_and_rates_are_part_of_the_cost(
             assert (await ask(it, model="h1/m", stream=stream)).status == 200
             assert ((await it.charged()).cost is None) == bool(said)
         print_record(record)
-        shown = " ".join(capsys.readouterr().out.split())
-        assert "fast mode, processing in the United States alone, web searches: 1" in shown
-        assert plain(record)["usage"]["extras"] == {"fast": 1, "us": 1, "web_search": 1}
+        printed = " ".join(capsys.readouterr().out.split())
+        assert "fast mode, processing in the United States alone, web searches: 1" in printed
+        assert shown(record)["usage"]["extras"] == {"fast": 1, "us": 1, "web_search": 1}
 
 
 async def test_a_ceiling_counts_the_searches_that_a_request_allows(tmp_path: Path) -> None:

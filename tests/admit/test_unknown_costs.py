@@ -110,7 +110,9 @@ async def test_a_second_try_beside_another_holds_for_all_three(tmp_path: Path) -
         assert isinstance(second, Try)
         assert flight.hold_for(second) is None
         assert flight.permit.held == 2 * once
-        third = Try(second.deployment, second.credential, second.endpoint, "hedge", second.deadlines)
+        third = Try(
+            second.deployment, second.credential, second.endpoint, second.lane, "hedge", second.deadlines
+        )
         assert flight.hold_for(third, beside=second) is None
         assert flight.permit.held == 3 * once
         flight.permit.release()
