@@ -17,12 +17,10 @@ from tieline.admit.naming import check_providers
 from tieline.admit.rules import Starved
 from tieline.config.schema import PolicyRules
 from tieline.dialects import get as dialect_named
+from tieline.dialects.answer_filters import Filtered, answer_filters
 from tieline.dialects.base import Dialect, Peek, StreamEncoder
-from tieline.dialects.one_call import OneCall, asks_for_one, first_calls
 from tieline.dialects.operations import Operation, operation_of
-from tieline.dialects.rooted import Unrooted, is_rootless, unrooted
 from tieline.dialects.sse import comment
-from tieline.dialects.tool_names import GivenNames, given_names, with_given_names
 from tieline.dialects.transcript import Transcript
 from tieline.exchange import MAX_KEPT, SHUT_DOWN, Exchange
 from tieline.ledger import pricing
@@ -523,12 +521,8 @@ class Flight:
 
     def encode_answer(self, answer: Response) -> bytes:
         request = self._request_or_less()
-        if asks_for_one(request):
-            answer = first_calls(answer)
-        if request.tools and (names := given_names(request)):
-            answer = with_given_names(answer, names)
-        if is_rootless(request):
-            answer = unrooted(answer)
+        for one in answer_filters(request):
+            answer = one.whole(answer)
         return self.dialect.encode_response(answer, request)
 
     def refuse(self, error: Exception) -> None:
@@ -680,11 +674,8 @@ class Flight:
     def new_encoder(self) -> StreamEncoder:
         request = self._request_or_less()
         encoder = self.dialect.stream_encoder(request)
-        if request.tools and (names := given_names(request)):
-            encoder = GivenNames(encoder, names)
-        if is_rootless(request):
-            encoder = Unrooted(encoder)
-        return OneCall(encoder) if asks_for_one(request) else encoder
+        filters = answer_filters(request)
+        return Filtered(encoder, filters) if filters else encoder
 
     def stream_encoder(self) -> StreamEncoder:
         """In step with what the caller has seen, also when frames passed through until now."""

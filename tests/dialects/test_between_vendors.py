@@ -14,9 +14,10 @@ from openai.types.responses import ResponseCustomToolCall
 from tests.dialects.samples import call
 from tests.dialects.wire import PIXEL
 from tieline.dialects import get, get_upstream
+from tieline.dialects.answer_filters import Filtered
 from tieline.dialects.base import Quirks, Target
-from tieline.dialects.rooted import FIELD, Unrooted, unrooted
-from tieline.dialects.tool_names import GivenNames, given_names, made_name, with_given_names
+from tieline.dialects.rooted import FIELD, Unrooted
+from tieline.dialects.tool_names import GivenNames, given_names, made_name
 from tieline.dialects.transcript import events_of
 from tieline.types.errors import InvalidRequest, Unsupported
 from tieline.types.events import ArgumentsDelta, BlockStart, BlockStop, Finish, Start, TextDelta
@@ -351,8 +352,8 @@ def test_a_tool_has_a_name_that_the_vendor_takes_and_its_own_for_the_caller(
     answer = Response(
         id="r", model="m", created=1, choices=[Choice([ToolCall("t", made, "{}")], "tool_calls")]
     )
-    assert with_given_names(answer, names).choices[0].parts == [ToolCall("t", name, "{}")]
-    encoder = GivenNames(get(caller).stream_encoder(request), names)
+    assert GivenNames(names).whole(answer).choices[0].parts == [ToolCall("t", name, "{}")]
+    encoder = Filtered(get(caller).stream_encoder(request), [GivenNames(names)])
     events = [Start("c", "m", 1), BlockStart(0, "tool_call", "t1", made), BlockStop(0), Finish("tool_calls")]
     assert json.dumps(name) in (b"".join(map(encoder.encode, events)) + encoder.finish()).decode()
 
@@ -537,8 +538,8 @@ def test_a_schema_that_contains_itself_still_does_inside_the_object() -> None:
 )
 def test_an_answer_is_taken_out_of_its_object(said: str, expected: str, size: int) -> None:
     answer = Response(id="r", model="m", created=1, choices=[Choice([Text(said)], "stop")])
-    assert unrooted(answer).choices[0].parts == [Text(expected)]
-    encoder = Unrooted(get(GEMINI).stream_encoder(listing()))
+    assert Unrooted().whole(answer).choices[0].parts == [Text(expected)]
+    encoder = Filtered(get(GEMINI).stream_encoder(listing()), [Unrooted()])
     pieces = [said[at : at + size] for at in range(0, len(said), size)]
     events = [
         Start("r", "m", 1),
@@ -559,7 +560,7 @@ def test_an_answer_of_blanks_is_taken_out_of_its_object_as_fast_as_any() -> None
     inside = f'["{" " * 300_000}x"]'
     said = Text(f'{{"{FIELD}":{inside}}}')
     answer = Response(id="r", model="m", created=1, choices=[Choice([said], "stop")])
-    assert unrooted(answer).choices[0].parts == [Text(inside)]
+    assert Unrooted().whole(answer).choices[0].parts == [Text(inside)]
 
 
 def test_a_table_is_text_to_claude() -> None:

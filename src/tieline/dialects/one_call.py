@@ -6,10 +6,10 @@ first are left out: the model makes them in the next turn, as it would have had 
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Sequence
 
-from tieline.dialects.base import StreamEncoder
-from tieline.types.errors import Fault
+from msgspec.structs import replace
+
 from tieline.types.events import ArgumentsDelta, BlockStart, BlockStop, Event
 from tieline.types.request import Request, ToolCall
 from tieline.types.response import Choice, Response
@@ -19,41 +19,29 @@ def asks_for_one(request: Request) -> bool:
     return request.tool_choice is not None and request.tool_choice.parallel is False
 
 
-def first_calls(response: Response) -> Response:
-    """The answer with each choice's first call only."""
-    return msgspec.structs.replace(response, choices=[_first(choice) for choice in response.choices])
-
-
-def _first(choice: Choice) -> Choice:
-    first = next((part for part in choice.parts if isinstance(part, ToolCall)), None)
-    kept = [part for part in choice.parts if not isinstance(part, ToolCall) or part is first]
-    return msgspec.structs.replace(choice, parts=kept)
-
-
 class OneCall:
-    """A StreamEncoder that is not told of further calls."""
+    """Further calls of a choice are left out (an ``AnswerFilter``)."""
 
-    __slots__ = ("_called", "_dropped", "_encoder")
+    __slots__ = ("_called", "_dropped")
 
-    def __init__(self, encoder: StreamEncoder) -> None:
-        self._encoder = encoder
+    def __init__(self) -> None:
         self._called: set[int] = set()
         self._dropped: set[int] = set()
 
-    def encode(self, event: Event) -> bytes:
+    def whole(self, response: Response) -> Response:
+        return replace(response, choices=[_first(choice) for choice in response.choices])
+
+    def streamed(self, event: Event) -> Sequence[Event]:
         if isinstance(event, BlockStart) and event.kind == "tool_call":
             if event.choice in self._called:
                 self._dropped.add(event.index)
             self._called.add(event.choice)
         if isinstance(event, BlockStart | ArgumentsDelta | BlockStop) and event.index in self._dropped:
-            return b""
-        return self._encoder.encode(event)
+            return ()
+        return (event,)
 
-    def finish(self) -> bytes:
-        return self._encoder.finish()
 
-    def error(self, fault: Fault, request_id: str) -> bytes:
-        return self._encoder.error(fault, request_id)
-
-    def ping(self) -> bytes:
-        return self._encoder.ping()
+def _first(choice: Choice) -> Choice:
+    first = next((part for part in choice.parts if isinstance(part, ToolCall)), None)
+    kept = [part for part in choice.parts if not isinstance(part, ToolCall) or part is first]
+    return replace(choice, parts=kept)

@@ -7,12 +7,11 @@ The field's name is reserved, so that an answer that was never put into one pass
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
-from tieline.dialects.base import StreamEncoder
-from tieline.types.errors import Fault
 from tieline.types.events import BlockStart, BlockStop, Event, TextDelta
 from tieline.types.request import Request, Text
 from tieline.types.response import Choice, Response
@@ -78,20 +77,6 @@ def _moved(schema: Any) -> Any:
     return out
 
 
-def unrooted(response: Response) -> Response:
-    return replace(response, choices=[_unrooted(choice) for choice in response.choices])
-
-
-def _unrooted(choice: Choice) -> Choice:
-    def out(part: Any) -> Any:
-        if not isinstance(part, Text):
-            return part
-        inside = _Inside()
-        return replace(part, text=inside.add(part.text) + inside.rest())
-
-    return replace(choice, parts=[out(part) for part in choice.parts])
-
-
 class _Inside:
     """Text as it comes, without the object around it."""
 
@@ -125,31 +110,33 @@ class _Inside:
 
 
 class Unrooted:
-    """A StreamEncoder that is told the inside."""
+    """The answer is taken out of the object (an ``AnswerFilter``)."""
 
-    __slots__ = ("_encoder", "_texts")
+    __slots__ = ("_texts",)
 
-    def __init__(self, encoder: StreamEncoder) -> None:
-        self._encoder = encoder
+    def __init__(self) -> None:
         self._texts: dict[int, _Inside] = {}
 
-    def encode(self, event: Event) -> bytes:
+    def whole(self, response: Response) -> Response:
+        return replace(response, choices=[_unrooted(choice) for choice in response.choices])
+
+    def streamed(self, event: Event) -> Sequence[Event]:
         if isinstance(event, BlockStart) and event.kind == "text":
             self._texts[event.index] = _Inside()
         elif isinstance(event, TextDelta) and event.index in self._texts:
             text = self._texts[event.index].add(event.text)
-            return self._encoder.encode(TextDelta(event.index, text, event.logprobs)) if text else b""
+            return (TextDelta(event.index, text, event.logprobs),) if text else ()
         elif isinstance(event, BlockStop) and event.index in self._texts:
             rest = self._texts.pop(event.index).rest()
-            before = self._encoder.encode(TextDelta(event.index, rest)) if rest else b""
-            return before + self._encoder.encode(event)
-        return self._encoder.encode(event)
+            return (TextDelta(event.index, rest), event) if rest else (event,)
+        return (event,)
 
-    def finish(self) -> bytes:
-        return self._encoder.finish()
 
-    def error(self, fault: Fault, request_id: str) -> bytes:
-        return self._encoder.error(fault, request_id)
+def _unrooted(choice: Choice) -> Choice:
+    def out(part: Any) -> Any:
+        if not isinstance(part, Text):
+            return part
+        inside = _Inside()
+        return replace(part, text=inside.add(part.text) + inside.rest())
 
-    def ping(self) -> bytes:
-        return self._encoder.ping()
+    return replace(choice, parts=[out(part) for part in choice.parts])

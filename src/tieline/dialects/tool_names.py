@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from tieline.dialects.base import StreamEncoder
-from tieline.types.errors import Fault
 from tieline.types.events import BlockStart, Event
 from tieline.types.request import Message, Part, Request, Tool, ToolCall, ToolResult
 from tieline.types.response import Choice, OutputPart, Response
@@ -76,38 +75,26 @@ def given_names(request: Request) -> dict[str, str]:
     return {made_name(name): name for name in names if not _EVERYWHERE.fullmatch(name)}
 
 
-def with_given_names(response: Response, names: dict[str, str]) -> Response:
-    return replace(response, choices=[_with_given_names(choice, names) for choice in response.choices])
-
-
-def _with_given_names(choice: Choice, names: dict[str, str]) -> Choice:
-    def named(part: OutputPart) -> OutputPart:
-        if isinstance(part, ToolCall) and part.name in names:
-            return replace(part, name=names[part.name])
-        return part
-
-    return replace(choice, parts=[named(part) for part in choice.parts])
-
-
 class GivenNames:
-    """A StreamEncoder that is told the caller's names."""
+    """The caller's names are given back (an ``AnswerFilter``)."""
 
-    __slots__ = ("_encoder", "_names")
+    __slots__ = ("_names",)
 
-    def __init__(self, encoder: StreamEncoder, names: dict[str, str]) -> None:
-        self._encoder = encoder
+    def __init__(self, names: dict[str, str]) -> None:
         self._names = names
 
-    def encode(self, event: Event) -> bytes:
+    def whole(self, response: Response) -> Response:
+        return replace(response, choices=[self._named(choice) for choice in response.choices])
+
+    def _named(self, choice: Choice) -> Choice:
+        def named(part: OutputPart) -> OutputPart:
+            if isinstance(part, ToolCall) and part.name in self._names:
+                return replace(part, name=self._names[part.name])
+            return part
+
+        return replace(choice, parts=[named(part) for part in choice.parts])
+
+    def streamed(self, event: Event) -> Sequence[Event]:
         if isinstance(event, BlockStart) and event.kind == "tool_call" and event.name in self._names:
             event = replace(event, name=self._names[event.name])
-        return self._encoder.encode(event)
-
-    def finish(self) -> bytes:
-        return self._encoder.finish()
-
-    def error(self, fault: Fault, request_id: str) -> bytes:
-        return self._encoder.error(fault, request_id)
-
-    def ping(self) -> bytes:
-        return self._encoder.ping()
+        return (event,)
