@@ -24,6 +24,7 @@ COMPILED = [
     "admit/keys.py",
     "admit/limits.py",
     "admit/overload.py",
+    "bill.py",
     "dialects/anthropic_messages/stream.py",
     "dialects/fields.py",
     "dialects/mould.py",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
-from tieline import resume
+from tieline import bill, resume
 from tieline.dialects import get_upstream
 from tieline.dialects.base import Garbled, Outgoing, StreamFault, Truncated, UpstreamDialect
 from tieline.dialects.transcript import Transcript, events_of
@@ -34,7 +34,6 @@ from tieline.types.events import Start
 from tieline.types.money import Pico
 from tieline.types.record import SUCCESS, Attempt
 from tieline.types.response import Response
-from tieline.types.usage import Usage
 from tieline.watch import Died, Enough, Watch
 
 if TYPE_CHECKING:
@@ -304,7 +303,9 @@ class Exchange:
             glance = flight.dialect.glance(body)
             entry.upstream_id, entry.upstream_model, entry.usage = glance.id, glance.model, glance.usage
             entry.chars_out, finish = glance.output_chars, glance.finish_reason
-            if flight.asked_tier is not None or (not glance.usual_tier and names_special_tier(body)):
+            if bill.asked_tier(flight.peek) is not None or (
+                not glance.usual_tier and names_special_tier(body)
+            ):
                 # Rare, so that the glance of all the others stays short.
                 self.tier = self.dialect.decode_response(body).service_tier
         else:
@@ -391,7 +392,7 @@ class Exchange:
                 clock=self.clock,
                 committed=True,
                 splicer=resume.Splicer(said.text, said.open_text_block, said.last_index),
-                spent=flight.spent(),
+                spent=bill.used(flight.delivered),
             )
         else:
             self.relay = Relay(
@@ -548,32 +549,7 @@ class Exchange:
                 self.flight.record.finish_reason = relay.finish_reason
 
     def _price(self) -> None:
-        """Exact from the upstream's usage, estimated from what was seen when it gave none; a refusal costs nothing."""
-        entry, card = self.entry, self.step.deployment.card
-        said = entry.usage
-        # Zeros beside an answer are no usage (Anthropic's clones): nobody reads and writes nothing.
-        if (said is None or not (said.input_tokens or said.output_tokens)) and (
-            entry.chars_out or self._began_work
-        ):
-            # Never more than was allowed, which is what was held: long words are few tokens.
-            output = min(-(-entry.chars_out // 4), self.flight.most_output_tokens(card))
-            entry.usage = Usage(
-                input_tokens=self.flight.tokens,
-                output_tokens=output,
-                estimated=True,
-                unpriced=said is not None and said.unpriced,
-                extras=said.extras if said is not None else None,
-            )
-        elif entry.usage is not None and entry.outcome != SUCCESS:
-            entry.usage = _at_least(entry.usage, entry.chars_out, self.flight.most_output_tokens(card))
-        if entry.usage is not None:
-            # What served it, as the answer says; where it does not, what was asked for.
-            tier = self.tier or self.flight.asked_tier
-            price = card.price if card else None
-            sent_at = (self.flight.record.at_ms + entry.started_ms) / 1000
-            entry.cost = pricing.cost(price, entry.usage, at_unix=sent_at, service_tier=tier)
-        elif entry.outcome == SUCCESS:
-            entry.cost = None
+        bill.price(self.flight, self.step, self.entry, self.tier, began_work=self._began_work)
 
     @property
     def _began_work(self) -> bool:
@@ -646,14 +622,6 @@ def names_special_tier(body: bytes) -> bool:
 
 def _is_json(response: UpstreamResponse) -> bool:
     return (response.header(b"content-type") or b"").startswith(b"application/json")
-
-
-def _at_least(usage: Usage, chars_out: int, most: int) -> Usage:
-    """An early report (Anthropic's ``message_start``) knows nothing yet of the output that was seen since."""
-    seen = min(-(-chars_out // 4), most)
-    if seen <= usage.output_tokens:
-        return usage
-    return replace(usage, output_tokens=seen, estimated=True)
 
 
 def _explained(error: Unsupported, deployment: Deployment) -> Unsupported:

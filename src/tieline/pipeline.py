@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from tieline import bill
 from tieline.admit.admission import Permit
 from tieline.admit.facts import Facts
 from tieline.admit.naming import check_providers
@@ -23,14 +24,11 @@ from tieline.dialects.operations import Operation, operation_of
 from tieline.dialects.sse import comment
 from tieline.dialects.transcript import Transcript
 from tieline.exchange import MAX_KEPT, SHUT_DOWN, Exchange
-from tieline.ledger import pricing
 from tieline.line import Line
 from tieline.oneshot import CALLERS_OWN, ESTIMATED, OneShot
-from tieline.providers.card import ModelCard
 from tieline.providers.deployment import Deployment
 from tieline.race import Race
 from tieline.record.ids import new_id
-from tieline.record.items import Begun
 from tieline.route import no_candidate
 from tieline.route.match import Route
 from tieline.route.plan import Plan
@@ -51,19 +49,12 @@ from tieline.types.options import NO_OPTIONS, Options
 from tieline.types.record import SUCCESS, Attempt, Record
 from tieline.types.request import Request
 from tieline.types.response import Response
-from tieline.types.usage import RATES, Usage
+from tieline.types.usage import CHARS_PER_TOKEN
 
 log = logging.getLogger("tieline")
 
-CHARS_PER_TOKEN = 4
-MEDIA_TOKENS = 20_000
-"""Held for images and files: about ten large images (OpenAI counts at most 1,536 tokens for one, 2026-03)."""
-UNSAID_OUTPUT_TOKENS = 32_768
-"""Held when neither the request nor the catalog limits the output."""
 MOST_KEPT = 512
 """Characters of a caller's own words that a record keeps: a body of 20 MB may be nearly all one name."""
-_BORNE = (SUCCESS, FailureClass.CALLER_GONE.value)
-"""How an attempt or a request ends that its caller pays for."""
 _NO_CACHE = (b"cache-control", b"no-cache")
 _UNBUFFERED = (b"x-accel-buffering", b"no")
 """nginx keeps 4 KiB of an answer back otherwise, which is a hundred tokens (``proxy_buffering``)."""
@@ -262,7 +253,7 @@ class Flight:
             input_tokens=self.tokens,
             max_output_tokens=peek.max_output_tokens,
             n=peek.n,
-            service_tier=self.asked_tier,
+            service_tier=bill.asked_tier(peek),
             extras=peek.extras,
             free=self.operation is not None and self.operation.free,
         )
@@ -280,76 +271,15 @@ class Flight:
     # 4: a cache would be asked here, before money is held, as a hit needs no provider. No route has one yet.
 
     # 6 ----------------------------------------------------------------------------------------------------------
-    # Before anything is sent; with each try, because its deployment decides the ceiling.
-
-    async def _hold_first(self, step: Try) -> str | None:
-        """``hold_for``, waiting for another process's share where only that is missing."""
+    async def hold(self, step: Try) -> str | None:
+        """Before anything is sent; with each try, because its deployment decides the ceiling. Where only another process's
+        share of it is missing, that is waited for."""
         try:
-            return self.hold_for(step)
+            return bill.hold(self, step)
         except Starved:
             if self.line.leases is None:
                 raise
-            return await self.line.leases.patiently(lambda: self.hold_for(step))
-
-    def hold_for(self, step: Try, beside: Try | None = None) -> str | None:
-        """Holds what ``step`` may cost, and ``beside`` under way, and what was spent before, of unknown costs the most;
-        or why a budget does not let its deployment be used. Raises BudgetExceeded."""
-        permit = self.permit
-        if permit is None or (self.operation is not None and self.operation.free):
-            return None
-        if not permit.meters:
-            if not self.record.attempts and self.line.recorder.notes_begun:
-                self._note_begun(permit)
-            return None
-        step.bound = self._bound(step)
-        if step.bound is None:
-            if permit.has_hard_budget:
-                return self._without_price()
-            if self.line.recorder.notes_begun:
-                self._note_begun(permit)
-            return None
-        held = permit.held
-        more = step.bound + ((beside.bound or 0) if beside is not None else 0)
-        spent = sum([entry.cost or 0 for entry in self.record.attempts])
-        permit.reserve(self.line.markup.apply(spent + self.unpriced + more))
-        if self.line.recorder.notes_begun and (permit.held != held or not held):
-            self._note_begun(permit)
-        return None
-
-    def _without_price(self) -> str:
-        tier = self.asked_tier
-        where = "" if tier in pricing.STANDARD_TIERS else f" at the service tier {tier!r}"
-        for name in sorted(RATES.intersection(self.peek.extras or ())):
-            where += " with `speed: fast`" if name == "fast" else " with `inference_geo: us`"
-        return (
-            f"its price{where} is unknown, and a hard budget needs one: state it under providers.NAME.prices"
-        )
-
-    def _note_begun(self, permit: Permit) -> None:
-        """Into the journal: a kill from here on leaves a record that bears what is held."""
-        record = self.record
-        self.line.recorder.begin(
-            Begun(
-                record.id,
-                record.at_ms,
-                record.operation,
-                record.dialect,
-                record.model_asked,
-                record.key_id,
-                record.project,
-                record.run,
-                record.tags,
-                permit.held,
-            )
-        )
-
-    def _bound(self, step: Try) -> Pico | None:
-        """The most that ``step`` can cost; a resume reads what was said so far as well."""
-        card = step.deployment.card
-        said = 2 * self.transcript.chars if self.committed else 0
-        price = card.price if card else None
-        most_in, most_out = self.most_input_tokens + said, self.most_output_tokens(card)
-        return pricing.bound_asked(price, most_in, most_out, self.asked_tier, self.peek.extras)
+            return await self.line.leases.patiently(lambda: bill.hold(self, step))
 
     # 7 (8 inside) -----------------------------------------------------------------------------------------------
     async def attempt(self) -> None:
@@ -361,7 +291,7 @@ class Flight:
             if step.wait_s > 0:
                 await asyncio.sleep(step.wait_s)
                 self.upstream_s += step.wait_s
-            refused = self.hold_for(step) if self.line.leases is None else await self._hold_first(step)
+            refused = bill.hold(self, step) if self.line.leases is None else await self.hold(step)
             if refused is not None:
                 step = self.plan.pass_over(refused)
                 continue
@@ -411,33 +341,7 @@ class Flight:
     # 9 ----------------------------------------------------------------------------------------------------------
     def settle(self) -> None:
         """In ``finally``: exactly once, whatever happened. What was held and not spent goes back."""
-        record = self.record
-        wasted = bought = used = 0
-        wasted_unknown = bought_unknown = False
-        served = record.provider is not None
-        # Of a spliced answer every part was of use; of one that ended in an error, none. Who leaves has had what was
-        # sent until then: it is theirs, or budgets could be gone round by hanging up before the end.
-        useful = self.delivered if record.outcome in _BORNE else ()
-        for entry in record.attempts:
-            borne = entry.outcome in _BORNE
-            waste = not borne and entry not in useful
-            served = served or borne
-            if entry.usage is not None:
-                used += entry.usage.input_tokens + entry.usage.output_tokens
-            if waste:
-                wasted_unknown = wasted_unknown or entry.cost is None
-                wasted += entry.cost or 0
-            else:
-                bought_unknown = bought_unknown or entry.cost is None
-                bought += entry.cost or 0
-        record.cost = None if wasted_unknown or bought_unknown else wasted + bought
-        record.wasted = None if wasted_unknown and not wasted else wasted
-        worth = None if bought_unknown else bought
-        if self.permit is not None:
-            charged = self.line.markup.charge(record.cost, worth, served=served)
-            record.charged = self.permit.settle(charged)
-            self.permit.count_tokens(used)
-            self.permit.release()
+        bill.settle(self)
 
     # 10 ---------------------------------------------------------------------------------------------------------
     def write_record(self) -> None:
@@ -449,7 +353,7 @@ class Flight:
         record.response_bytes = self.sent_bytes
         if record.attempts:
             last = self.answer or record.attempts[-1]
-            record.usage = last.usage if len(self.delivered) < 2 else self.spent()
+            record.usage = last.usage if len(self.delivered) < 2 else bill.used(self.delivered)
             record.first_token_ms = (self.delivered[0] if self.delivered else last).first_token_ms
         if self.plan is not None:
             record.decision = self.plan.told()
@@ -487,11 +391,6 @@ class Flight:
         self.record.splices += 1
         return self._comment({"spliced": step.deployment.id, "after": self.delivered[-2].deployment})
 
-    def spent(self) -> Usage | None:
-        """What the attempts that reached the caller used so far, together; None: nothing is known."""
-        known = [entry.usage for entry in self.delivered if entry.usage is not None]
-        return sum(known[1:], known[0]) if known else None
-
     def write(self, data: bytes) -> None:
         self.sent_bytes += len(data)
         if not self.reply.write(data):
@@ -506,7 +405,7 @@ class Flight:
             "provider": record.provider,
             "model": record.model,
             "attempts": len(record.attempts),
-            "cost_usd": format_usd(self._cost()),
+            "cost_usd": format_usd(bill.cost_so_far(self.record)),
             "overhead_ms": round(self._overhead_ms(self.elapsed_s()), 3),
         }
         if record.splices:
@@ -587,7 +486,7 @@ class Flight:
         return [(b"content-type", self.dialect.media_type), _NO_CACHE, _UNBUFFERED, *self.head()]
 
     def _figures(self) -> Headers:
-        return [(b"tieline-cost-usd", format_usd(self._cost()).encode()), self._overhead()]
+        return [(b"tieline-cost-usd", format_usd(bill.cost_so_far(self.record)).encode()), self._overhead()]
 
     def _overhead(self) -> tuple[bytes, bytes]:
         return (b"tieline-overhead-ms", b"%.3f" % self._overhead_ms(self.elapsed_s()))
@@ -595,15 +494,6 @@ class Flight:
     def _overhead_ms(self, elapsed_s: float) -> float:
         """What was not waited for a provider."""
         return max(0.0, elapsed_s - self.upstream_s) * 1000
-
-    def _cost(self) -> Pico | None:
-        """Of all attempts so far; None: of one it is unknown."""
-        total = 0
-        for one in self.record.attempts:
-            if one.cost is None:
-                return None
-            total += one.cost
-        return total
 
     def _serve_from(self, step: Try) -> None:
         record, deployment = self.record, step.deployment
@@ -621,31 +511,6 @@ class Flight:
         if not self.reply.started:
             self.reply.start(200, self._stream_head(), None)
         self.reply.write(self.stream_encoder().ping())
-
-    @property
-    def most_input_tokens(self) -> int:
-        """No tokenizer makes more tokens than there are bytes; what images and files cost beyond is in ``MEDIA_TOKENS``."""
-        media = 0 if self.peek.features.isdisjoint(("images", "pdf", "audio")) else MEDIA_TOKENS
-        return len(self.call.body) + media
-
-    def most_output_tokens(self, card: ModelCard | None) -> int:
-        asked = self.peek.max_output_tokens
-        most = (
-            asked
-            if asked is not None
-            else (card.max_output if card and card.max_output else UNSAID_OUTPUT_TOKENS)
-        )
-        return most * self.peek.n
-
-    @property
-    def asked_tier(self) -> str | None:
-        """``service_tier`` of the request: batch, priority, flex, or a name for the standard one."""
-        fields = self.peek.fields
-        if not fields:  # a plain body has none
-            return None
-        raw = fields.get("service_tier") or fields.get("serviceTier")  # the latter is Gemini's
-        tier = b"null" if raw is None else bytes(raw).strip(b'" ').lower()
-        return None if tier in (b"null", b"unspecified") else tier.decode("utf-8", "replace")
 
     @property
     def structured(self) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from tieline import bill
 from tieline.exchange import OURS, Exchange, Lost
 from tieline.route.steps import Outcome, Try
 from tieline.types.errors import BudgetExceeded
@@ -77,7 +78,7 @@ class Race:
         if hedge is None:
             return
         try:
-            refused = self.flight.hold_for(hedge, beside=beside)
+            refused = bill.hold(self.flight, hedge, beside=beside)
         except BudgetExceeded:
             self.flight.plan.withdraw_hedge()
             return

@@ -12,13 +12,13 @@ from msgspec.structs import replace
 from tieline.dialects.transcript import Transcript
 from tieline.types.events import BlockStart, BlockStop, Event, Finish, Start, TextDelta, UsageReport
 from tieline.types.request import Message, Part, Request, Text
+from tieline.types.usage import CHARS_PER_TOKEN
 
 ANCHOR_CHARS = 40
 MAX_HELD_CHARS = 240
 """How far into a new text the anchor is looked for; beyond it the text neither continues nor starts over."""
 MIN_FOUND_CHARS = 16
 """A shorter anchor only counts at the very beginning: further on it could be there by chance."""
-CHARS_PER_TOKEN = 4
 
 _QUOTES = frozenset("\"'`“”‘’«»")
 _LEADING = _QUOTES | frozenset("….")

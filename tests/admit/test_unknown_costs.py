@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tieline import AsyncTieline
+from tieline import AsyncTieline, bill
 from tieline.config.load import parse
 from tieline.in_process import MemoryReply, begin
 from tieline.pipeline import Flight
@@ -104,15 +104,15 @@ async def test_a_second_try_beside_another_holds_for_all_three(tmp_path: Path) -
         assert flight.permit is not None
         first = flight.plan.start()
         assert isinstance(first, Try)
-        assert flight.hold_for(first) is None
+        assert bill.hold(flight, first) is None
         once = flight.permit.held
         second = flight.plan.send(await flight._exchange(first).run())
         assert isinstance(second, Try)
-        assert flight.hold_for(second) is None
+        assert bill.hold(flight, second) is None
         assert flight.permit.held == 2 * once
         third = Try(
             second.deployment, second.credential, second.endpoint, second.lane, "hedge", second.deadlines
         )
-        assert flight.hold_for(third, beside=second) is None
+        assert bill.hold(flight, third, beside=second) is None
         assert flight.permit.held == 3 * once
         flight.permit.release()

@@ -6,7 +6,8 @@ from msgspec import Struct
 
 MAX_TOKENS = 2**32
 """What a host claims beyond is nonsense: no answer has so many, and no record holds what they would cost."""
-
+CHARS_PER_TOKEN = 4
+"""Where nobody counted: of English about that many, of other languages fewer."""
 
 RATES = frozenset({"fast", "us"})
 """Of EXTRAS, what changes the price of every token: Anthropic's `speed: fast` and `inference_geo: us`. Counted as 1."""
