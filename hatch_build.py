@@ -70,6 +70,7 @@ COMPILED = [
     "route/router.py",
     "route/steps.py",
     "route/storm.py",
+    "server/answer.py",
     "server/door.py",
     "store/body.py",
     "transport/base.py",

@@ -10,7 +10,8 @@ from urllib.parse import unquote
 from tieline.types.call import Headers
 
 if TYPE_CHECKING:
-    from tieline.server.door import Answer, Door
+    from tieline.server.answer import Answer
+    from tieline.server.door import Door
 
 log = logging.getLogger("tieline")
 
