@@ -58,6 +58,8 @@ class Caller:
     def hold(self) -> None:
         self.holds += 1
 
+    def skip(self) -> None: ...
+
     def write(self, data: bytes) -> None:
         assert self.commits, "bytes before the head"
         assert not self.ends, "bytes after the end"

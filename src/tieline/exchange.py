@@ -454,6 +454,9 @@ class Exchange:
             if self.response is not None:
                 self.response.abort(lost)
 
+    def skip(self) -> None:
+        self.entry.skipped += 1
+
     def end(self) -> None:
         self.flight.reply.end()
 

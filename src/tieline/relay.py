@@ -54,6 +54,9 @@ class Sink(Protocol):
 
     def write(self, data: bytes) -> None: ...
 
+    def skip(self) -> None:
+        """An event that cannot be read is left out; it carried no content."""
+
     def end(self) -> None:
         """The answer is complete and all of it is written."""
 
@@ -389,6 +392,7 @@ class Relay:
         except Garbled as garbled:
             if garbled.carries_content:
                 raise
+            self.sink.skip()
             return None
 
     def _see(self, event: Event) -> None:

@@ -101,6 +101,8 @@ class _Caller:
 
     def hold(self) -> None: ...
 
+    def skip(self) -> None: ...
+
     def write(self, data: bytes) -> None:
         self.sent += data
 

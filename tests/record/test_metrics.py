@@ -31,7 +31,7 @@ def total(metrics: Metrics, name: str, **labels: str) -> float:
 
 def test_what_was_observed_is_shown() -> None:
     metrics = Metrics()
-    failed = attempt(1, provider="azure", outcome="stall", reason="first", cost=None, usage=None)
+    failed = attempt(1, provider="azure", outcome="stall", reason="first", cost=None, usage=None, skipped=2)
     metrics.note(record())
     metrics.note(record(attempts=[failed, attempt(2, reason="failover")], first_token_ms=300.0, wasted=None))
     metrics.note(record(attempts=[], provider=None, model=None, outcome="refused", status=429))
@@ -40,6 +40,8 @@ def test_what_was_observed_is_shown() -> None:
     assert total(metrics, "tieline_attempts_total", provider="azure", outcome="stall") == 1
     assert total(metrics, "tieline_attempts_total", reason="failover") == 1
     assert total(metrics, "tieline_cost_unknown_total", provider="azure") == 1
+    assert total(metrics, "tieline_skipped_events_total", provider="azure") == 2
+    assert total(metrics, "tieline_skipped_events_total") == 2
     assert total(metrics, "tieline_cost_usd_total") == 2 * 1_234_567 / 10**12
     assert total(metrics, "tieline_tokens_total", kind="input") == 200
     assert total(metrics, "tieline_request_seconds_count") == 2

@@ -7,6 +7,7 @@ records moves the writer's base along the chain, so what is left still verifies.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ GENESIS = bytes(32)
 MAX_PROBLEMS = 100
 _PRUNED = "pruned_before_ms"
 """In the table ``meta``: records from before then may be deleted."""
+_AT_ONCE = 1_000
+"""Records in memory at a time."""
 _MICRO = 10**6
 _DAY_MS = 86_400_000
 
@@ -73,11 +76,15 @@ def verify(database: Database) -> Verdict:
             charges = Charges()
             since = None if head.base_seq else 0
             query = sa.select(records).where(records.c.writer == name).order_by(records.c.seq)
-            for row in connection.execution_options(yield_per=1_000).execute(query).mappings():
-                count += 1
-                since = _first_whole_slot(row["at_ms"], pruned) if since is None else since
-                seq, value = _follow(row, seq, value, problems, charges)
-                problems += _entry_problems(connection, row)
+            streamed = {"yield_per": _AT_ONCE}
+            for rows in connection.execute(query, execution_options=streamed).partitions():
+                count += len(rows)
+                since = _first_whole_slot(rows[0].at_ms, pruned) if since is None else since
+                found = _entries_of(connection, [row.id for row in rows])
+                for row in rows:
+                    problems += _problems(row, seq, value, found.get(row.id, []), charges)
+                    seq, value = row.seq, bytes(row.hash)
+                del problems[MAX_PROBLEMS:]
             if seq != head.seq:
                 problems.append(f"writer {name}: the chain ends at {seq}, the head says {head.seq}")
             elif value != bytes(head.hash):
@@ -127,37 +134,42 @@ def _moment(slot: int) -> str:
     return datetime.fromtimestamp(slot * SLOT_S, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _follow(row: Any, seq: int, value: bytes, problems: list[str], charges: Charges) -> tuple[int, bytes]:
-    body, stated = bytes(row["body"]), bytes(row["hash"])
-    if row["seq"] != seq + 1:
-        problems.append(f"{row['id']}: follows {seq} as {row['seq']}: records are missing")
+def _problems(
+    row: Any, seq: int, value: bytes, entries: list[tuple[Any, ...]], charges: Charges
+) -> Iterator[str]:
+    """Of a record with these entries that follows ``seq``, whose hash is ``value``; adds what it was charged."""
+    body, stated = bytes(row.body), bytes(row.hash)
+    if row.seq != seq + 1:
+        yield f"{row.id}: follows {seq} as {row.seq}: records are missing"
     elif link(value, body) != stated:
-        problems.append(f"{row['id']}: does not match its hash")
+        yield f"{row.id}: does not match its hash"
     try:
-        fields = astuple(decode(body))
-        charges.add(fields)
-        expected = record_row(fields, row["writer"], row["seq"], stated, body)
+        record = decode(body)
     except msgspec.MsgspecError:
-        problems.append(f"{row['id']}: cannot be read")
-    else:
-        changed = [name for (name, found), was in zip(row.items(), expected, strict=True) if found != was]
-        if changed:
-            problems.append(f"{row['id']}: changed columns: {', '.join(changed)}")
-    return row["seq"], stated
+        yield f"{row.id}: cannot be read"
+        return
+    fields = astuple(record)
+    charges.add(fields)
+    expected = record_row(fields, row.writer, row.seq, stated, body)
+    if tuple(row) != expected:
+        columns = zip(row._fields, row, expected, strict=True)
+        changed = [name for name, found, was in columns if found != was]
+        yield f"{row.id}: changed columns: {', '.join(changed)}"
+    if entries != sorted(entry_rows(record), key=lambda entry: entry[1]):
+        yield f"{row.id}: changed entries"
 
 
-def _entry_problems(connection: Connection, row: Any) -> list[str]:
+def _entries_of(connection: Connection, ids: list[str]) -> dict[str, list[tuple[Any, ...]]]:
+    """By the id of their record. A query for each of them would take most of the time."""
     import sqlalchemy as sa
 
     from tieline.store.tables import entries
 
-    query = sa.select(entries).where(entries.c.record_id == row["id"]).order_by(entries.c.number)
-    found = [tuple(entry) for entry in connection.execute(query)]
-    try:
-        expected = sorted(entry_rows(decode(bytes(row["body"]))), key=lambda entry: entry[1])
-    except msgspec.MsgspecError:
-        return []
-    return [] if found == expected else [f"{row['id']}: changed entries"]
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    query = sa.select(entries).where(entries.c.record_id.in_(ids)).order_by(entries.c.number)
+    for entry in connection.execute(query):
+        found.setdefault(entry.record_id, []).append(tuple(entry))
+    return found
 
 
 def prune(database: Database, before_ms: int, *, limit: int = 5_000) -> int:

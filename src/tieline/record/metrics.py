@@ -139,6 +139,9 @@ class Metrics:
         self.unknown = Counter("tieline_cost_unknown", "Attempts whose cost is unknown.", served)
         self.cache = Counter("tieline_cache", "Cache lookups.", ("result",))
         self.splices = Counter("tieline_splices", "Streams resumed elsewhere after a break.", ("provider",))
+        self.skipped = Counter(
+            "tieline_skipped_events", "Events of streams that could not be read and were left out.", served
+        )
         self.warnings = Counter("tieline_budget_warnings", "Requests under a soft budget that is passed.", ())
         self.overhead = Histogram(
             "tieline_overhead_seconds", "Time added by the gateway.", ("operation",), _OVERHEAD_S
@@ -159,6 +162,7 @@ class Metrics:
             self.unknown,
             self.cache,
             self.splices,
+            self.skipped,
             self.warnings,
         )
         self.histograms = (self.overhead, self.latency, self.first_token)
@@ -340,6 +344,8 @@ class Metrics:
             counts.append((self.unknown, served, unknown))
         if cost := sum(filter(None, costs)):
             counts.append((self.cost, served, cost))
+        if skipped := sum([attempt.skipped for attempt in group]):
+            counts.append((self.skipped, served, skipped))
         if usages := [usage for attempt in group if (usage := attempt.usage) is not None]:
             counts.append((self.tokens, (*served, "input"), sum([usage.input_tokens for usage in usages])))
             counts.append((self.tokens, (*served, "output"), sum([usage.output_tokens for usage in usages])))

@@ -45,6 +45,8 @@ class Attempt(Struct, kw_only=True, array_like=True, gc=False):
     chars_out: int = 0
     """Characters of output read, for estimating the usage of an attempt that was cut. Of one whose upstream says what it
     used, not all need be read."""
+    skipped: int = 0
+    """Events of its stream that could not be read and were left out, since they carried no content."""
 
 
 class Record(Struct, kw_only=True, array_like=True, tag=2, gc=False):
