@@ -442,8 +442,12 @@ def _exit_all() -> None:
 
 
 def _bound(path: str, http: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """What the constructor of an official client is given; ``options`` win."""
-    return {"api_key": "in-process", "base_url": BASE_URL + path, "http_client": http, **options}
+    """What the constructor of an official client is given; ``options`` win.
+
+    Who tries again is the pipeline. The SDKs' own retries would send all of that anew, timeouts included.
+    """
+    ours = {"api_key": "in-process", "base_url": BASE_URL + path, "http_client": http, "max_retries": 0}
+    return ours | options
 
 
 async def _ended(reply: MemoryReply) -> Record:
