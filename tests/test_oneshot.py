@@ -12,6 +12,7 @@ import pytest
 
 from tieline.config.schema import (
     Config,
+    LedgerConfig,
     ModelConfig,
     ProviderConfig,
     Routing,
@@ -24,6 +25,7 @@ from tieline.in_process import begin
 from tieline.route.deadlines import FIRST_TOKEN_MAX_S
 from tieline.route.health import Lane, state_of
 from tieline.route.steps import Needs, Try
+from tieline.types.money import parse_usd
 from tieline.types.record import Record
 
 EMBED, COUNT, COHERE = "/v1/embeddings", "/v1/messages/count_tokens", "/v2/embed"
@@ -141,6 +143,7 @@ async def pair(dialect: str, **timeouts: float) -> AsyncIterator[Pair]:
         models={"m": ModelConfig(deployments=["first/m"], fallbacks=["second/m"])},
         routing=Routing(timeouts=Timeouts(**timeouts)),
         server=ServerConfig(keepalive_s=0.1),
+        ledger=LedgerConfig(markup_usd="0.01"),
     )
     gateway = Gateway(config, environ={}, in_process=True)
     await gateway.start()
@@ -225,6 +228,15 @@ async def test_what_was_accepted_before_a_failure_is_paid_for() -> None:
         assert entry.usage.input_tokens == pytest.approx(whole.input_tokens * 2 / 3, abs=1)
         assert entry.cost == entry.usage.input_tokens * 1_000_000
         assert record.wasted == sum(one.cost or 0 for one in record.attempts if one.outcome != "success")
+
+
+async def test_a_count_bears_no_markup() -> None:
+    async with pair("anthropic_messages") as made:
+        _, record = await made.ask(COUNT)
+        assert (tries(record), record.cost, record.charged) == ([("first/m", "success")], 0, 0)
+    async with pair("openai_chat") as made:
+        _, record = await made.ask(EMBED)
+        assert record.charged == (record.cost or 0) + parse_usd("0.01")
 
 
 async def test_a_count_is_held_to_no_ceiling() -> None:

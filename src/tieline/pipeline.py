@@ -90,6 +90,7 @@ class Flight:
         "delivered",
         "dialect",
         "encoder",
+        "free",
         "hold_chars",
         "hold_s",
         "line",
@@ -119,6 +120,7 @@ class Flight:
         self.received_at = call.received_at
         self.dialect: Dialect = dialect_named(call.dialect)
         self.operation: Operation | None = None if call.operation == "chat" else operation_of(call)
+        self.free = self.operation is not None and self.operation.free
         self.options: Options = NO_OPTIONS
         self.peek: Peek = None  # type: ignore[assignment]  # set by step 1, before anybody asks
         self.plan: Plan = None  # type: ignore[assignment]  # set by step 5
@@ -266,7 +268,7 @@ class Flight:
             n=peek.n,
             service_tier=self.asked_tier,
             extras=peek.extras,
-            free=self.operation is not None and self.operation.free,
+            free=self.free,
         )
         if self.permit is not None and self.permit.policy is not NO_RULES and self.permit.policy != NO_RULES:
             needs.rules = (self.permit.policy,)
@@ -297,7 +299,7 @@ class Flight:
         """Holds what ``step`` may cost, and ``beside`` under way, and what was spent before, of unknown costs the most;
         or why a budget does not let its deployment be used. Raises BudgetExceeded."""
         permit = self.permit
-        if permit is None or (self.operation is not None and self.operation.free):
+        if permit is None or self.free:
             return None
         if not permit.meters:
             if not self.record.attempts and self.line.recorder.notes_begun:
@@ -436,7 +438,7 @@ class Flight:
         record.wasted = None if wasted_unknown and not wasted else wasted
         worth = None if bought_unknown else bought
         if self.permit is not None:
-            charged = self.line.markup.charge(record.cost, worth, served=served)
+            charged = self.line.markup.charge(record.cost, worth, served=served and not self.free)
             record.charged = self.permit.settle(charged)
             self.permit.count_tokens(used)
             self.permit.release()
