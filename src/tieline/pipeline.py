@@ -461,12 +461,13 @@ class Flight:
 
     # answering --------------------------------------------------------------------------------------------------
 
-    def deliver(self, step: Try, entry: Attempt, body: bytes) -> None:
+    def deliver(self, step: Try, entry: Attempt, body: bytes, more: Headers | None = None) -> None:
         """A whole answer."""
         self._serve_from(step)
         self.answer = entry
         self.delivered.append(entry)
-        self.send_whole(body, self._figures())
+        figures = self._figures()
+        self.send_whole(body, figures if more is None else figures + more)
 
     def send_whole(self, body: bytes, more: Headers) -> None:
         """A whole answer, wherever it came from."""
