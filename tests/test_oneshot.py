@@ -12,6 +12,7 @@ import pytest
 
 from tieline.config.schema import (
     Config,
+    LedgerConfig,
     ModelConfig,
     ProviderConfig,
     Routing,
@@ -24,6 +25,7 @@ from tieline.in_process import begin
 from tieline.route.deadlines import FIRST_TOKEN_MAX_S
 from tieline.route.health import Lane, state_of
 from tieline.route.steps import Needs, Try
+from tieline.types.money import parse_usd
 from tieline.types.record import Record
 
 EMBED, COUNT, COHERE = "/v1/embeddings", "/v1/messages/count_tokens", "/v2/embed"
@@ -108,11 +110,14 @@ class Pair:
         )
         return found
 
+    def open(self) -> None:
+        """It has failed."""
+        self.lane.breaker.trip(self.gateway.clock())
+
     def half_open(self) -> None:
         """It has failed, and may be asked once again."""
-        now = self.gateway.clock()
-        self.lane.breaker.trip(now)
-        self.lane.breaker.open_until = now
+        self.open()
+        self.lane.breaker.open_until = self.gateway.clock()
 
     @property
     def state(self) -> str:
@@ -120,8 +125,8 @@ class Pair:
 
 
 @asynccontextmanager
-async def pair(dialect: str, **timeouts: float) -> AsyncIterator[Pair]:
-    """``m`` at two hosts, the first of which is asked first."""
+async def pair(dialect: str, fallback: str = "m", **timeouts: float) -> AsyncIterator[Pair]:
+    """``m`` at the first of two hosts, which is asked first, and ``fallback`` at the second."""
     hosts = Host(), Host()
     servers = [await asyncio.start_server(host.serve, "127.0.0.1", 0) for host in hosts]
     path = "/v1" if dialect == "openai_chat" else ""
@@ -133,14 +138,15 @@ async def pair(dialect: str, **timeouts: float) -> AsyncIterator[Pair]:
                 base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{path}",
                 dialect=dialect,  # type: ignore[arg-type]
                 api_key="k",
-                models=["m"],
-                prices={"m": {"input": "1", "output": "1"}},  # type: ignore[dict-item]
+                models=[model],
+                prices={model: {"input": "1", "output": "1"}},  # type: ignore[dict-item]
             )
-            for name, server in zip(("first", "second"), servers, strict=True)
+            for name, model, server in zip(("first", "second"), ("m", fallback), servers, strict=True)
         },
-        models={"m": ModelConfig(deployments=["first/m"], fallbacks=["second/m"])},
+        models={"m": ModelConfig(deployments=["first/m"], fallbacks=[f"second/{fallback}"])},
         routing=Routing(timeouts=Timeouts(**timeouts)),
         server=ServerConfig(keepalive_s=0.1),
+        ledger=LedgerConfig(markup_usd="0.01"),
     )
     gateway = Gateway(config, environ={}, in_process=True)
     await gateway.start()
@@ -225,6 +231,34 @@ async def test_what_was_accepted_before_a_failure_is_paid_for() -> None:
         assert entry.usage.input_tokens == pytest.approx(whole.input_tokens * 2 / 3, abs=1)
         assert entry.cost == entry.usage.input_tokens * 1_000_000
         assert record.wasted == sum(one.cost or 0 for one in record.attempts if one.outcome != "success")
+
+
+@pytest.mark.parametrize(("fallback", "marked"), [("m", None), ("n", b"true")])
+async def test_a_count_of_another_model_is_an_estimate(fallback: str, marked: bytes | None) -> None:
+    async with pair("anthropic_messages", fallback) as made:
+        assert tries((await made.ask(COUNT))[1]) == [("first/m", "success")]
+        assert b"tieline-estimated" not in made.heard
+        made.open()
+        status, record = await made.ask(COUNT)
+        assert (status, tries(record)) == (200, [(f"second/{fallback}", "success")])
+        assert made.heard.get(b"tieline-estimated") == marked
+        assert made.heard[b"tieline-model"] == fallback.encode()
+
+
+async def test_a_count_is_rather_asked_of_a_half_open_host_than_of_a_fallback_that_counts_otherwise() -> None:
+    async with pair("anthropic_messages", "n") as made:
+        made.half_open()
+        assert tries((await made.ask(COUNT))[1]) == [("first/m", "success")]
+        assert b"tieline-estimated" not in made.heard
+
+
+async def test_a_count_bears_no_markup() -> None:
+    async with pair("anthropic_messages") as made:
+        _, record = await made.ask(COUNT)
+        assert (tries(record), record.cost, record.charged) == ([("first/m", "success")], 0, 0)
+    async with pair("openai_chat") as made:
+        _, record = await made.ask(EMBED)
+        assert record.charged == (record.cost or 0) + parse_usd("0.01")
 
 
 async def test_a_count_is_held_to_no_ceiling() -> None:

@@ -46,7 +46,7 @@ def hold(flight: Flight, step: Try, beside: Try | None = None) -> str | None:
     """Holds what ``step`` may cost, and ``beside`` under way, and what was spent before, of unknown costs the most;
     or why a budget does not let its deployment be used. Raises BudgetExceeded."""
     permit = flight.permit
-    if permit is None or (flight.operation is not None and flight.operation.free):
+    if permit is None or flight.free:
         return None
     if not permit.meters:
         if not flight.record.attempts and flight.line.recorder.notes_begun:
@@ -199,7 +199,7 @@ def settle(flight: Flight) -> None:
     record.wasted = None if wasted_unknown and not wasted else wasted
     worth = None if bought_unknown else bought
     if flight.permit is not None:
-        charged = flight.line.markup.charge(record.cost, worth, served=served)
+        charged = flight.line.markup.charge(record.cost, worth, served=served and not flight.free)
         record.charged = flight.permit.settle(charged)
         flight.permit.count_tokens(tokens)
         flight.permit.release()

@@ -15,7 +15,7 @@ from concurrent.futures import CancelledError, Future
 from os import getpid
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 from weakref import WeakSet
 
 import msgspec
@@ -146,6 +146,9 @@ class AsyncTieline:
         self, config: Config | str | Path | None = None, *, environ: Mapping[str, str] | None = None
     ) -> None:
         self.gateway = Gateway(config, environ=environ, in_process=True)
+
+    def __getstate__(self) -> NoReturn:
+        raise _not_sent(self)
 
     async def start(self) -> Self:
         self.gateway.check_here()
@@ -286,6 +289,9 @@ class Tieline:
     @staticmethod
     async def _start(config: Config | str | Path | None, environ: Mapping[str, str] | None) -> AsyncTieline:
         return await AsyncTieline(config, environ=environ).start()
+
+    def __getstate__(self) -> NoReturn:
+        raise _not_sent(self)
 
     @property
     def gateway(self) -> Gateway:
@@ -441,9 +447,20 @@ def _exit_all() -> None:
         line._exit()
 
 
+def _not_sent(line: object) -> TypeError:
+    return TypeError(
+        f"{type(line).__name__} cannot be pickled, as its connections and journal are this process's; "
+        "make one in each process."
+    )
+
+
 def _bound(path: str, http: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """What the constructor of an official client is given; ``options`` win."""
-    return {"api_key": "in-process", "base_url": BASE_URL + path, "http_client": http, **options}
+    """What the constructor of an official client is given; ``options`` win.
+
+    Who tries again is the pipeline. The SDKs' own retries would send all of that anew, timeouts included.
+    """
+    ours = {"api_key": "in-process", "base_url": BASE_URL + path, "http_client": http, "max_retries": 0}
+    return ours | options
 
 
 async def _ended(reply: MemoryReply) -> Record:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tieline.pipeline import Flight
 
 ESTIMATED: Headers = [(b"tieline-estimated", b"true")]
+"""Our own count, or that of a model which took over: another tokenizer makes another number."""
 _BEDROCK_COUNT = b"x-amzn-bedrock-input-token-count"
 CALLERS_OWN = frozenset((FailureClass.CALLER_FAULT, FailureClass.UNSUPPORTED_PARAMETER))
 """What is wrong with the request is said, not estimated."""
@@ -63,7 +64,8 @@ class OneShot(Exchange):
         if not self.operation.free:
             entry.usage = answered.usage or Usage(input_tokens=flight.tokens, estimated=True)
             self._price()
-        flight.deliver(step=self.step, entry=entry, body=answered.body)
+        guess = self.operation.free and flight.plan.is_another_model(self.step.deployment)
+        flight.deliver(self.step, entry, answered.body, ESTIMATED if guess else None)
 
     async def _bodies(self, outgoing: list[Outgoing]) -> list[bytes]:
         """One after another, all of them within the time that a single one would have."""

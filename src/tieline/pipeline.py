@@ -79,6 +79,7 @@ class Flight:
         "delivered",
         "dialect",
         "encoder",
+        "free",
         "hold_chars",
         "hold_s",
         "line",
@@ -108,6 +109,7 @@ class Flight:
         self.received_at = call.received_at
         self.dialect: Dialect = dialect_named(call.dialect)
         self.operation: Operation | None = None if call.operation == "chat" else operation_of(call)
+        self.free = self.operation is not None and self.operation.free
         self.options: Options = NO_OPTIONS
         self.peek: Peek = None  # type: ignore[assignment]  # set by step 1, before anybody asks
         self.plan: Plan = None  # type: ignore[assignment]  # set by step 5
@@ -255,7 +257,7 @@ class Flight:
             n=peek.n,
             service_tier=bill.asked_tier(peek),
             extras=peek.extras,
-            free=self.operation is not None and self.operation.free,
+            free=self.free,
         )
         if self.permit is not None and self.permit.policy is not NO_RULES and self.permit.policy != NO_RULES:
             needs.rules = (self.permit.policy,)
@@ -361,12 +363,13 @@ class Flight:
 
     # answering --------------------------------------------------------------------------------------------------
 
-    def deliver(self, step: Try, entry: Attempt, body: bytes) -> None:
+    def deliver(self, step: Try, entry: Attempt, body: bytes, more: Headers | None = None) -> None:
         """A whole answer."""
         self._serve_from(step)
         self.answer = entry
         self.delivered.append(entry)
-        self.send_whole(body, self._figures())
+        figures = self._figures()
+        self.send_whole(body, figures if more is None else figures + more)
 
     def send_whole(self, body: bytes, more: Headers) -> None:
         """A whole answer, wherever it came from."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 import anthropic
 import openai
 import pytest
 
-from tests.client.conftest import until
+from tests.client.conftest import MODELS, until
 from tests.client.test_sdk import TOOL
+from tests.served import configuration
 from tieline import AsyncTieline, Tieline
 from tieline.simulator import SimulatorServer
 
@@ -22,7 +25,7 @@ CLAUDE_TOOL: Any = {
 
 
 def test_openai(line: Tieline) -> None:
-    with line.openai(max_retries=0) as client:
+    with line.openai() as client:
         answer = client.chat.completions.create(model="demo", messages=HELLO)
         assert answer.choices[0].message.content
         chunks = list(client.chat.completions.create(model="demo", messages=HELLO, stream=True))
@@ -40,7 +43,7 @@ def test_openai(line: Tieline) -> None:
 
 
 def test_openai_errors_are_its_own(line: Tieline) -> None:
-    with line.openai(max_retries=0) as client:
+    with line.openai() as client:
         with pytest.raises(openai.NotFoundError) as missing:
             client.chat.completions.create(model="nonsense", messages=HELLO)
         assert (missing.value.status_code, missing.value.code) == (404, "model_not_found")
@@ -62,7 +65,7 @@ def test_openai_errors_are_its_own(line: Tieline) -> None:
 
 
 def test_anthropic(line: Tieline) -> None:
-    with line.anthropic(max_retries=0) as client:
+    with line.anthropic() as client:
         answer = client.messages.create(model="demo", max_tokens=30, messages=HELLO)
         assert answer.content[0].text  # type: ignore[union-attr]
         with client.messages.stream(model="demo", max_tokens=30, messages=HELLO) as stream:
@@ -78,7 +81,7 @@ def test_anthropic(line: Tieline) -> None:
 
 
 def test_anthropic_errors_are_its_own(line: Tieline) -> None:
-    with line.anthropic(max_retries=0) as client:
+    with line.anthropic() as client:
         with pytest.raises(anthropic.NotFoundError):
             client.messages.create(model="nonsense", max_tokens=9, messages=HELLO)
         with pytest.raises(anthropic.BadRequestError):
@@ -133,10 +136,61 @@ async def check_async(
 
 
 async def test_async_clients_on_this_loop(aline: AsyncTieline, simulator: SimulatorServer) -> None:
-    await check_async(aline.async_openai(max_retries=0), aline.async_anthropic(max_retries=0), simulator)
+    await check_async(aline.async_openai(), aline.async_anthropic(), simulator)
 
 
 async def test_async_clients_of_a_tieline_in_its_own_thread(
     line: Tieline, simulator: SimulatorServer
 ) -> None:
-    await check_async(line.async_openai(max_retries=0), line.async_anthropic(max_retries=0), simulator)
+    await check_async(line.async_openai(), line.async_anthropic(), simulator)
+
+
+async def failures(line: Tieline, aline: AsyncTieline, model: str, **options: Any) -> dict[str, Any]:
+    """What each kind of client raises."""
+    made: dict[str, Any] = {
+        "sync": (line.openai(**options), line.anthropic(**options)),
+        "async": (aline.async_openai(**options), aline.async_anthropic(**options)),
+        "bridged": (line.async_openai(**options), line.async_anthropic(**options)),
+    }
+    raised = {}
+    for kind, (gpt, claude) in made.items():
+        for client, ask in (
+            (gpt, lambda one: one.chat.completions.create(model=model, messages=HELLO)),
+            (claude, lambda one: one.messages.create(model=model, max_tokens=9, messages=HELLO)),
+        ):
+            with pytest.raises((openai.APIError, anthropic.APIError)) as error:
+                await (asyncio.to_thread(ask, client) if kind == "sync" else ask(client))
+            raised[f"{kind} {type(client).__name__}"] = error.value
+    return raised
+
+
+async def test_who_retries_is_tieline(line: Tieline, aline: AsyncTieline, simulator: SimulatorServer) -> None:
+    raised = await failures(line, aline, "down")
+    told = [int(error.response.headers["tieline-attempts"]) for error in raised.values()]
+    assert len(simulator.log) == sum(told), "no client sent it again"
+    asked = len(simulator.log)
+    raised = await failures(line, aline, "late", timeout=0.1)
+    assert {type(error) for error in raised.values()} == {openai.APITimeoutError, anthropic.APITimeoutError}
+    assert len(simulator.log) - asked == len(raised)
+
+
+async def test_retries_that_are_asked_for_wait_as_they_are_told(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    config = configuration(simulator.url, tmp_path, MODELS, max_concurrency=1)
+    async with AsyncTieline(config, environ={}) as line:
+        one = line.async_openai()
+        async with line.stream("slow", "Hello") as busy:
+            pieces = aiter(busy)
+            await anext(pieces)
+            with pytest.raises(openai.InternalServerError) as refused:
+                await one.chat.completions.create(model="demo", messages=HELLO)
+            assert refused.value.response.headers["retry-after"] == "1"
+            patient = one.with_options(max_retries=1).chat.completions.create(model="demo", messages=HELLO)
+            waiting = asyncio.create_task(patient)
+            await asyncio.sleep(0.2)
+        assert (await waiting).choices[0].message.content
+        asked = len(simulator.log)
+        with pytest.raises(openai.InternalServerError) as failed:
+            await line.async_openai(max_retries=1).chat.completions.create(model="down", messages=HELLO)
+        assert len(simulator.log) - asked > int(failed.value.response.headers["tieline-attempts"])

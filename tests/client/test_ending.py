@@ -10,7 +10,8 @@ import sys
 import textwrap
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,17 @@ def test_callers_that_race_with_the_end_are_told(config: Config) -> None:
             assert {(type(one.result(20)), str(one.result())) for one in asked} == {
                 (RuntimeError, "This Tieline is closed; make a new one.")
             }
+
+
+def test_a_tieline_cannot_be_sent_between_processes(line: Tieline, config: Config) -> None:
+    for one in (line, AsyncTieline(config, environ={})):
+        with (
+            ProcessPoolExecutor(1, get_context("spawn")) as pool,
+            pytest.raises(
+                TypeError, match=f"{type(one).__name__} cannot be pickled.*make one in each process"
+            ),
+        ):
+            pool.submit(type, one).result(20)
 
 
 def test_a_failure_can_be_sent_between_processes(line: Tieline) -> None:

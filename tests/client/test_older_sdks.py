@@ -70,8 +70,8 @@ async def own_loop():
 
 config = configuration(url, Path(folder), MODELS)
 with Tieline(config, environ={}) as line:
-    seen["openai"] = gpt(line.openai(max_retries=0))
-    seen["anthropic"] = claude(line.anthropic(max_retries=0))
+    seen["openai"] = gpt(line.openai())
+    seen["anthropic"] = claude(line.anthropic())
     seen["bridge"] = asyncio.run(on_a_loop(line))
     http = line.openai()._client
     model = ChatOpenAI(model="demo", api_key="none", base_url="http://tieline.in-process/v1", http_client=http)

@@ -208,7 +208,7 @@ def test_a_child_is_told_that_it_was_made_before_the_fork(config: Config, line: 
     unstarted = AsyncTieline(config, environ={})
 
     async def asked() -> None:
-        client = line.async_openai(max_retries=0)
+        client = line.async_openai()
         await client.chat.completions.create(model="demo", messages=[{"role": "user", "content": "Hello"}])
 
     def in_the_child() -> None:

@@ -216,7 +216,7 @@ class LedgerConfig(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True
     markup_percent: DecimalText = "0"
     """Added to the cost of each request."""
     markup_usd: DecimalText = "0"
-    """Added to each request."""
+    """Added to each request, but for token counts, which are free."""
     charge_failed: Literal["nothing", "cost"] = "nothing"
     """What attempts that gave the caller nothing are charged at."""
 

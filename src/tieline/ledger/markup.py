@@ -50,7 +50,7 @@ class Markup:
         """What the caller bears: None when unknown.
 
         ``useful`` is the part of ``cost`` that bought something; the rest is passed on only with ``charge_failed: cost``.
-        A request that nobody served bears no markup.
+        A request that nobody served bears no markup, nor does one that is free.
         """
         if self.charge_failed == "cost":
             borne = cost

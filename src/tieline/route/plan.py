@@ -33,8 +33,6 @@ MAX_HOPS = 2
 RETRY_JITTER_S = (0.05, 0.25)
 UNTOLD_WAIT_S = 1.0
 """How long a 429 without Retry-After is waited out when there is nothing else to do."""
-_OTHER_MODELS = frozenset({"equivalent", "lesser"})
-"""Kinds of tiers."""
 
 MAX_KEPT = 1024
 KEPT_S = 0.25
@@ -203,6 +201,10 @@ class Plan:
     @property
     def elapsed_s(self) -> float:
         return self._now - self._began
+
+    def is_another_model(self, deployment: Deployment) -> bool:
+        """Than any that the name stands for."""
+        return all(one.name != deployment.name for one in self.pool.deployments)
 
     def decision(self) -> Decision:
         """What was decided so far, compact; its ``as_dict`` is for later, off the hot path."""
@@ -417,7 +419,7 @@ class Plan:
         passed: list[Lane] = []
         tokens = self.needs.input_tokens
         for tier in self.tiers():
-            if self.needs.free and tier.kind in _OTHER_MODELS:
+            if self.needs.free and all(self.is_another_model(lane.deployment) for lane in tier.lanes):
                 # Another model counts otherwise: rather one that is half-open.
                 half_open = [lane for lane in passed if self.stand(lane) is Stand.PROBE]
                 if half_open:
