@@ -269,9 +269,10 @@ async def test_without_any_token_it_may_be_read_from_here_only(tmp_path: Path) -
             "X-Forwarded-For: 10.0.0.1",
             "Origin: https://evil.example",
             "Sec-Fetch-Site: cross-site",
-            "Host: evil.example",
+            "Host: host.docker.internal",
         ):
             assert (await admin.ask("GET", "/health", None, header))[0] == 401, header
+        assert (await admin.ask("GET", "/health", None, "Host: evil.example"))[0] == 403
         reader, writer = await asyncio.open_connection("127.0.0.1", admin.port)
         async with Raw(reader, writer) as raw:
             raw.send(f"GET /admin/api/health HTTP/1.0\r\nHost: 127.0.0.1:{admin.port}\r\n\r\n".encode())

@@ -457,9 +457,62 @@ async def test_pages_of_other_sites_are_not_served_without_a_key(served: Served,
     assert len(await served.records()) == len(OURS)
 
 
+ANYBODYS = ("evil.example", "evil.example:8787", "127.0.0.1.evil.example", "localhost.", "notinternal.", "[")
+THIS_MACHINES = (
+    "127.0.0.1:8787",
+    "LOCALHOST",
+    "[::1]:8787",
+    "192.168.1.7",
+    "app.localhost:3000",
+    "host.docker.internal:8787",
+    "upstream",
+    "",
+)
+PLACES = (
+    CHAT,
+    "/v1/models",
+    "/v1/requests/req_1",
+    "/metrics",
+    "/",
+    "/health/ready",
+    "/admin/api/docs",
+    "/nowhere",
+)
+
+
+def to_name(host: str, request: bytes) -> bytes:
+    return request.replace(b"Host: x", f"Host: {host}".encode(), 1)
+
+
+@pytest.mark.parametrize("path", PLACES)
+async def test_pages_by_a_name_of_their_own_read_nothing_without_a_key(served: Served, path: str) -> None:
+    """DNS rebinding: to its browser the page is no other site's, and a GET has no ``Origin``."""
+    request = post(path, chat()) if path == CHAT else get(path)
+    for host in ANYBODYS:
+        async with await served.connect() as raw:
+            raw.send(to_name(host, request))
+            heard = await raw.hear()
+            assert heard.status == 403, host
+            assert "localhost" in heard.json["error"]["message"]
+            assert await raw.at_end()
+    for host in THIS_MACHINES:
+        async with await served.connect() as raw:
+            raw.send(to_name(host, request))
+            assert (await raw.hear()).status != 403, host
+    assert len(await served.records()) == (len(THIS_MACHINES) if path == CHAT else 0)
+
+
+async def test_a_name_is_looked_at_in_a_connection_that_was_served_before(raw: Raw) -> None:
+    for host, status in (("localhost", 200), ("localhost", 200), ("evil.example", 403)):
+        raw.send(to_name(host, post(CHAT, chat())))
+        assert (await raw.hear()).status == status
+
+
 async def test_pages_are_served_where_anyone_is(tmp_path: Path) -> None:
     async with serving(tmp_path, open=True) as served, await served.connect() as raw:
-        raw.send(post(CHAT, chat(), "Origin: https://chat.example"))
+        raw.send(to_name("chat.example", post(CHAT, chat(), "Origin: https://chat.example")))
+        assert (await raw.hear()).status == 200
+        raw.send(to_name("chat.example", get("/v1/models")))
         assert (await raw.hear()).status == 200
 
 
@@ -468,10 +521,13 @@ async def test_pages_are_served_with_a_key(served: Served, raw: Raw) -> None:
     assert accounts is not None and served.gateway.watch is not None
     _, secret = await asyncio.to_thread(accounts.create_key, "default", "page")
     await served.gateway.watch.look()
-    raw.send(post(CHAT, chat(), "Origin: https://chat.example", f"Authorization: Bearer {secret}"))
+    keyed = post(CHAT, chat(), "Origin: https://chat.example", f"Authorization: Bearer {secret}")
+    raw.send(to_name("chat.example", keyed))
     assert (await raw.hear()).status == 200
-    raw.send(post(CHAT, chat(), "Origin: https://chat.example"))
+    raw.send(to_name("chat.example", post(CHAT, chat(), "Origin: https://chat.example")))
     assert (await raw.hear()).status == 401
+    raw.send(to_name("chat.example", get("/health/ready")))
+    assert (await raw.hear()).status == 200
 
 
 async def test_garbage_behind_a_good_request_does_not_spoil_its_answer(raw: Raw) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
 from tests.served import chunked, post
+from tieline.admit.admission import Admission
 from tieline.config.schema import ServerConfig
 from tieline.server.accept import Place
 from tieline.server.door import MAX_UNLIKE, Door, Hall
@@ -67,6 +68,7 @@ class Wire(asyncio.Transport):
 class Gateway:
     def __init__(self, **limits: Any) -> None:
         self.config = SimpleNamespace(server=ServerConfig(**limits))
+        self.admission = Admission()
         self.calls: list[Call] = []
 
     async def handle(self, call: Call, reply: Reply) -> None:

@@ -14,7 +14,7 @@ from tieline.admit.budgets import Meter, ceilings
 from tieline.admit.facts import Facts
 from tieline.admit.keys import PREFIX, digest_of, find
 from tieline.admit.limits import Gate
-from tieline.admit.pages import is_elsewhere
+from tieline.admit.pages import is_anybodys, is_elsewhere
 from tieline.admit.policy import combine
 from tieline.admit.rules import BudgetRule, Limits, Rules, matches
 from tieline.admit.snapshot import EMPTY, Key, Project, Snapshot
@@ -394,7 +394,15 @@ class Admission:
 
     def refuses_page(self, origin: str) -> bool:
         """Whether a browser says that another site's page sent a request, which would spend the owner's money without a key."""
-        return not self.open and self._is_open() and is_elsewhere(origin)
+        return self._serves_programs() and is_elsewhere(origin)
+
+    def refuses_name(self, host: str) -> bool:
+        """Whether it may be a page of another site all the same, for which its browser takes this machine for that site."""
+        return self._serves_programs() and is_anybodys(host)
+
+    def _serves_programs(self) -> bool:
+        """Of this machine, and nobody else: they need no key."""
+        return self.known and not self.open and self._is_open()
 
     def _is_open(self) -> bool:
         return self.open or (self.loopback and not self._snapshot.keys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -15,12 +16,20 @@ def is_elsewhere(origin: str) -> bool:
     return origin == "null"
 
 
+@lru_cache(16)
+def is_anybodys(netloc: str) -> bool:
+    """Whether a ``Host`` is a name that a site may have registered and given to this machine, for its page to read what is here
+    (DNS rebinding). No public DNS has a name without a dot (nginx sends that of an ``upstream``), nor one below
+    ``.localhost`` or ``.internal`` (``host.docker.internal``, which leads to the loopback of a desktop)."""
+    host = _host_of(netloc)
+    if host is None:
+        return True
+    return "." in host and not host.endswith((".localhost", ".internal")) and not _is_address(host)
+
+
 def names_loopback(netloc: str) -> bool:
     """Else a name of somebody's that resolves to this machine would do (DNS rebinding)."""
-    try:
-        host = urlsplit(f"//{netloc}").hostname or ""
-    except ValueError:
-        return False
+    host = _host_of(netloc) or ""
     return host == "localhost" or host.endswith(".localhost") or is_loopback(host)
 
 
@@ -29,3 +38,19 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _host_of(netloc: str) -> str | None:
+    """None: it is none."""
+    try:
+        return urlsplit(f"//{netloc}").hostname or ""
+    except ValueError:
+        return None

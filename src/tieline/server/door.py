@@ -44,7 +44,7 @@ STRANGERS_BODY: Final = 1_048_576
 the data plane has no larger one."""
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-_NOTED: Final = frozenset((b"content-length", b"expect", b"content-encoding", b"origin"))
+_NOTED: Final = frozenset((b"content-length", b"expect", b"content-encoding", b"host", b"origin"))
 """What the door itself looks at; of all other headers it only adds up the size."""
 
 
@@ -388,14 +388,15 @@ class Door(Sender):
                 self._body_too_large()
         elif name == b"expect":
             self.continue_owed = value.lower() == b"100-continue"
+        elif name == b"host":
+            if self.gateway.admission.refuses_name(value.decode("latin-1")):
+                self._refuse_page(
+                    "This was sent by a name of this machine (Host) that another site may have given it; use localhost "
+                    "or an address."
+                )
         elif name == b"origin":
             if self._route(self.url) and self.gateway.admission.refuses_page(value.decode("latin-1")):
-                self._refuse(
-                    403,
-                    "permission_denied",
-                    "A page of another site sent this, and without virtual keys only programs of this machine are "
-                    "served. Make a key with `tieline keys create`, or set server.open: true to serve anyone.",
-                )
+                self._refuse_page("A page of another site sent this.")
         elif value.lower() != b"identity":
             self._refuse(
                 415, "unsupported_media_type", "A compressed request body is not read; send it as it is."
@@ -564,6 +565,14 @@ class Door(Sender):
             431,
             "headers_too_large",
             f"The headers are larger than {most} KiB, which is server.max_header_kb.",
+        )
+
+    def _refuse_page(self, why: str) -> None:
+        self._refuse(
+            403,
+            "permission_denied",
+            f"{why} Without virtual keys only programs of this machine are served: make a key with `tieline keys "
+            "create`, or set server.open: true to serve anyone.",
         )
 
     def _refuse(self, status: int, code: str, message: str) -> None:
