@@ -169,9 +169,10 @@ async def test_who_retries_is_tieline(line: Tieline, aline: AsyncTieline, simula
     told = [int(error.response.headers["tieline-attempts"]) for error in raised.values()]
     assert len(simulator.log) == sum(told), "no client sent it again"
     asked = len(simulator.log)
-    raised = await failures(line, aline, "late", timeout=0.1)
+    raised = await failures(line, aline, "late", timeout=0.3)
     assert {type(error) for error in raised.values()} == {openai.APITimeoutError, anthropic.APITimeoutError}
-    assert len(simulator.log) - asked == len(raised)
+    # Of one that was given up before it was out none arrives.
+    assert 0 < len(simulator.log) - asked <= len(raised)
 
 
 async def test_retries_that_are_asked_for_wait_as_they_are_told(
