@@ -498,7 +498,14 @@ def _patient(act: object) -> None:
 
 def _children(pid: int) -> list[int]:
     found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(each) for each in found if "--fd" in Path(f"/proc/{each}/cmdline").read_text()]
+    return [int(each) for each in found if "--fd" in _command(each)]
+
+
+def _command(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except FileNotFoundError:  # it has ended since it was listed
+        return ""
 
 
 def test_workers_that_cannot_start_end_the_parent(tmp_path: Path) -> None:
